@@ -1,0 +1,50 @@
+/* Log lines and access-log lines. Any thread writes into a bounded ring; one writer thread carries
+ * them to the file. A full ring drops the line and counts it: no caller ever blocks on a disk.
+ *
+ * A line starts lower-case, failure first, subject quoted, cause last, xid= always where there is
+ * an exchange: "cannot connect to 'api-2:443': timed out xid=7f3a". Home: any thread. */
+#pragma once
+
+#include "base/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* Before log_open() and after log_close() lines go straight to stderr, so that nothing is lost at
+ * start and end. */
+struct log_options {
+    enum log_level level;    /* lines above it are not made */
+    const char *file;        /* path, or "stderr"; borrowed: copied */
+    const char *access_file; /* path, "stderr", or NULL for none; borrowed: copied */
+};
+
+/* Opens the files and starts the writer thread. -errno when a file cannot be opened; *@failed then
+ * names it (points into @options). */
+int log_open(const struct log_options *options, const char **failed);
+
+/* Writes out what is in the ring, ends the thread, closes the files. */
+void log_close(void);
+
+/* Asks the writer to close and reopen its files (SIGUSR1). Async-signal-safe. */
+void log_reopen(void);
+
+/* Lines dropped because the ring was full or the file could not be written. */
+uint64_t log_dropped(void);
+
+bool log_is_on(enum log_level level);
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One whole access-log line, without its newline. Copies. Nothing when there is no access log. */
+void log_access(struct slice line);
+bool log_access_is_on(void);
+
+#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
+#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)                        \
+    do {                                      \
+        if (log_is_on(LOG_DEBUG))             \
+            log_line(LOG_DEBUG, __VA_ARGS__); \
+    } while (0)

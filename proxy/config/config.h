@@ -1,0 +1,188 @@
+/* The typed settings: what weir.toml says, checked as a whole, with every default filled in.
+ * Nothing in here refers back to the file. Immutable after config_load(); shared by all threads.
+ * All durations are nanoseconds (0 = off), all sizes bytes. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum config_address_kind { ADDRESS_INET, ADDRESS_UNIX, ADDRESS_NAME };
+
+/* Where to listen or what to dial. */
+struct config_address {
+    enum config_address_kind kind;
+    char *text;                       /* as written, for messages; owned */
+    char *host;                       /* ADDRESS_NAME: the DNS name; owned, else NULL */
+    uint16_t port;                    /* ADDRESS_INET, ADDRESS_NAME */
+    bool is_any;                      /* ":8080": every address of this host (listeners only) */
+    struct sockaddr_storage sockaddr; /* ADDRESS_INET, ADDRESS_UNIX; port included */
+    socklen_t sockaddr_len;
+};
+
+/* A block of addresses, "10.0.0.0/8". IPv4 is kept as IPv4. */
+struct config_cidr {
+    int family;        /* AF_INET or AF_INET6 */
+    uint8_t bytes[16]; /* network byte order */
+    unsigned prefix;   /* bits */
+};
+
+enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO };
+
+struct config_server {
+    unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
+    int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
+    int64_t drain_reload_ns;
+    char *resolver;              /* comma-separated name servers, or NULL: the system's; owned */
+    int64_t resolve_interval_ns; /* re-resolve names without a TTL, and never less often */
+};
+
+struct config_admission {
+    unsigned
+        max_connections; /* client connections at once over all loops, > 0 (derived when "auto") */
+    unsigned max_connections_per_address; /* 0 = no bound */
+    unsigned fd_limit;                    /* RLIMIT_NOFILE that the sums were made for */
+    unsigned fd_reserve;                  /* fds for admin, logs, files, spare */
+    unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
+};
+
+struct config_admin {
+    bool is_on;
+    struct config_address listen;
+};
+
+enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
+
+struct config_log {
+    enum config_log_level level;
+    char *file;   /* path or "stderr"; owned */
+    char *access; /* path, "stderr", or NULL when "off"; owned */
+};
+
+struct config_listener {
+    char *name; /* owned; unique */
+    struct config_address listen;
+    enum config_protocol protocol;
+    int64_t header_timeout_ns; /* first byte of a head to its end */
+    int64_t body_timeout_ns;   /* between two reads of content, or two writes, of an exchange */
+    int64_t idle_timeout_ns;   /* keepalive connection without a request */
+    int64_t stream_idle_timeout_ns; /* tunnel or stream without a byte in either direction */
+    size_t max_head_bytes;          /* a request head, request line included */
+    size_t max_target_bytes;        /* a request target (414) */
+    unsigned max_fields;            /* fields of a head or trailer section (431) */
+    unsigned max_requests;          /* requests on one connection, 0 = no bound */
+    bool half_close;                /* true: a client may close its sending side and still read */
+    struct config_cidr *trust;      /* owned; whose forwarding fields are believed */
+    size_t trust_count;
+};
+
+enum config_retry_on {
+    RETRY_ON_CONNECT = 1 << 0,
+    RETRY_ON_REFUSED = 1 << 1,
+    RETRY_ON_RESET = 1 << 2,
+    RETRY_ON_TIMEOUT = 1 << 3,
+    RETRY_ON_502 = 1 << 4,
+    RETRY_ON_503 = 1 << 5,
+    RETRY_ON_504 = 1 << 6,
+};
+
+struct config_pipeline {
+    char *name;                       /* owned; unique */
+    struct config_address *endpoints; /* owned; at least one */
+    size_t endpoint_count;
+    enum config_protocol protocol;
+    char *host;              /* Host sent upstream, or NULL: the client's; owned */
+    int64_t deadline_ns;     /* whole exchange, streams excepted */
+    int64_t dial_timeout_ns; /* one connect */
+    int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
+    int64_t resolve_interval_ns;
+    size_t max_head_bytes; /* a response head */
+    unsigned max_fields;
+    unsigned max_informational; /* 1xx responses before a final one */
+    struct {
+        unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
+        unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned streams;     /* live streams and tunnels; >= 1 */
+        unsigned dials;       /* connects under way per endpoint; >= 1 */
+    } limits;
+    struct {
+        unsigned size;       /* exchanges that may wait; 0 = refuse at once */
+        int64_t max_wait_ns; /* longest wait of one */
+    } queue;
+    struct {
+        unsigned attempts; /* tries in all, 1 = never again */
+        unsigned on;       /* enum config_retry_on bits */
+    } retry;
+};
+
+struct config_field_match {
+    char *name;  /* owned; lower case */
+    char *value; /* owned; NULL: any value will do */
+};
+
+struct config_route {
+    char *name;          /* owned; unique; "listener:path" when the file gives none */
+    size_t listener;     /* index, or CONFIG_ANY_LISTENER */
+    size_t pipeline;     /* index */
+    char *host;          /* lower case, without port; "*.example.com" matches one or more labels in
+                            front; NULL: any; owned */
+    char *path;          /* prefix on segment borders, normalised; NULL: any; owned */
+    char *exact;         /* whole path, normalised; NULL: any; owned; never together with path */
+    char **methods;      /* owned; upper case as written */
+    size_t method_count; /* 0: any */
+    struct config_field_match *fields; /* owned; all must match */
+    size_t field_count;
+    bool is_stream;      /* every exchange of this route is a stream from the start */
+    int64_t deadline_ns; /* -1: the pipeline's */
+};
+
+#define CONFIG_ANY_LISTENER SIZE_MAX
+
+struct config {
+    struct config_server server;
+    struct config_admission admission;
+    struct config_admin admin;
+    struct config_log log;
+    struct config_listener *listeners; /* owned; at least one */
+    size_t listener_count;
+    struct config_pipeline *pipelines; /* owned; at least one */
+    size_t pipeline_count;
+    struct config_route *routes; /* owned; at least one */
+    size_t route_count;
+};
+
+/* What is wrong with a file: every fault found, in the order of the file, each on its own line(s)
+ * as "weir.toml:12:9: pipeline.queue.size: found \"lots\" (string), expected an integer from 0 to
+ * 1000000; did you mean ...". */
+struct config_errors {
+    char *text; /* owned; NULL when count is 0 */
+    size_t count;
+};
+
+struct config_options {
+    unsigned fd_limit; /* RLIMIT_NOFILE to plan for */
+    unsigned cores;    /* what threads = "auto" means */
+};
+
+/* Reads, checks and completes the file at @path. 0 and *@out, or -EINVAL with at least one error in
+ * *@errors (also for a file that cannot be read). Resolves no names, opens no sockets. Any thread.
+ */
+int config_load(struct config **out, const char *path, const struct config_options *options,
+                struct config_errors *errors);
+
+/* The same from memory; @name stands for the file in errors. */
+int config_parse(struct config **out, const char *name, const char *text, size_t len,
+                 const struct config_options *options, struct config_errors *errors);
+
+void config_free(struct config *config);
+void config_errors_deinit(struct config_errors *errors);
+
+/* A human-readable sum for `weir check`: listeners, pipelines and their limits, and how the fd
+ * limit is spent. The caller frees. */
+char *config_summary(const struct config *config);
+
+/* Does @cidr hold the address @addr (IPv4-mapped IPv6 counts as IPv4)? AF_UNIX: never. */
+bool config_cidr_has(const struct config_cidr *cidr, const struct sockaddr *addr);
