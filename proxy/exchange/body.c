@@ -1,0 +1,127 @@
+/* The body: a short list of borrowed bytes behind a queue of held ones. */
+#include "exchange/body.h"
+
+#include <assert.h>
+
+static void settle(struct body *body);
+static void on_turn_end(struct task *task);
+
+void body_init(struct body *body, struct loop *loop) {
+    *body = (struct body){.loop = loop, .moved_ns = loop->now_ns};
+    task_init(&body->settle, on_turn_end);
+}
+
+void body_deinit(struct body *body) {
+    task_cancel(&body->settle);
+    chunks_clear(&body->held, body->loop);
+    body->borrowed_count = 0;
+    body->source = NULL;
+    body->sink = NULL;
+}
+
+void body_push(struct body *body, struct slice bytes) {
+    if (body->state != BODY_OPEN || bytes.len == 0)
+        return;
+    if (body->borrowed_count == BODY_BORROWED_MAX)
+        settle(body);
+    if (body->borrowed_count == 0)
+        body->borrowed_first = 0;
+    if (body->borrowed_first + body->borrowed_count == BODY_BORROWED_MAX)
+        settle(body);
+    body->borrowed[body->borrowed_first + body->borrowed_count++] =
+        uv_buf_init((char *)bytes.base, (unsigned)bytes.len);
+    body->pushed += bytes.len;
+    body->moved_ns = body->loop->now_ns;
+    loop_at_turn_end(body->loop, &body->settle);
+}
+
+void body_push_copy(struct body *body, struct slice bytes) {
+    if (body->state != BODY_OPEN || bytes.len == 0)
+        return;
+    body_push(body, bytes);
+    settle(body);
+}
+
+void body_end(struct body *body) {
+    if (body->state == BODY_OPEN)
+        body->state = BODY_ENDED;
+}
+
+void body_flush(struct body *body) {
+    if (body->sink)
+        body->sink->ready(body);
+}
+
+void body_reset(struct body *body, enum fail fail) {
+    if (body->state == BODY_RESET)
+        return;
+    body->state = BODY_RESET;
+    body->fail = fail;
+    task_cancel(&body->settle);
+    body->borrowed_count = 0;
+    chunks_clear(&body->held, body->loop);
+    if (body->sink)
+        body->sink->ready(body);
+}
+
+void body_attach_sink(struct body *body, const struct body_sink_ops *sink, void *ctx) {
+    body->sink = sink;
+    body->sink_ctx = ctx;
+    if (body_waiting(body) > 0 || body->state != BODY_OPEN)
+        sink->ready(body);
+}
+
+unsigned body_peek(const struct body *body, uv_buf_t *bufs, unsigned max) {
+    unsigned count = chunks_peek(&body->held, bufs, max);
+
+    for (unsigned i = 0; i < body->borrowed_count && count < max; i++)
+        bufs[count++] = body->borrowed[body->borrowed_first + i];
+    return count;
+}
+
+void body_drop(struct body *body, size_t n) {
+    size_t from_held = n < body->held.bytes ? n : body->held.bytes;
+    size_t left = n - from_held;
+
+    chunks_drop(&body->held, body->loop, from_held);
+    while (left > 0) {
+        uv_buf_t *first = &body->borrowed[body->borrowed_first];
+
+        assert(body->borrowed_count > 0);
+        if (left < first->len) {
+            first->base += left;
+            first->len -= left;
+            break;
+        }
+        left -= first->len;
+        body->borrowed_first++;
+        body->borrowed_count--;
+    }
+    if (body->borrowed_count == 0)
+        task_cancel(&body->settle);
+    body->taken += n;
+    body->moved_ns = body->loop->now_ns;
+    if (body->source && n > 0)
+        body->source->taken(body, n);
+}
+
+size_t body_waiting(const struct body *body) {
+    return body->state == BODY_RESET ? 0 : (size_t)(body->pushed - body->taken);
+}
+
+static void on_turn_end(struct task *task) {
+    settle(CONTAINER_OF(task, struct body, settle));
+}
+
+/* Copies what is borrowed, and holds the source back when that is too much. */
+static void settle(struct body *body) {
+    for (unsigned i = 0; i < body->borrowed_count; i++) {
+        const uv_buf_t *buf = &body->borrowed[body->borrowed_first + i];
+
+        chunks_push(&body->held, body->loop, slice_of(buf->base, buf->len));
+    }
+    body->borrowed_count = body->borrowed_first = 0;
+    task_cancel(&body->settle);
+    if (!body_has_room(body) && body->source)
+        body->source->pause(body);
+}

@@ -1,0 +1,88 @@
+/* One direction of an exchange's content: from the codec that reads it to the codec that writes it.
+ *
+ * The source pushes what it has read; the bytes stay where they were read (the loop's read buffer)
+ * until the end of the turn, so that what the sink can write at once is never copied. What is left
+ * at the end of the turn is copied and held; when more than the window is held the source is
+ * paused, and told again as the sink takes. So at most a window and one read are ever held. Home:
+ * loop.
+ *
+ *            | push          | end     | reset   | sink took all
+ *   OPEN     | OPEN          | ENDED   | RESET   | OPEN
+ *   ENDED    | (never)       | (never) | RESET   | done: body_is_done()
+ *   RESET    | dropped       | RESET   | RESET   | - */
+#pragma once
+
+#include "exchange/fail.h"
+#include "exchange/field.h"
+#include "loop/chunks.h"
+#include "loop/loop.h"
+
+#define BODY_WINDOW_BYTES (64 * 1024)
+#define BODY_BORROWED_MAX 16 /* runs of borrowed bytes; further ones are copied */
+
+enum body_state { BODY_OPEN, BODY_ENDED, BODY_RESET };
+
+struct body;
+
+struct body_source_ops {
+    /* The window is full: stop reading. */
+    void (*pause)(struct body *body);
+    /* The sink has taken @n bytes; body_has_room() tells whether to read again. */
+    void (*taken)(struct body *body, size_t n);
+};
+
+struct body_sink_ops {
+    /* There are bytes to peek at, or the state has changed. */
+    void (*ready)(struct body *body);
+};
+
+struct body {
+    enum body_state state;
+    enum fail fail;                       /* RESET: why */
+    struct loop *loop;                    /* borrowed */
+    const struct body_source_ops *source; /* borrowed: static; NULL: none (any more) */
+    void *source_ctx;                     /* borrowed: the codec's */
+    const struct body_sink_ops *sink;     /* borrowed: static; NULL: none yet, or gone */
+    void *sink_ctx;                       /* borrowed: the codec's */
+    struct chunks held;                   /* copied bytes, before the borrowed ones */
+    uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
+    unsigned borrowed_first, borrowed_count;
+    struct task settle;
+    struct fields trailers; /* ENDED; arena */
+    uint64_t pushed;        /* bytes in all */
+    uint64_t taken;         /* bytes in all */
+    int64_t moved_ns;       /* when bytes were last pushed or taken */
+};
+
+void body_init(struct body *body, struct loop *loop);
+
+/* Drops everything; source and sink hear nothing more. */
+void body_deinit(struct body *body);
+
+/* Source side. None of the three tells the sink: body_flush() does, once per turn of reading.
+ * @bytes must stay where they are until the end of the loop's turn. */
+void body_push(struct body *body, struct slice bytes);
+/* As body_push(), for bytes that may move: copies. */
+void body_push_copy(struct body *body, struct slice bytes);
+void body_end(struct body *body);
+void body_flush(struct body *body);
+
+/* Either side: the content will never be whole. Tells the sink at once. */
+void body_reset(struct body *body, enum fail fail);
+
+/* Sink side. Attaching calls ready() when there is anything. */
+void body_attach_sink(struct body *body, const struct body_sink_ops *sink, void *ctx);
+unsigned body_peek(const struct body *body, uv_buf_t *bufs, unsigned max);
+void body_drop(struct body *body, size_t n);
+
+/* Bytes that wait for the sink. */
+size_t body_waiting(const struct body *body);
+
+static inline bool body_has_room(const struct body *body) {
+    return body->held.bytes < BODY_WINDOW_BYTES;
+}
+
+/* ENDED, and the sink has taken everything. */
+static inline bool body_is_done(const struct body *body) {
+    return body->state == BODY_ENDED && body->pushed == body->taken;
+}

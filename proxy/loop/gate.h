@@ -1,0 +1,90 @@
+/* A counted right that several loops share, with one fair line for all of them.
+ *
+ * Taking and giving back is one atomic while nobody waits. Who waits stands in one line, oldest
+ * first, whatever loop it lives on; a right that comes back goes to the front of the line and, if
+ * that is another loop's, travels there by mail together with a gift (a connection that is handed
+ * over, say). A ticket that is cancelled while its right is under way passes the right on. So the
+ * bound and the order are exact and no right is ever lost.
+ *
+ * Home: gate: shared; desk and ticket: their loop. */
+#pragma once
+
+#include "base/list.h"
+#include "loop/loop.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct gate_desk;
+struct gate_ticket;
+
+/* The right (and the gift that came with it, or NULL) is now the ticket's. Called on the desk's
+ * loop; may only record that and wake a task. */
+typedef void gate_granted_fn(struct gate_ticket *ticket, void *gift);
+
+/* Makes the gift for a receiver at @to, or gives NULL. Called with the gate locked: must be short.
+ */
+typedef void *gate_gift_fn(void *ctx, struct gate_desk *to);
+
+struct gate {
+    _Atomic uint32_t taken;   /* rights in use; never more than limit */
+    _Atomic uint32_t waiting; /* tickets in line; those with a right under way excluded */
+    uint32_t limit;
+    uint32_t line_max;    /* tickets that may wait */
+    pthread_mutex_t lock; /* guards line, desks' promised, tickets' state */
+    struct list line;     /* struct gate_ticket, oldest first */
+};
+
+/* A loop's side of a gate. */
+struct gate_desk {
+    struct gate *gate; /* borrowed: whoever owns both */
+    struct loop *loop; /* borrowed */
+    gate_granted_fn *granted;
+    struct list promised; /* struct gate_ticket whose right is under way */
+    struct mail mail;     /* under way while is_posted */
+    bool is_posted;
+};
+
+enum gate_ticket_state { TICKET_OUT, TICKET_WAITING, TICKET_PROMISED, TICKET_IN };
+
+/* Zeroed memory is a ticket that is out. */
+struct gate_ticket {
+    struct list link;
+    struct gate_desk *desk; /* borrowed */
+    enum gate_ticket_state state;
+    void *gift; /* TICKET_PROMISED */
+};
+
+enum gate_outcome {
+    GATE_IN,   /* the right is the ticket's */
+    GATE_WAIT, /* in line: granted() will be called */
+    GATE_FULL, /* line_max tickets are waiting */
+};
+
+void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max);
+void gate_deinit(struct gate *gate);
+void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop,
+                    gate_granted_fn *granted);
+
+/* The ticket must be out. Home: the desk's loop. */
+enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket);
+
+/* Takes a right that no ticket stands for, if one is free and nobody waits. Any thread. */
+bool gate_try(struct gate *gate);
+
+/* Gives back the right of @ticket, or one that no ticket stands for (NULL). @here is the calling
+ * loop. */
+void gate_leave(struct gate *gate, struct gate_ticket *ticket, struct loop *here);
+
+/* Hands one's right on to the first in line, with a gift. False when nobody waits: the right stays
+ * the caller's, and no gift was made. */
+bool gate_pass(struct gate *gate, struct loop *here, gate_gift_fn *make_gift, void *ctx);
+
+enum gate_cancel_outcome {
+    GATE_CANCELLED, /* it waited, or was out; nothing is owed */
+    GATE_OWED, /* a right was under way, or the ticket was in: it is the caller's to pass on or to
+                  leave with a NULL ticket; *gift is what came with it */
+};
+
+/* Takes the ticket out, whatever its state. Home: the desk's loop. */
+enum gate_cancel_outcome gate_cancel(struct gate_ticket *ticket, void **gift);

@@ -1,0 +1,200 @@
+/* The loop: libuv's handles behind loop.h. */
+#include "loop/loop.h"
+
+#include "base/alloc.h"
+#include "loop/chunks.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static void on_prepare(uv_prepare_t *handle);
+static void on_check(uv_check_t *handle);
+static void on_idle(uv_idle_t *handle);
+static void on_wheel(uv_timer_t *handle);
+static void on_mail(uv_async_t *handle);
+static void arm_wheel(struct loop *loop);
+static void run_ready(struct loop *loop);
+static void count_handle(uv_handle_t *handle, void *count);
+
+int loop_open(struct loop *loop, unsigned index) {
+    int err;
+
+    *loop = (struct loop){.index = index, .wheel_armed_ms = INT64_MAX};
+    err = uv_loop_init(&loop->uv);
+    if (err)
+        return err;
+    loop->uv.data = loop;
+    loop->now_ns = clock_now_ns();
+    list_init(&loop->ready);
+    list_init(&loop->ending);
+    timer_wheel_init(&loop->wheel, loop->now_ns / NS_PER_MS);
+    loop->read_buffer = xmalloc(LOOP_READ_BYTES);
+    atomic_init(&loop->alive_ns, loop->now_ns);
+    atomic_init(&loop->mailbox.first, NULL);
+    err = uv_async_init(&loop->uv, &loop->mailbox.async, on_mail);
+    if (err) {
+        free(loop->read_buffer);
+        uv_loop_close(&loop->uv);
+        return err;
+    }
+    uv_prepare_init(&loop->uv, &loop->prepare);
+    uv_check_init(&loop->uv, &loop->check);
+    uv_idle_init(&loop->uv, &loop->idle);
+    uv_timer_init(&loop->uv, &loop->wheel_timer);
+    uv_prepare_start(&loop->prepare, on_prepare);
+    uv_check_start(&loop->check, on_check);
+    return 0;
+}
+
+void loop_run(struct loop *loop) {
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    loop_turn(loop);
+}
+
+void loop_stop(struct loop *loop) {
+    uv_close((uv_handle_t *)&loop->mailbox.async, NULL);
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
+    uv_close((uv_handle_t *)&loop->check, NULL);
+    uv_close((uv_handle_t *)&loop->idle, NULL);
+    uv_close((uv_handle_t *)&loop->wheel_timer, NULL);
+}
+
+unsigned loop_close(struct loop *loop) {
+    unsigned left = 0;
+
+    uv_walk(&loop->uv, count_handle, &left);
+    if (left == 0 && uv_loop_close(&loop->uv) != 0)
+        left = 1;
+    free(loop->read_buffer);
+    chunk_pool_drop(loop);
+    return left;
+}
+
+void loop_turn(struct loop *loop) {
+    struct list *link;
+
+    if (loop->in_turn)
+        return;
+    if (list_is_empty(&loop->ready) && list_is_empty(&loop->ending))
+        return;
+    loop->in_turn = true;
+    run_ready(loop);
+    while ((link = list_pop(&loop->ending))) {
+        struct task *task = CONTAINER_OF(link, struct task, link);
+
+        task->run(task);
+    }
+    loop->in_turn = false;
+    if (!list_is_empty(&loop->ready) && !uv_is_active((uv_handle_t *)&loop->idle))
+        uv_idle_start(&loop->idle, on_idle);
+}
+
+void loop_timer_start(struct loop *loop, struct timer *timer, int64_t delay_ns) {
+    timer_wheel_remove(&loop->wheel, timer);
+    timer_wheel_add(&loop->wheel, timer, (loop->now_ns + delay_ns + NS_PER_MS - 1) / NS_PER_MS);
+    if (timer->at_ms < loop->wheel_armed_ms)
+        arm_wheel(loop);
+}
+
+void loop_timer_stop(struct loop *loop, struct timer *timer) {
+    timer_wheel_remove(&loop->wheel, timer);
+}
+
+void loop_post(struct loop *loop, struct mail *mail) {
+    struct mail *first = atomic_load_explicit(&loop->mailbox.first, memory_order_relaxed);
+
+    do
+        mail->next = first;
+    while (!atomic_compare_exchange_weak(&loop->mailbox.first, &first, mail));
+    if (!first)
+        uv_async_send(&loop->mailbox.async);
+}
+
+struct loop *loop_of_uv(uv_loop_t *uv) {
+    return uv->data;
+}
+
+static void run_ready(struct loop *loop) {
+    struct list *link;
+
+    for (unsigned i = 0; i < LOOP_TURN_TASKS_MAX && (link = list_pop(&loop->ready)); i++) {
+        struct task *task = CONTAINER_OF(link, struct task, link);
+
+        task->run(task);
+    }
+}
+
+/* Before poll: what timers and closing handles have woken. */
+static void on_prepare(uv_prepare_t *handle) {
+    struct loop *loop = handle->loop->data;
+
+    loop_turn(loop);
+    atomic_store_explicit(&loop->alive_ns, loop->now_ns, memory_order_relaxed);
+}
+
+static void on_check(uv_check_t *handle) {
+    struct loop *loop = handle->loop->data;
+
+    loop->now_ns = clock_now_ns();
+    loop_turn(loop);
+}
+
+static void on_idle(uv_idle_t *handle) {
+    struct loop *loop = handle->loop->data;
+
+    if (list_is_empty(&loop->ready))
+        uv_idle_stop(handle);
+}
+
+static void on_wheel(uv_timer_t *handle) {
+    struct loop *loop = handle->loop->data;
+
+    loop->now_ns = clock_now_ns();
+    loop->wheel_armed_ms = INT64_MAX;
+    timer_wheel_advance(&loop->wheel, loop->now_ns / NS_PER_MS);
+    loop_turn(loop);
+    arm_wheel(loop);
+}
+
+static void on_mail(uv_async_t *handle) {
+    struct loop *loop = handle->loop->data;
+    struct mail *mail = atomic_exchange(&loop->mailbox.first, NULL);
+    struct mail *ordered = NULL;
+
+    loop->now_ns = clock_now_ns();
+    while (mail) {
+        struct mail *next = mail->next;
+
+        mail->next = ordered;
+        ordered = mail;
+        mail = next;
+    }
+    while (ordered) {
+        struct mail *next = ordered->next;
+
+        ordered->deliver(loop, ordered);
+        ordered = next;
+    }
+    loop_turn(loop);
+}
+
+static void arm_wheel(struct loop *loop) {
+    int64_t next_ms = timer_wheel_next_ms(&loop->wheel);
+
+    if (next_ms == loop->wheel_armed_ms || uv_is_closing((uv_handle_t *)&loop->wheel_timer))
+        return;
+    loop->wheel_armed_ms = next_ms;
+    if (next_ms == INT64_MAX) {
+        uv_timer_stop(&loop->wheel_timer);
+        return;
+    }
+    /* libuv counts from its own cached time, which may be behind ours. */
+    uv_update_time(&loop->uv);
+    loop->now_ns = clock_now_ns();
+    int64_t delay_ms = next_ms - loop->now_ns / NS_PER_MS;
+    uv_timer_start(&loop->wheel_timer, on_wheel, delay_ms > 0 ? (uint64_t)delay_ms : 0, 0);
+}
+
+static void count_handle(uv_handle_t *handle, void *count) {
+    ++*(unsigned *)count;
+}

@@ -1,0 +1,102 @@
+/* An I/O loop: one thread's libuv loop with what everything on it shares: the cached time, the
+ * ready list, the timer wheel, the mailbox, the read buffer and the chunk pool.
+ *
+ * The turn. I/O callbacks only record what happened and wake tasks. loop_turn() then runs the tasks
+ * that are ready, from the top of the stack, so no callback can free its caller. Whoever owns a
+ * libuv callback (transport, timers, mailbox) calls loop_turn() as its last act; what a task leaves
+ * behind for the end of the turn (loop_at_turn_end) runs when the ready list is empty. The shared
+ * read buffer is not written again before the turn has ended, so bytes may be borrowed from it till
+ * then. */
+#pragma once
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "loop/mailbox.h"
+#include "loop/timer.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+/* 128 KiB: a 64 KiB response costs 28 us of CPU then, 35 with 32 KiB, 47 with 16 KiB. */
+#define LOOP_READ_BYTES (128 * 1024)
+
+/* Tasks run in one turn before I/O is looked at again. */
+#define LOOP_TURN_TASKS_MAX 4096
+
+struct task;
+
+typedef void task_fn(struct task *task);
+
+/* Part of whatever is to be run; task_init(). */
+struct task {
+    struct list link;
+    task_fn *run;
+};
+
+struct chunk;
+
+struct loop {
+    uv_loop_t uv;
+    unsigned index;     /* 0 .. threads - 1 */
+    int64_t now_ns;     /* CLOCK_MONOTONIC, read once per batch of events */
+    struct list ready;  /* struct task */
+    struct list ending; /* struct task: at the end of this turn */
+    bool in_turn;
+    struct timer_wheel wheel;
+    uv_timer_t wheel_timer;
+    int64_t wheel_armed_ms; /* when wheel_timer fires; INT64_MAX: it does not run */
+    struct mailbox mailbox;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle;           /* runs while a turn was cut short: keeps poll from blocking */
+    char *read_buffer;        /* owned; LOOP_READ_BYTES */
+    struct chunk *chunks;     /* free ones; owned */
+    unsigned chunk_count;     /* of chunks */
+    _Atomic int64_t alive_ns; /* heartbeat: when a turn last ended; any thread may read */
+};
+
+/* Any thread, before the loop runs. -errno. */
+int loop_open(struct loop *loop, unsigned index);
+
+/* Runs until every handle but the loop's own is closed and loop_stop() was called. Home: loop. */
+void loop_run(struct loop *loop);
+
+/* Lets loop_run() return once nothing is left on the loop. Home: loop. */
+void loop_stop(struct loop *loop);
+
+/* After loop_run(). Returns how many handles were still open: 0 unless something leaked. */
+unsigned loop_close(struct loop *loop);
+
+/* Runs what is ready; called last in every libuv callback. Nested calls do nothing. */
+void loop_turn(struct loop *loop);
+
+static inline void task_init(struct task *task, task_fn *run) {
+    list_init(&task->link);
+    task->run = run;
+}
+
+/* Puts @task on the ready list; harmless when it is there already. Home: loop. */
+static inline void loop_wake(struct loop *loop, struct task *task) {
+    if (!list_is_linked(&task->link))
+        list_push_back(&loop->ready, &task->link);
+}
+
+static inline void loop_at_turn_end(struct loop *loop, struct task *task) {
+    if (!list_is_linked(&task->link))
+        list_push_back(&loop->ending, &task->link);
+}
+
+static inline void task_cancel(struct task *task) {
+    list_remove(&task->link);
+}
+
+/* Starts or moves @timer to @delay_ns from now (rounded up to a tick). Home: loop. */
+void loop_timer_start(struct loop *loop, struct timer *timer, int64_t delay_ns);
+void loop_timer_stop(struct loop *loop, struct timer *timer);
+
+/* Sends @mail to @loop. Any thread. */
+void loop_post(struct loop *loop, struct mail *mail);
+
+/* The loop a thread runs, NULL elsewhere. */
+struct loop *loop_of_uv(uv_loop_t *uv);

@@ -1,0 +1,35 @@
+/* Accepts connections of one listening socket on one loop: uv_poll and accept4(), at most
+ * ACCEPTOR_BATCH per wake, because libuv's own uv_listen() hides errors and, without fds, silently
+ * drops clients. A connection is accepted only when the admission gate has a right for it; while
+ * there is none the socket is not polled, and clients wait in its backlog. Home: loop. */
+#pragma once
+
+#include "loop/gate.h"
+#include "transport/conn.h"
+
+#define ACCEPTOR_BATCH 16
+#define ACCEPTOR_PAUSE_NS \
+    (100 * NS_PER_MS) /* after an accept error that will not go away at once */
+
+struct acceptor;
+
+struct acceptor_options {
+    struct loop *loop; /* borrowed */
+    int fd;            /* listening, non-blocking; owned by the caller, who closes it later */
+    bool is_unix;
+    struct fds *fds;          /* borrowed */
+    struct gate *connections; /* borrowed: one right per client connection */
+    /* A new connection: conn_start() it. */
+    void (*on_accept)(void *ctx, struct conn *conn);
+    /* accept4() failed with @err (positive errno). */
+    void (*on_error)(void *ctx, int err);
+    void *ctx; /* borrowed */
+};
+
+int acceptor_open(struct acceptor **out, const struct acceptor_options *options);
+
+/* Stops accepting. Connections live on. Accepts NULL. */
+void acceptor_close(struct acceptor *acceptor);
+
+/* Is it kept from accepting by the connection limit? */
+bool acceptor_is_waiting(const struct acceptor *acceptor);

@@ -1,0 +1,342 @@
+/* The connection: see conn.h. The owner of the libuv callbacks, and so of the turns. */
+#include "transport/conn.h"
+
+#include "base/alloc.h"
+
+#include <h2o.h>
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account);
+static void adopt(struct conn *conn);
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
+static void on_connect(uv_connect_t *request, int status);
+static void on_written(uv_write_t *request, int status);
+static void on_closed(uv_handle_t *handle);
+static void on_linger_over(struct timer *timer);
+static int write_queued(struct conn *conn);
+static void shut_down(struct conn *conn);
+static void linger_data(struct conn *conn, size_t len);
+static struct conn *conn_of(uv_handle_t *handle);
+
+struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
+                       const struct conn_account *account) {
+    struct conn *conn = make(loop, is_unix, account);
+    int err;
+
+    if (is_unix) {
+        uv_pipe_init(&loop->uv, &conn->uv.pipe, 0);
+        err = uv_pipe_open(&conn->uv.pipe, fd);
+    } else {
+        uv_tcp_init(&loop->uv, &conn->uv.tcp);
+        err = uv_tcp_open(&conn->uv.tcp, fd);
+    }
+    if (peer)
+        conn->peer = *peer;
+    if (err)
+        close(fd);
+    adopt(conn);
+    if (err) {
+        conn_close(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+void conn_start(struct conn *conn, const struct conn_events *events, void *codec) {
+    conn->events = events;
+    conn->codec = codec;
+    conn_resume(conn);
+}
+
+int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *address,
+              const struct conn_account *account, void (*on_dialled)(struct conn *conn, int err),
+              void *codec) {
+    bool is_unix = address->sa_family == AF_UNIX;
+    struct conn *conn = make(loop, is_unix, account);
+    uv_connect_t *request = xcalloc(1, sizeof *request);
+    int err = 0;
+
+    conn->on_dialled = on_dialled;
+    conn->codec = codec;
+    request->data = conn;
+    if (is_unix) {
+        uv_pipe_init(&loop->uv, &conn->uv.pipe, 0);
+        uv_pipe_connect(request, &conn->uv.pipe, ((const struct sockaddr_un *)address)->sun_path,
+                        on_connect);
+    } else {
+        uv_tcp_init(&loop->uv, &conn->uv.tcp);
+        err = uv_tcp_connect(request, &conn->uv.tcp, address, on_connect);
+        if (!err)
+            uv_tcp_nodelay(&conn->uv.tcp, 1);
+    }
+    adopt(conn);
+    if (err) {
+        free(request);
+        conn_close(conn);
+        return err;
+    }
+    *out = conn;
+    return 0;
+}
+
+int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
+    size_t total = 0, sent = 0;
+
+    assert(count <= CONN_SEND_BUFS_MAX);
+    for (unsigned i = 0; i < count; i++)
+        total += bufs[i].len;
+    if (conn->is_closed || conn->is_write_closed)
+        return -EPIPE;
+    if (total == 0)
+        return conn->out.bytes ? CONN_QUEUED : CONN_SENT;
+    if (conn->out.bytes == 0) {
+        int n = uv_try_write(&conn->uv.stream, bufs, count);
+
+        if (n < 0 && n != UV_EAGAIN)
+            return n;
+        sent = n < 0 ? 0 : (size_t)n;
+        if (sent == total)
+            return CONN_SENT;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        size_t skip = sent < bufs[i].len ? sent : bufs[i].len;
+
+        chunks_push(&conn->out, conn->loop, slice_of(bufs[i].base + skip, bufs[i].len - skip));
+        sent -= skip;
+    }
+    if (conn->in_flight == 0) {
+        int err = write_queued(conn);
+
+        if (err)
+            return err;
+    }
+    return CONN_QUEUED;
+}
+
+void conn_pause(struct conn *conn) {
+    if (conn->is_reading && !conn->is_closed) {
+        conn->is_reading = false;
+        uv_read_stop(&conn->uv.stream);
+    }
+}
+
+void conn_resume(struct conn *conn) {
+    if (!conn->is_reading && !conn->is_closed && uv_is_readable(&conn->uv.stream))
+        conn->is_reading = uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
+}
+
+void conn_finish(struct conn *conn) {
+    conn->is_finishing = true;
+    if (conn->out.bytes == 0)
+        shut_down(conn);
+}
+
+void conn_linger(struct conn *conn) {
+    if (conn->is_closed || conn->is_lingering)
+        return;
+    conn->is_lingering = true;
+    conn_finish(conn);
+    if (!uv_is_readable(&conn->uv.stream) && conn->out.bytes == 0) {
+        conn_close(conn); /* the other side has closed already */
+        return;
+    }
+    loop_timer_start(conn->loop, &conn->linger, CONN_LINGER_NS);
+    conn_resume(conn);
+}
+
+void conn_close(struct conn *conn) {
+    if (conn->is_closed)
+        return;
+    conn->is_closed = true;
+    loop_timer_stop(conn->loop, &conn->linger);
+    h2o_socket_close(conn->sock);
+}
+
+void conn_reset(struct conn *conn) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    uv_os_fd_t fd;
+
+    if (conn->is_closed)
+        return;
+    if (uv_fileno(&conn->uv.handle, &fd) == 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    conn_close(conn);
+}
+
+int conn_export(struct conn *conn) {
+    h2o_socket_export_t export;
+    int err = 0;
+
+    assert(conn->out.bytes == 0);
+    conn_pause(conn);
+    if (h2o_socket_export(conn->sock, &export) != 0) {
+        err = -EMFILE;
+        conn_close(conn);
+        return err;
+    }
+    /* h2o has duplicated the fd and closed its own socket. */
+    conn->is_closed = true;
+    fds_force(conn->account.fds, conn->account.fd_class);
+    h2o_buffer_dispose(&export.input);
+    return export.fd;
+}
+
+struct slice conn_address_text(const union conn_address *address, char *to) {
+    const struct sockaddr_in6 *in6 = &address->in6;
+
+    if (address->any.sa_family == AF_INET)
+        inet_ntop(AF_INET, &address->in.sin_addr, to, INET6_ADDRSTRLEN);
+    else if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, to, INET6_ADDRSTRLEN);
+    else if (address->any.sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &in6->sin6_addr, to, INET6_ADDRSTRLEN);
+    else
+        return SLICE("unix");
+    return slice_str(to);
+}
+
+static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account) {
+    struct conn *conn = xcalloc(1, sizeof *conn);
+
+    conn->loop = loop;
+    conn->account = *account;
+    conn->is_unix = is_unix;
+    timer_init(&conn->linger, on_linger_over);
+    return conn;
+}
+
+/* Gives the libuv handle to h2o: from here on only h2o closes it. */
+static void adopt(struct conn *conn) {
+    conn->sock = h2o_uv_socket_create(&conn->uv.stream, on_closed);
+    conn->sock->data = conn;
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct loop *loop = handle->loop->data;
+
+    *buf = uv_buf_init(loop->read_buffer, LOOP_READ_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
+    struct conn *conn = conn_of((uv_handle_t *)stream);
+    struct loop *loop = conn->loop;
+
+    if (nread == 0)
+        return;
+    loop->now_ns = clock_now_ns();
+    if (nread < 0)
+        conn->is_reading = false;
+    if (conn->is_lingering) {
+        if (nread < 0)
+            conn_close(conn);
+        else
+            linger_data(conn, (size_t)nread);
+    } else if (nread > 0) {
+        conn->events->on_data(conn, slice_of(buf->base, (size_t)nread));
+    } else if (nread == UV_EOF) {
+        conn->events->on_eof(conn);
+    } else {
+        conn->events->on_error(conn, (int)nread);
+    }
+    loop_turn(loop);
+}
+
+static void on_connect(uv_connect_t *request, int status) {
+    struct conn *conn = request->data;
+    struct loop *loop = conn->loop;
+
+    free(request);
+    if (conn->is_closed)
+        return;
+    loop->now_ns = clock_now_ns();
+    conn->on_dialled(conn, status);
+    loop_turn(loop);
+}
+
+static int write_queued(struct conn *conn) {
+    uv_buf_t bufs[CONN_SEND_BUFS_MAX];
+    unsigned count = chunks_peek(&conn->out, bufs, CONN_SEND_BUFS_MAX);
+
+    conn->in_flight = 0;
+    for (unsigned i = 0; i < count; i++)
+        conn->in_flight += bufs[i].len;
+    /* uv_write() by its other name: the one of that name is ours (uv_cure.h). */
+    return uv_write2(&conn->write, &conn->uv.stream, bufs, count, NULL, on_written);
+}
+
+static void on_written(uv_write_t *request, int status) {
+    struct conn *conn = CONTAINER_OF(request, struct conn, write);
+    struct loop *loop = conn->loop;
+
+    if (conn->is_closed)
+        return;
+    loop->now_ns = clock_now_ns();
+    if (status == 0) {
+        chunks_drop(&conn->out, loop, conn->in_flight);
+        conn->in_flight = 0;
+        if (conn->out.bytes > 0)
+            status = write_queued(conn);
+    }
+    if (status < 0) {
+        if (conn->is_lingering)
+            conn_close(conn);
+        else
+            conn->events->on_error(conn, status);
+    } else if (conn->out.bytes == 0) {
+        if (conn->is_finishing)
+            shut_down(conn);
+        if (!conn->is_lingering)
+            conn->events->on_drained(conn);
+        else if (!uv_is_readable(&conn->uv.stream))
+            conn_close(conn);
+    }
+    loop_turn(loop);
+}
+
+static void on_closed(uv_handle_t *handle) {
+    /* h2o has freed its socket and left handle->data dangling. */
+    struct conn *conn = CONTAINER_OF(handle, struct conn, uv.handle);
+    struct loop *loop = conn->loop;
+    struct conn_account account = conn->account;
+
+    chunks_clear(&conn->out, loop);
+    if (conn->events)
+        conn->events->on_closed(conn);
+    free(conn);
+    fds_release(account.fds, account.fd_class);
+    if (account.right)
+        gate_leave(account.right, NULL, loop);
+    loop_turn(loop);
+}
+
+static void on_linger_over(struct timer *timer) {
+    conn_close(CONTAINER_OF(timer, struct conn, linger));
+}
+
+static void linger_data(struct conn *conn, size_t len) {
+    conn->lingered_bytes += len;
+    if (conn->lingered_bytes > CONN_LINGER_BYTES_MAX)
+        conn_close(conn);
+}
+
+static void shut_down(struct conn *conn) {
+    uv_os_fd_t fd;
+
+    if (conn->is_write_closed || conn->is_closed)
+        return;
+    conn->is_write_closed = true;
+    if (uv_fileno(&conn->uv.handle, &fd) == 0)
+        shutdown(fd, SHUT_WR);
+}
+
+static struct conn *conn_of(uv_handle_t *handle) {
+    h2o_socket_t *sock = handle->data;
+
+    return sock->data;
+}

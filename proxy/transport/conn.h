@@ -1,0 +1,130 @@
+/* A connection, to a client or to an upstream: bytes in, bytes out, and its end. Every one is an
+ * h2o_socket_t, which gives it its life cycle and, on TLS, its engine; on plain ones the bytes move
+ * on the socket's own libuv stream: reading is left on (no epoll_ctl per request), into the loop's
+ * one read buffer, and writing is tried at once. Codecs see none of this. Home: loop. */
+#pragma once
+
+#include "base/slice.h"
+#include "fds/fds.h"
+#include "loop/chunks.h"
+#include "loop/gate.h"
+#include "loop/loop.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+/* How long a closing connection waits for the client to read the last answer and close its side
+ * (RFC 9112 section 9.6), and how much it throws away meanwhile. */
+#define CONN_LINGER_NS (5 * NS_PER_S)
+#define CONN_LINGER_BYTES_MAX (64 * 1024 * 1024)
+
+#define CONN_SEND_BUFS_MAX 32 /* buffers of one conn_send() */
+
+struct conn;
+
+/* What a codec hears. None of these is called from within a call of the codec into the conn. */
+struct conn_events {
+    /* @bytes are borrowed until the end of the loop's turn (loop.h). */
+    void (*on_data)(struct conn *conn, struct slice bytes);
+    /* The other side has closed its sending side; no more on_data(). */
+    void (*on_eof)(struct conn *conn);
+    /* The connection is broken (-errno): close it. */
+    void (*on_error)(struct conn *conn, int err);
+    /* All that was queued is sent. */
+    void (*on_drained)(struct conn *conn);
+    /* After conn_close(): libuv has let go of it, its memory goes away after this. The codec frees
+     * what is its own. */
+    void (*on_closed)(struct conn *conn);
+};
+
+union conn_address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
+/* What a connection counts against until its close is complete. */
+struct conn_account {
+    struct fds *fds; /* borrowed: gateway; one of fd_class is entered */
+    enum fd_class fd_class;
+    struct gate *right; /* borrowed; one right is left at the end; NULL: none */
+};
+
+struct conn {
+    struct loop *loop;                /* borrowed */
+    const struct conn_events *events; /* borrowed: static */
+    void *codec;                      /* borrowed: the codec's own */
+    struct st_h2o_socket_t *sock;     /* owned */
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct conn_account account;
+    union conn_address peer; /* AF_UNSPEC on unix sockets */
+    struct chunks out;       /* what the socket has not taken yet */
+    uv_write_t write;
+    struct timer linger;
+    size_t lingered_bytes;
+    void (*on_dialled)(struct conn *conn, int err); /* while dialling */
+    size_t in_flight;                               /* bytes of `out` under way in `write` */
+    bool is_reading : 1;
+    bool is_closed : 1;       /* conn_close() was called */
+    bool is_write_closed : 1; /* our side is shut down */
+    bool is_finishing : 1;    /* shut down once `out` is empty */
+    bool is_lingering : 1;
+    bool is_unix : 1;
+};
+
+/* Takes over an accepted (or handed over) socket; the account is charged already. Reading is on
+ * after conn_start(). Returns NULL (and closes @fd) when the handle cannot be made. */
+struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
+                       const struct conn_account *account);
+void conn_start(struct conn *conn, const struct conn_events *events, void *codec);
+
+/* Starts to connect; on_dialled() is called once with 0 or -errno, unless the conn is closed first.
+ * -errno when it cannot even start. */
+int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *address,
+              const struct conn_account *account, void (*on_dialled)(struct conn *conn, int err),
+              void *codec);
+
+enum conn_send_outcome {
+    CONN_SENT,   /* all of it is in the kernel */
+    CONN_QUEUED, /* some of it was copied and waits: on_drained() will follow */
+};
+
+/* Sends @count buffers (at most CONN_SEND_BUFS_MAX). An outcome, or -errno: broken, close it. */
+int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+
+/* Is nothing queued, so that a send may go out at once? */
+static inline bool conn_is_drained(const struct conn *conn) {
+    return conn->out.bytes == 0;
+}
+
+void conn_pause(struct conn *conn);
+void conn_resume(struct conn *conn);
+
+/* Closes our sending side once everything queued is sent (a half-close). */
+void conn_finish(struct conn *conn);
+
+/* Sends what is queued, closes the sending side, throws away what still comes, and closes when the
+ * other side has, or after CONN_LINGER_NS: so the client reads the last answer instead of a reset.
+ * To the codec this is conn_close(). */
+void conn_linger(struct conn *conn);
+
+/* Closes now; unsent bytes are dropped. The codec hears only on_closed() afterwards. Idempotent. */
+void conn_close(struct conn *conn);
+
+/* As conn_close(), but with a reset, so that nobody takes what was sent for whole. */
+void conn_reset(struct conn *conn);
+
+/* Closes the conn here and returns its socket for conn_open() on another loop, entered in the fd
+ * ledger; -errno when that fails (the conn is closed all the same). Only while nothing is queued.
+ */
+int conn_export(struct conn *conn);
+
+/* "192.0.2.1" or "[2001:db8::1]"-less text of the peer into @to (INET6_ADDRSTRLEN); "unix" for unix
+ * sockets. IPv4-mapped addresses as IPv4. */
+struct slice conn_address_text(const union conn_address *address, char *to);
