@@ -65,6 +65,7 @@ struct exchange {
 
     struct timer deadline;
     bool is_tunnel;         /* 101 was answered: both bodies carry raw bytes */
+    bool is_stream;         /* may be silent for stream_idle, has no deadline; tunnels are streams */
     bool is_response_begun; /* send_response() was called */
 };
 
