@@ -11,15 +11,16 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
-OUTPUT_LINES = 150
+HEAD_LINES, TAIL_LINES = 60, 60
 
 
 def show(title, *outputs):
     print(f"  FAILED {title}", file=sys.stderr)
     for output in outputs:
         lines = (output or "").rstrip().splitlines()
-        if len(lines) > OUTPUT_LINES:
-            lines = [f"... {len(lines) - OUTPUT_LINES} lines left out ..."] + lines[-OUTPUT_LINES:]
+        left_out = len(lines) - HEAD_LINES - TAIL_LINES
+        if left_out > 0:
+            lines[HEAD_LINES:-TAIL_LINES] = [f"... {left_out} lines left out ..."]
         for line in lines:
             print(f"  | {line}", file=sys.stderr)
 
@@ -40,6 +41,14 @@ def tap_counts(text):
     return passed, failed, skipped
 
 
+def without_passes(text):
+    """@text without its passed tests, but for one that is the last before the end or a crash."""
+    lines = (text or "").splitlines()
+    kept = [line for line, following in zip(lines, lines[1:] + [""])
+            if not line.startswith("ok ") or not re.match(r"(not )?ok |#", following)]
+    return "\n".join(kept)
+
+
 def tally_meson(path):
     """One JSON object per line and test executable; each subtest of its TAP counts."""
     total = [0, 0, 0]
@@ -54,7 +63,7 @@ def tally_meson(path):
             is_bad, counts[1] = True, 1  # a test that says nothing tests nothing
         if is_bad or counts[1]:
             show(f"{run['name']} ({run['result'].lower()}, exit status {run.get('returncode')})",
-                 run.get("stdout"), run.get("stderr"))
+                 without_passes(run.get("stdout")), run.get("stderr"))
         total = [a + b for a, b in zip(total, counts)]
     return total
 
