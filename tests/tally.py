@@ -18,6 +18,8 @@ def show(title, *outputs):
     print(f"  FAILED {title}", file=sys.stderr)
     for output in outputs:
         lines = (output or "").rstrip().splitlines()
+        if all(re.fullmatch(r"-+ Captured \w+ -+|\s*", line) for line in lines):
+            continue
         left_out = len(lines) - HEAD_LINES - TAIL_LINES
         if left_out > 0:
             lines[HEAD_LINES:-TAIL_LINES] = [f"... {left_out} lines left out ..."]
