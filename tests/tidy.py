@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 
-CHECKED = ("proxy/", "subprojects/", "tests/fuzz/")
+CHECKED = re.compile(r"(proxy|subprojects/[^/]+|tests/fuzz)/(?!tests/)")
 
 
 def dependencies(build):
@@ -57,7 +57,7 @@ def check(build):
     wanted = {}
     for entry in commands:
         source = os.path.relpath(os.path.join(entry["directory"], entry["file"]))
-        if source.startswith(CHECKED) and source not in wanted:
+        if CHECKED.match(source) and source not in wanted:
             ours = [f for f in headers.get(entry["output"], []) if not f.startswith(("/", ".."))]
             wanted[source] = digest(entry, {source, *ours})
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
