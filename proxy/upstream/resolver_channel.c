@@ -3,12 +3,11 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "upstream/resolver_servers.h"
 
 #include <ares.h>
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -37,9 +36,6 @@ struct query {
     uint16_t port;
 };
 
-static int set_servers(ares_channel ares, const char *servers);
-static int trim_servers(ares_channel ares);
-static int parse_server(struct ares_addr_port_node *node, const char *text, size_t len);
 static void set_socket_functions(struct resolver_channel *channel);
 static void answer(void *arg, int status, int timeouts, struct ares_addrinfo *info);
 static void explain(const struct resolver_channel *channel, int status,
@@ -67,7 +63,7 @@ int resolver_channel_open(struct resolver_channel **out, const char *servers) {
         goto fail;
     }
     set_socket_functions(channel);
-    err = servers != NULL ? set_servers(channel->ares, servers) : trim_servers(channel->ares);
+    err = resolver_servers_set(channel->ares, servers);
     if (err)
         goto fail;
 
@@ -107,7 +103,8 @@ bool resolver_channel_wait(struct resolver_channel *channel, int end_fd, int64_t
     struct timeval longest, *wait;
     struct timeval room;
     nfds_t count = 1;
-    int bits, ready;
+    unsigned bits;
+    int ready;
 
     if (wait_ns < 0)
         wait_ns = 0;
@@ -117,10 +114,11 @@ bool resolver_channel_wait(struct resolver_channel *channel, int end_fd, int64_t
     longest = (struct timeval){wait_ns / NS_PER_S, wait_ns % NS_PER_S / NS_PER_US};
     wait = ares_timeout(channel->ares, &longest, &room);
 
-    bits = ares_getsock(channel->ares, sockets, ARES_GETSOCK_MAXNUM);
+    bits = (unsigned)ares_getsock(channel->ares, sockets, ARES_GETSOCK_MAXNUM);
     for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-        short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
-                               (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+        /* Not ARES_GETSOCK_WRITABLE(), which shifts into the sign. */
+        short events = (short)((bits >> i & 1 ? POLLIN : 0) |
+                               (bits >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0));
 
         if (events)
             fds[count++] = (struct pollfd){.fd = sockets[i], .events = events};
@@ -190,90 +188,6 @@ bool resolver_addresses_add(struct resolver_addresses *addresses,
             (addresses->count - 1 - at) * sizeof addresses->list[0]);
     addresses->list[at] = *address;
     return !is_full;
-}
-
-/* c-ares has a parser of its own (ares_set_servers_ports_csv), but one that takes what is not a
- * list of servers for the end of one. */
-static int set_servers(ares_channel ares, const char *servers) {
-    struct ares_addr_port_node nodes[RESOLVER_SERVERS_MAX] = {0};
-    size_t count = 0;
-    int status;
-
-    for (const char *at = servers;; count++) {
-        size_t len = strcspn(at, ",");
-
-        if (count == RESOLVER_SERVERS_MAX || parse_server(&nodes[count], at, len))
-            return -EINVAL;
-        if (count > 0)
-            nodes[count - 1].next = &nodes[count];
-        if (at[len] == '\0')
-            break;
-        at += len + 1;
-    }
-    status = ares_set_servers_ports(ares, nodes);
-    return status == ARES_SUCCESS ? 0 : status == ARES_ENOMEM ? -ENOMEM : -EIO;
-}
-
-/* "1.2.3.4", "1.2.3.4:53", "::1", "[::1]", "[::1]:53", spaces around it. */
-static int parse_server(struct ares_addr_port_node *node, const char *text, size_t len) {
-    char host[INET6_ADDRSTRLEN + sizeof "[]:65535"];
-    char *port = NULL, *address = host;
-    long number = 0;
-
-    for (; len > 0 && *text == ' '; len--)
-        text++;
-    while (len > 0 && text[len - 1] == ' ')
-        len--;
-    if (len == 0 || len >= sizeof host)
-        return -EINVAL;
-    memcpy(host, text, len);
-    host[len] = '\0';
-
-    if (host[0] == '[') {
-        char *end = strchr(host, ']');
-
-        if (end == NULL || (end[1] != '\0' && end[1] != ':'))
-            return -EINVAL;
-        port = end[1] == ':' ? end + 2 : NULL;
-        *end = '\0';
-        address++;
-    } else if (strchr(host, ':') != NULL && strchr(host, ':') == strrchr(host, ':')) {
-        port = strchr(host, ':') + 1;
-        port[-1] = '\0';
-    }
-
-    if (port != NULL) {
-        size_t digits = strspn(port, "0123456789");
-
-        number = strtol(port, NULL, 10);
-        if (digits == 0 || digits > 5 || port[digits] != '\0' || number < 1 || number > UINT16_MAX)
-            return -EINVAL;
-    }
-    node->udp_port = node->tcp_port = (int)number; /* 0: the usual one */
-    node->family = AF_INET;
-    if (address == host && inet_pton(AF_INET, address, &node->addr.addr4) == 1)
-        return 0;
-    node->family = AF_INET6;
-    return inet_pton(AF_INET6, address, &node->addr.addr6) == 1 ? 0 : -EINVAL;
-}
-
-static int trim_servers(ares_channel ares) {
-    struct ares_addr_port_node *first = NULL, *node, *rest;
-    int status = ares_get_servers_ports(ares, &first);
-
-    if (status != ARES_SUCCESS)
-        return status == ARES_ENOMEM ? -ENOMEM : -EIO;
-    node = first;
-    for (int i = 1; node != NULL && i < RESOLVER_SERVERS_MAX; i++)
-        node = node->next;
-    if (node != NULL && node->next != NULL) {
-        rest = node->next;
-        node->next = NULL;
-        status = ares_set_servers_ports(ares, first);
-        node->next = rest; /* c-ares frees one list */
-    }
-    ares_free_data(first);
-    return status == ARES_SUCCESS ? 0 : status == ARES_ENOMEM ? -ENOMEM : -EIO;
 }
 
 static ares_socket_t open_socket(int family, int type, int protocol, void *ctx) {
