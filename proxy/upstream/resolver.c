@@ -137,8 +137,11 @@ int resolver_watch(struct resolver *resolver, const struct resolver_name *name, 
     watched = xcalloc(1, sizeof *watched);
     watched->resolver = resolver;
     watched->name = *name;
-    watched->interval_ns =
-        name->interval_ns > RESOLVER_INTERVAL_MIN_NS ? name->interval_ns : RESOLVER_INTERVAL_MIN_NS;
+    watched->interval_ns = name->interval_ns;
+    if (watched->interval_ns < RESOLVER_INTERVAL_MIN_NS)
+        watched->interval_ns = RESOLVER_INTERVAL_MIN_NS;
+    if (watched->interval_ns > RESOLVER_INTERVAL_MAX_NS)
+        watched->interval_ns = RESOLVER_INTERVAL_MAX_NS;
     watched->current = here.answer.addresses;
     recover(watched, &here.answer);
     resolver->names = xrealloc(resolver->names, (resolver->count + 1) * sizeof(struct watched *));

@@ -31,8 +31,9 @@
 #define RESOLVER_BACKOFF_MIN_NS INT64_C(1000000000)
 #define RESOLVER_BACKOFF_MAX_NS INT64_C(30000000000)
 
-/* A shorter interval counts as this one. */
+/* A shorter or longer interval counts as these: 10 ms, a day. */
 #define RESOLVER_INTERVAL_MIN_NS INT64_C(10000000)
+#define RESOLVER_INTERVAL_MAX_NS INT64_C(86400000000000)
 
 struct resolver;
 

@@ -20,8 +20,8 @@ int resolver_servers_set(struct ares_channeldata *ares, const char *servers) {
     return servers != NULL ? set_listed(ares, servers) : trim_systems(ares);
 }
 
-/* c-ares has a parser of its own (ares_set_servers_ports_csv), which takes an empty list, a trailing
- * comma, and port 99999 as 34463. */
+/* c-ares has a parser of its own (ares_set_servers_ports_csv), which takes an empty list, a
+ * trailing comma, and port 99999 as 34463. */
 static int set_listed(struct ares_channeldata *ares, const char *servers) {
     struct ares_addr_port_node nodes[RESOLVER_SERVERS_MAX] = {0};
     size_t count = 0;

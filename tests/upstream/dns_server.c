@@ -237,11 +237,11 @@ static void serve_tcp(struct dns_server *server) {
             break;
         len = answer(server, query, len, reply + 2, sizeof reply - 2);
         put16(reply, (unsigned)len);
-        if (send(fd, reply, len + 2, MSG_NOSIGNAL) < 0)
-            break;
         pthread_mutex_lock(&server->lock);
         server->spoke_tcp = true;
         pthread_mutex_unlock(&server->lock);
+        if (send(fd, reply, len + 2, MSG_NOSIGNAL) < 0)
+            break;
     }
     close(fd);
 }

@@ -22,7 +22,7 @@
 
 #define PATIENCE_NS (10 * NS_PER_S)
 #define OFTEN_NS (20 * NS_PER_MS)
-#define SELDOM_NS (3600 * NS_PER_S)
+#define SELDOM_NS INT64_MAX /* counts as RESOLVER_INTERVAL_MAX_NS */
 
 /* Takes changed() calls; the test's thread waits for them. */
 struct listener {
@@ -477,6 +477,15 @@ static void names_are_resolved_again_after_their_interval_at_the_latest(void **s
     assert_in_range(second_question_ns(world, "zero.test"), 100 * NS_PER_MS, NS_PER_S);
 }
 
+static void the_shortest_interval_is_bounded(void **state) {
+    struct world *world = *state;
+
+    set_v4(world, "api.test", 60, "10.0.0.1");
+    watch(world, "api.test", 0, NULL);
+    assert_int_equal(resolver_start(world->resolver), 0);
+    assert_in_range(second_question_ns(world, "api.test"), RESOLVER_INTERVAL_MIN_NS, NS_PER_S);
+}
+
 static void a_name_that_stops_resolving_keeps_its_addresses_and_is_logged_once(void **state) {
     static const enum dns_mode modes[] = {DNS_SERVFAIL, DNS_NXDOMAIN, DNS_REFUSED};
     struct world *world = *state;
@@ -735,6 +744,7 @@ int main(void) {
         TEST(an_equal_set_in_another_order_is_no_change),
         TEST(names_are_resolved_again_when_the_ttl_has_passed),
         TEST(names_are_resolved_again_after_their_interval_at_the_latest),
+        TEST(the_shortest_interval_is_bounded),
         TEST(a_name_that_stops_resolving_keeps_its_addresses_and_is_logged_once),
         TEST(a_failing_name_is_tried_again_with_backoff),
         TEST(a_family_that_fails_keeps_its_addresses),
