@@ -30,7 +30,8 @@ struct h1_client {
     bool is_response_received;
     bool is_failed; /* the exchange was told */
     bool is_persistent;
-    bool is_used; /* an exchange has been through before: its end may be a race */
+    bool is_broken; /* the last exchange did not go through whole */
+    bool is_used;   /* an exchange has been through before: its end may be a race */
 };
 
 static void on_data(struct conn *conn, struct slice bytes);
@@ -73,6 +74,7 @@ struct h1_client *h1_client_open(struct conn *conn, const struct h1_client_optio
 
     client->conn = conn;
     client->o = *options;
+    client->is_used = options->is_used;
     client->send = (struct h1_send){.conn = conn, .scratch = options->head};
     conn_start(conn, &events, client);
     return client;
@@ -110,15 +112,18 @@ void h1_client_detach(struct h1_client *client) {
     client->x = NULL;
     client->is_used = true;
     h1_chunked_deinit(&client->chunked);
-    client->o.on_idle(client->o.ctx, is_whole && client->is_persistent && !client->conn->is_closed);
+    client->is_broken = !is_whole;
+    client->o.on_idle(client->o.ctx, !is_whole               ? H1_CLIENT_BROKEN
+                                     : client->is_persistent ? H1_CLIENT_REUSABLE
+                                                             : H1_CLIENT_FINISHED);
 }
 
-void h1_client_close(struct h1_client *client, bool at_once) {
+void h1_client_close(struct h1_client *client) {
     assert(!client->x);
-    if (at_once)
-        conn_close(client->conn);
+    if (client->is_broken)
+        conn_linger(client->conn, H1_CLIENT_BROKEN_NS, H1_CLIENT_BROKEN_BYTES_MAX);
     else
-        conn_linger(client->conn);
+        conn_linger(client->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
 }
 
 int h1_client_export(struct h1_client *client) {
@@ -133,7 +138,7 @@ static void on_data(struct conn *conn, struct slice bytes) {
         /* Bytes that nobody asked for: they can never be the answer to a later request. */
         client->is_persistent = false;
         if (!client->x)
-            client->o.on_idle(client->o.ctx, false);
+            client->o.on_idle(client->o.ctx, H1_CLIENT_BROKEN);
         return;
     }
     client->is_any_received = true;
@@ -334,7 +339,7 @@ static void on_error(struct conn *conn, int err) {
 
 static void connection_lost(struct h1_client *client) {
     if (!client->x) {
-        client->o.on_idle(client->o.ctx, false);
+        client->o.on_idle(client->o.ctx, H1_CLIENT_BROKEN);
     } else if (client->is_response_received) {
         /* An answer that did not wait for the whole request, and then the end: it is whole. */
         client->x->request.sink = NULL;

@@ -85,7 +85,7 @@ void h1_server_drain(struct h1_server_loop *shared) {
         next = link->next;
         if (may_close_when_idle(server)) {
             server->reading = H1_CLOSED;
-            conn_linger(server->conn);
+            conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
         }
     }
 }
@@ -114,7 +114,7 @@ void h1_server_continue(struct h1_server *server) {
         loop_timer_stop(server->shared->loop, &server->timer);
         /* Bytes that nobody reads would turn the close into a reset (RFC 9112 section 9.6). */
         if (is_unread || server->conn->out.bytes > 0)
-            conn_linger(server->conn);
+            conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
         else
             conn_close(server->conn);
         return;
@@ -315,7 +315,7 @@ static void refuse(struct h1_server *server, enum fail fail, const char *why) {
     if (conn_send(server->conn, &buf, 1) < 0)
         conn_close(server->conn);
     else
-        conn_linger(server->conn);
+        conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
 }
 
 /* The content is broken: its framing is lost, but an answer can still be given. */
@@ -480,7 +480,7 @@ static int64_t check_idle(struct h1_server *server) {
                    server->requests ? settings->idle_timeout_ns : settings->header_timeout_ns);
     if (left == 0) {
         server->reading = H1_CLOSED;
-        conn_linger(server->conn);
+        conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
     }
     return left;
 }

@@ -147,7 +147,7 @@ static void finished(struct exchange *x) {
     if (is_broken || x->is_tunnel) {
         server->reading = H1_CLOSED;
         server->is_sending = false;
-        conn_linger(server->conn);
+        conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
         return;
     }
     if (server->reading == H1_CONTENT)

@@ -64,8 +64,8 @@ struct exchange {
     const char *upstream_why; /* static text behind upstream_fail, or NULL */
 
     struct timer deadline;
-    bool is_tunnel;         /* 101 was answered: both bodies carry raw bytes */
-    bool is_stream;         /* may be silent for stream_idle, has no deadline; tunnels are streams */
+    bool is_tunnel; /* 101 was answered: both bodies carry raw bytes */
+    bool is_stream; /* may be silent for stream_idle, has no deadline; tunnels are streams */
     bool is_response_begun; /* send_response() was called */
 };
 

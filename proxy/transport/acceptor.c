@@ -74,7 +74,6 @@ static bool accept_one(struct acceptor *acceptor) {
     union conn_address peer = {.any.sa_family = AF_UNSPEC};
     struct conn_account account = {o->fds, FD_CLIENT, o->connections};
     socklen_t len = sizeof peer;
-    struct conn *conn;
     int fd;
 
     if (!acceptor->has_right && !gate_try(o->connections)) {
@@ -102,9 +101,7 @@ static bool accept_one(struct acceptor *acceptor) {
     }
     acceptor->has_right = false;
     fds_force(o->fds, FD_CLIENT);
-    conn = conn_open(o->loop, fd, o->is_unix, &peer, &account);
-    if (conn)
-        o->on_accept(o->ctx, conn);
+    o->on_accept(o->ctx, conn_open(o->loop, fd, o->is_unix, &peer, &account));
     return true;
 }
 

@@ -38,13 +38,9 @@ struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn
     }
     if (peer)
         conn->peer = *peer;
-    if (err)
-        close(fd);
+    assert(!err); /* a socket of our own, non-blocking, used for the first time */
+    (void)err;
     adopt(conn);
-    if (err) {
-        conn_close(conn);
-        return NULL;
-    }
     return conn;
 }
 
@@ -137,16 +133,17 @@ void conn_finish(struct conn *conn) {
         shut_down(conn);
 }
 
-void conn_linger(struct conn *conn) {
+void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max) {
     if (conn->is_closed || conn->is_lingering)
         return;
     conn->is_lingering = true;
+    conn->linger_bytes_left = bytes_max;
     conn_finish(conn);
     if (!uv_is_readable(&conn->uv.stream) && conn->out.bytes == 0) {
         conn_close(conn); /* the other side has closed already */
         return;
     }
-    loop_timer_start(conn->loop, &conn->linger, CONN_LINGER_NS);
+    loop_timer_start(conn->loop, &conn->linger, wait_ns);
     conn_resume(conn);
 }
 
@@ -320,9 +317,10 @@ static void on_linger_over(struct timer *timer) {
 }
 
 static void linger_data(struct conn *conn, size_t len) {
-    conn->lingered_bytes += len;
-    if (conn->lingered_bytes > CONN_LINGER_BYTES_MAX)
+    if (len > conn->linger_bytes_left)
         conn_close(conn);
+    else
+        conn->linger_bytes_left -= len;
 }
 
 static void shut_down(struct conn *conn) {

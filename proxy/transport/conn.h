@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 #include <uv.h>
 
-/* How long a closing connection waits for the client to read the last answer and close its side
- * (RFC 9112 section 9.6), and how much it throws away meanwhile. */
+/* How long a closing connection usually waits for the other side to read the last message and close
+ * its own (RFC 9112 section 9.6), and how much it throws away meanwhile. */
 #define CONN_LINGER_NS (5 * NS_PER_S)
 #define CONN_LINGER_BYTES_MAX (64 * 1024 * 1024)
 
@@ -67,7 +67,7 @@ struct conn {
     struct chunks out;       /* what the socket has not taken yet */
     uv_write_t write;
     struct timer linger;
-    size_t lingered_bytes;
+    size_t linger_bytes_left;
     void (*on_dialled)(struct conn *conn, int err); /* while dialling */
     size_t in_flight;                               /* bytes of `out` under way in `write` */
     bool is_reading : 1;
@@ -79,7 +79,7 @@ struct conn {
 };
 
 /* Takes over an accepted (or handed over) socket; the account is charged already. Reading is on
- * after conn_start(). Returns NULL (and closes @fd) when the handle cannot be made. */
+ * after conn_start(). */
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account);
 void conn_start(struct conn *conn, const struct conn_events *events, void *codec);
@@ -110,9 +110,9 @@ void conn_resume(struct conn *conn);
 void conn_finish(struct conn *conn);
 
 /* Sends what is queued, closes the sending side, throws away what still comes, and closes when the
- * other side has, or after CONN_LINGER_NS: so the client reads the last answer instead of a reset.
- * To the codec this is conn_close(). */
-void conn_linger(struct conn *conn);
+ * other side has, or after @wait_ns, or after @bytes_max more bytes: so the other side reads the
+ * last message instead of a reset. To the codec this is conn_close(). */
+void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max);
 
 /* Closes now; unsent bytes are dropped. The codec hears only on_closed() afterwards. Idempotent. */
 void conn_close(struct conn *conn);

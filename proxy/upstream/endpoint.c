@@ -1,0 +1,103 @@
+/* Endpoints: counts, backoff, and their address as text. */
+#include "upstream/endpoint.h"
+
+#include "base/alloc.h"
+#include "base/random.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+static void write_text(struct endpoint *endpoint);
+
+struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned connections,
+                              unsigned loops) {
+    struct endpoint *endpoint = xcalloc(1, sizeof *endpoint);
+
+    atomic_init(&endpoint->refs, 1);
+    endpoint->address = *address;
+    write_text(endpoint);
+    gate_init(&endpoint->connections, connections, UINT32_MAX);
+    pthread_mutex_init(&endpoint->lock, NULL);
+    endpoint->pools = xcalloc(loops, sizeof(struct pool *));
+    endpoint->loops = loops;
+    return endpoint;
+}
+
+struct endpoint *endpoint_ref(struct endpoint *endpoint) {
+    atomic_fetch_add(&endpoint->refs, 1);
+    return endpoint;
+}
+
+void endpoint_unref(struct endpoint *endpoint) {
+    if (atomic_fetch_sub(&endpoint->refs, 1) > 1)
+        return;
+    gate_deinit(&endpoint->connections);
+    pthread_mutex_destroy(&endpoint->lock);
+    free(endpoint->pools);
+    free(endpoint);
+}
+
+bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns) {
+    return now_ns >= atomic_load_explicit(&endpoint->dial_after_ns, memory_order_relaxed);
+}
+
+void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns) {
+    uint32_t failures = atomic_fetch_add(&endpoint->dial_failures, 1);
+    int64_t backoff_ns = ENDPOINT_BACKOFF_MAX_NS;
+
+    if (failures < 16 && ENDPOINT_BACKOFF_MIN_NS << failures < backoff_ns)
+        backoff_ns = ENDPOINT_BACKOFF_MIN_NS << failures;
+    backoff_ns = backoff_ns / 2 + (int64_t)random_below((uint64_t)backoff_ns / 2);
+    atomic_fetch_add(&endpoint->connect_failures, 1);
+    atomic_store(&endpoint->dial_fail, (int)fail);
+    atomic_store(&endpoint->dial_after_ns, now_ns + backoff_ns);
+}
+
+void endpoint_dial_succeeded(struct endpoint *endpoint) {
+    atomic_fetch_add(&endpoint->connects, 1);
+    atomic_store(&endpoint->dial_failures, 0);
+    atomic_store(&endpoint->dial_after_ns, 0);
+}
+
+bool endpoint_is_at(const struct endpoint *endpoint, const struct sockaddr_storage *address) {
+    const struct sockaddr_storage *own = &endpoint->address;
+    size_t size = 0;
+
+    if (own->ss_family != address->ss_family)
+        return false;
+    if (own->ss_family == AF_INET) {
+        const struct sockaddr_in *a = (const void *)own, *b = (const void *)address;
+
+        return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
+    }
+    if (own->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *a = (const void *)own, *b = (const void *)address;
+
+        return a->sin6_port == b->sin6_port &&
+               memcmp(&a->sin6_addr, &b->sin6_addr, sizeof a->sin6_addr) == 0;
+    }
+    size = sizeof(struct sockaddr_un);
+    return memcmp(own, address, size) == 0;
+}
+
+static void write_text(struct endpoint *endpoint) {
+    const struct sockaddr_storage *address = &endpoint->address;
+    const struct sockaddr_in *in = (const void *)address;
+    const struct sockaddr_in6 *in6 = (const void *)address;
+    char host[INET6_ADDRSTRLEN];
+
+    if (address->ss_family == AF_INET) {
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(endpoint->text, sizeof endpoint->text, "%s:%u", host, ntohs(in->sin_port));
+    } else if (address->ss_family == AF_INET6) {
+        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+        snprintf(endpoint->text, sizeof endpoint->text, "[%s]:%u", host, ntohs(in6->sin6_port));
+    } else {
+        snprintf(endpoint->text, sizeof endpoint->text, "unix:%s",
+                 ((const struct sockaddr_un *)address)->sun_path);
+    }
+}

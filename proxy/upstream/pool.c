@@ -1,0 +1,511 @@
+/* The pool; see pool.h. A connection's right is held by its conn's account from the dial until the
+ * close is complete, and travels with it when it is handed to another loop. */
+#include "upstream/pool.h"
+
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+struct upstream_conn {
+    struct list link;        /* in pool->idle or pool->others */
+    struct pool *pool;       /* borrowed: outlives it */
+    struct conn *conn;       /* owned until codec is there, then the codec's */
+    struct h1_client *codec; /* NULL while dialling */
+    struct lease *lease;     /* borrowed; NULL: idle, closing, or its lease has ended */
+    struct timer timer;      /* dial timeout */
+    int64_t idle_since_ns;
+    bool is_idle;
+};
+
+/* A connection on its way to whoever waits for it. */
+struct gift {
+    struct upstream_conn *uc; /* on the same loop; else NULL */
+    int fd;                   /* on another one */
+};
+
+static void dial(struct pool *pool, struct lease *lease);
+static void start_dials(struct pool *pool);
+static void on_dialled(struct conn *conn, int err);
+static void on_dial_timeout(struct timer *timer);
+static void dial_failed(struct upstream_conn *uc, enum fail fail);
+static void dial_over(struct upstream_conn *uc);
+static enum fail fail_of(int err);
+static void open_codec(struct upstream_conn *uc, bool is_used);
+static void hold(struct lease *lease, struct upstream_conn *uc);
+static void on_codec_idle(void *ctx, enum h1_client_end end);
+static void on_codec_closed(void *ctx);
+static void offer(struct upstream_conn *uc);
+static bool pass_on(struct upstream_conn *uc);
+static void *make_gift(void *ctx, struct gate_desk *to);
+static void on_granted(struct gate_ticket *ticket, void *gift);
+static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift);
+static void ask_others(struct pool *pool);
+static void on_asked(struct loop *loop, struct mail *mail);
+static void on_idle_timer(struct timer *timer);
+static void drop(struct upstream_conn *uc);
+static void close_if_empty(struct pool *pool);
+static void on_farewell(struct loop *loop, struct mail *mail);
+static struct conn_account account_of(struct pool *pool);
+
+struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
+                      const struct pool_settings *settings) {
+    struct pool *pool = xcalloc(1, sizeof *pool);
+
+    pool->endpoint = endpoint_ref(endpoint);
+    pool->shared = shared;
+    pool->settings = settings;
+    list_init(&pool->idle);
+    list_init(&pool->others);
+    list_init(&pool->dial_line);
+    gate_desk_init(&pool->desk, &endpoint->connections, shared->loop, on_granted);
+    pool->asked.deliver = on_asked;
+    pool->farewell.deliver = on_farewell;
+    timer_init(&pool->idle_timer, on_idle_timer);
+    pthread_mutex_lock(&endpoint->lock);
+    endpoint->pools[shared->loop->index] = pool;
+    pthread_mutex_unlock(&endpoint->lock);
+    return pool;
+}
+
+void pool_close(struct pool *pool) {
+    struct endpoint *endpoint = pool->endpoint;
+    struct list *link, *next;
+
+    if (pool->is_closing)
+        return;
+    pool->is_closing = true;
+    loop_timer_stop(pool->shared->loop, &pool->idle_timer);
+    /* From here on nobody asks this pool any more; who has, has posted already. */
+    pthread_mutex_lock(&endpoint->lock);
+    if (endpoint->pools[pool->shared->loop->index] == pool)
+        endpoint->pools[pool->shared->loop->index] = NULL;
+    pthread_mutex_unlock(&endpoint->lock);
+    while ((link = list_pop(&pool->idle))) {
+        struct upstream_conn *uc = CONTAINER_OF(link, struct upstream_conn, link);
+
+        list_push_back(&pool->others, link);
+        atomic_fetch_sub(&pool->idle_count, 1);
+        uc->is_idle = false;
+        h1_client_close(uc->codec);
+    }
+    for (link = pool->others.next; link != &pool->others; link = next) {
+        struct upstream_conn *uc = CONTAINER_OF(link, struct upstream_conn, link);
+
+        next = link->next;
+        if (!uc->codec)
+            dial_failed(uc, FAIL_ENDPOINT_NONE);
+    }
+    start_dials(pool); /* which refuses those in line */
+    close_if_empty(pool);
+}
+
+enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, enum fail *fail) {
+    struct endpoint *endpoint = pool->endpoint;
+
+    assert(lease->state == LEASE_NONE);
+    if (!list_is_empty(&pool->idle)) {
+        atomic_fetch_sub(&pool->idle_count, 1);
+        hold(lease, CONTAINER_OF(list_pop(&pool->idle), struct upstream_conn, link));
+        atomic_fetch_add(&endpoint->inflight, 1);
+        return POOL_READY;
+    }
+    if (!endpoint_may_dial(endpoint, pool->shared->loop->now_ns)) {
+        *fail = (enum fail)atomic_load(&endpoint->dial_fail);
+        return POOL_FAILED;
+    }
+    lease->pool = pool;
+    lease->state = LEASE_WAITING;
+    pool->waiting++;
+    list_init(&lease->link);
+    atomic_fetch_add(&endpoint->inflight, 1);
+    if (gate_enter(&pool->desk, &lease->ticket) == GATE_IN)
+        on_granted(&lease->ticket, NULL);
+    else
+        ask_others(pool);
+    return POOL_WAIT;
+}
+
+struct h1_client *lease_codec(const struct lease *lease) {
+    assert(lease->state == LEASE_HELD);
+    return lease->conn->codec;
+}
+
+void lease_end(struct lease *lease) {
+    struct pool *pool = lease->pool;
+    enum lease_state state = lease->state;
+    void *gift;
+
+    if (state == LEASE_NONE)
+        return;
+    lease->state = LEASE_NONE;
+    atomic_fetch_sub(&pool->endpoint->inflight, 1);
+    switch (state) {
+    case LEASE_NONE:
+        break;
+    case LEASE_WAITING:
+        pool->waiting--;
+        if (gate_cancel(&lease->ticket, &gift) != GATE_OWED)
+            break;
+        if (gift)
+            offer(unwrap(pool, gift));
+        else
+            gate_leave(&pool->endpoint->connections, NULL, pool->shared->loop);
+        break;
+    case LEASE_DIAL_LINE:
+        list_remove(&lease->link);
+        gate_leave(&pool->endpoint->connections, &lease->ticket, pool->shared->loop);
+        break;
+    case LEASE_DIALLING:
+        lease->conn->lease = NULL; /* the dial goes on: its connection will be of use */
+        break;
+    case LEASE_HELD:
+        lease->conn->lease = NULL;
+        h1_client_detach(lease->conn->codec);
+        break;
+    }
+    lease->conn = NULL;
+    lease->pool = NULL;
+    close_if_empty(pool);
+}
+
+/* The lease has a right to one socket: dials, or waits for its turn to. */
+static void on_granted(struct gate_ticket *ticket, void *gift) {
+    struct lease *lease = CONTAINER_OF(ticket, struct lease, ticket);
+    struct pool *pool = lease->pool;
+
+    pool->waiting--;
+    if (gift) {
+        struct upstream_conn *uc;
+
+        ticket->state = TICKET_OUT; /* the right is the connection's */
+        uc = unwrap(pool, gift);
+        list_remove(&uc->link);
+        hold(lease, uc);
+        lease->ready(lease, FAIL_NONE);
+        return;
+    }
+    lease->state = LEASE_DIAL_LINE;
+    list_push_back(&pool->dial_line, &lease->link);
+    start_dials(pool);
+}
+
+static void start_dials(struct pool *pool) {
+    while (pool->dialling < pool->settings->dials && !list_is_empty(&pool->dial_line))
+        dial(pool, CONTAINER_OF(list_pop(&pool->dial_line), struct lease, link));
+}
+
+static void dial(struct pool *pool, struct lease *lease) {
+    struct endpoint *endpoint = pool->endpoint;
+    struct loop *loop = pool->shared->loop;
+    struct conn_account account = account_of(pool);
+    enum fail reason = FAIL_NONE;
+    struct upstream_conn *uc;
+    int err;
+
+    if (pool->is_closing)
+        reason = FAIL_ENDPOINT_NONE;
+    else if (!endpoint_may_dial(endpoint, loop->now_ns))
+        reason = (enum fail)atomic_load(&endpoint->dial_fail);
+    else if (!fds_acquire(pool->shared->fds, FD_UPSTREAM))
+        reason = FAIL_FDS_USED_UP;
+    if (reason) {
+        gate_leave(&endpoint->connections, &lease->ticket, loop);
+        lease->state = LEASE_NONE;
+        atomic_fetch_sub(&endpoint->inflight, 1);
+        lease->ready(lease, reason);
+        return;
+    }
+    uc = xcalloc(1, sizeof *uc);
+    uc->pool = pool;
+    list_push_back(&pool->others, &uc->link);
+    timer_init(&uc->timer, on_dial_timeout);
+    lease->ticket.state = TICKET_OUT; /* the right is the connection's */
+    lease->state = LEASE_DIALLING;
+    lease->conn = uc;
+    uc->lease = lease;
+    pool->dialling++;
+    atomic_fetch_add(&endpoint->dials, 1);
+    err = conn_dial(&uc->conn, loop, (const struct sockaddr *)&endpoint->address, &account,
+                    on_dialled, uc);
+    if (err)
+        dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
+    else
+        loop_timer_start(loop, &uc->timer, pool->settings->dial_timeout_ns);
+}
+
+static void on_dialled(struct conn *conn, int err) {
+    struct upstream_conn *uc = conn->codec;
+    struct pool *pool = uc->pool;
+    struct lease *lease = uc->lease;
+
+    if (err) {
+        dial_failed(uc, fail_of(err));
+        start_dials(pool);
+        close_if_empty(pool);
+        return;
+    }
+    endpoint_dial_succeeded(pool->endpoint);
+    dial_over(uc);
+    open_codec(uc, false);
+    if (lease) {
+        list_remove(&uc->link);
+        hold(lease, uc);
+        lease->ready(lease, FAIL_NONE);
+    } else {
+        offer(uc);
+    }
+    start_dials(pool);
+}
+
+static void on_dial_timeout(struct timer *timer) {
+    struct upstream_conn *uc = CONTAINER_OF(timer, struct upstream_conn, timer);
+    struct pool *pool = uc->pool;
+
+    dial_failed(uc, FAIL_CONNECT_TIMEOUT);
+    start_dials(pool);
+    close_if_empty(pool);
+}
+
+static void dial_failed(struct upstream_conn *uc, enum fail fail) {
+    struct pool *pool = uc->pool;
+    struct lease *lease = uc->lease;
+
+    if (!pool->is_closing)
+        endpoint_dial_failed(pool->endpoint, fail, pool->shared->loop->now_ns);
+    dial_over(uc);
+    if (uc->conn)
+        conn_close(uc->conn); /* its right goes back when that is complete */
+    list_remove(&uc->link);
+    free(uc);
+    if (lease) {
+        lease->state = LEASE_NONE;
+        lease->conn = NULL;
+        atomic_fetch_sub(&pool->endpoint->inflight, 1);
+        lease->ready(lease, fail);
+    }
+}
+
+static void dial_over(struct upstream_conn *uc) {
+    loop_timer_stop(uc->pool->shared->loop, &uc->timer);
+    uc->pool->dialling--;
+    atomic_fetch_sub(&uc->pool->endpoint->dials, 1);
+}
+
+static enum fail fail_of(int err) {
+    switch (err) {
+    case -ECONNREFUSED:
+    case -ENOENT: /* unix: no such socket */
+    case -EAGAIN: /* unix: its backlog is full */
+        return FAIL_CONNECT_REFUSED;
+    case -ECONNRESET:
+        return FAIL_CONNECT_REFUSED;
+    case -ETIMEDOUT:
+        return FAIL_CONNECT_TIMEOUT;
+    case -EMFILE:
+    case -ENFILE:
+        return FAIL_FDS_USED_UP;
+    default:
+        return FAIL_CONNECT_FAILED;
+    }
+}
+
+static void open_codec(struct upstream_conn *uc, bool is_used) {
+    struct h1_client_options options = {
+        .settings = &uc->pool->settings->h1,
+        .head = &uc->pool->shared->head,
+        .on_idle = on_codec_idle,
+        .on_closed = on_codec_closed,
+        .ctx = uc,
+        .is_used = is_used,
+    };
+
+    uc->codec = h1_client_open(uc->conn, &options);
+}
+
+/* @uc is in no list. */
+static void hold(struct lease *lease, struct upstream_conn *uc) {
+    list_push_back(&uc->pool->others, &uc->link);
+    uc->is_idle = false;
+    uc->lease = lease;
+    lease->pool = uc->pool;
+    lease->conn = uc;
+    lease->state = LEASE_HELD;
+}
+
+/* From h1_client_detach(), or because an idle connection has ended or got bytes unasked. */
+static void on_codec_idle(void *ctx, enum h1_client_end end) {
+    struct upstream_conn *uc = ctx;
+    struct pool *pool = uc->pool;
+
+    if (end == H1_CLIENT_REUSABLE && !pool->is_closing) {
+        offer(uc);
+        return;
+    }
+    if (uc->is_idle) {
+        atomic_fetch_sub(&pool->idle_count, 1);
+        uc->is_idle = false;
+        list_remove(&uc->link);
+        list_push_back(&pool->others, &uc->link);
+    }
+    h1_client_close(uc->codec);
+}
+
+static void on_codec_closed(void *ctx) {
+    struct upstream_conn *uc = ctx;
+    struct pool *pool = uc->pool;
+
+    list_remove(&uc->link);
+    free(uc);
+    close_if_empty(pool);
+}
+
+/* A connection is free: for who waits longest, on whatever loop; else it is kept. */
+static void offer(struct upstream_conn *uc) {
+    struct pool *pool = uc->pool;
+    struct loop *loop = pool->shared->loop;
+
+    if (!list_is_empty(&pool->dial_line)) {
+        struct lease *lease = CONTAINER_OF(list_pop(&pool->dial_line), struct lease, link);
+
+        gate_leave(&pool->endpoint->connections, &lease->ticket, loop);
+        list_remove(&uc->link);
+        hold(lease, uc);
+        lease->ready(lease, FAIL_NONE);
+        return;
+    }
+    if (pass_on(uc))
+        return;
+    list_remove(&uc->link);
+    list_push_front(&pool->idle, &uc->link);
+    uc->is_idle = true;
+    uc->idle_since_ns = loop->now_ns;
+    atomic_fetch_add(&pool->idle_count, 1);
+    if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
+        loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
+    /* Who began to wait meanwhile either sees idle_count, or is seen here. */
+    if (atomic_load(&pool->endpoint->connections.waiting) > 0)
+        on_asked(loop, &pool->asked);
+}
+
+/* Gives the connection and its right to the first in line, if any. */
+static bool pass_on(struct upstream_conn *uc) {
+    return gate_pass(&uc->pool->endpoint->connections, uc->pool->shared->loop, make_gift, uc);
+}
+
+static void *make_gift(void *ctx, struct gate_desk *to) {
+    struct upstream_conn *uc = ctx;
+    struct gift *gift = xmalloc(sizeof *gift);
+
+    *gift = (struct gift){.uc = uc, .fd = -1};
+    if (to->loop == uc->pool->shared->loop)
+        return gift;
+    uc->conn->account.right = NULL;
+    gift->uc = NULL;
+    gift->fd = h1_client_export(uc->codec);
+    if (gift->fd < 0) {
+        free(gift); /* the connection is lost; its right still passes on, as one to dial */
+        return NULL;
+    }
+    return gift;
+}
+
+static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
+    struct conn_account account = account_of(pool);
+    struct upstream_conn *uc = gift->uc;
+
+    if (!uc) {
+        uc = xcalloc(1, sizeof *uc);
+        uc->pool = pool;
+        timer_init(&uc->timer, on_dial_timeout);
+        list_push_back(&pool->others, &uc->link);
+        uc->conn = conn_open(pool->shared->loop, gift->fd,
+                             pool->endpoint->address.ss_family == AF_UNIX, NULL, &account);
+        open_codec(uc, true);
+    }
+    free(gift);
+    return uc;
+}
+
+static void ask_others(struct pool *pool) {
+    struct endpoint *endpoint = pool->endpoint;
+
+    pthread_mutex_lock(&endpoint->lock);
+    for (unsigned i = 0; i < endpoint->loops; i++) {
+        struct pool *other = endpoint->pools[i];
+
+        if (other && other != pool && atomic_load(&other->idle_count) > 0 &&
+            !atomic_exchange(&other->is_asked, true))
+            loop_post(other->shared->loop, &other->asked);
+    }
+    pthread_mutex_unlock(&endpoint->lock);
+}
+
+static void on_asked(struct loop *loop, struct mail *mail) {
+    struct pool *pool = CONTAINER_OF(mail, struct pool, asked);
+
+    atomic_store(&pool->is_asked, false);
+    while (!list_is_empty(&pool->idle)) {
+        struct upstream_conn *uc = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
+
+        atomic_fetch_sub(&pool->idle_count, 1);
+        uc->is_idle = false;
+        list_remove(&uc->link);
+        list_push_back(&pool->others, &uc->link);
+        if (pass_on(uc))
+            continue;
+        list_remove(&uc->link);
+        list_push_front(&pool->idle, &uc->link);
+        uc->is_idle = true;
+        atomic_fetch_add(&pool->idle_count, 1);
+        break;
+    }
+}
+
+static void on_idle_timer(struct timer *timer) {
+    struct pool *pool = CONTAINER_OF(timer, struct pool, idle_timer);
+    struct loop *loop = pool->shared->loop;
+
+    while (!list_is_empty(&pool->idle)) {
+        struct upstream_conn *oldest = CONTAINER_OF(pool->idle.prev, struct upstream_conn, link);
+        int64_t left = oldest->idle_since_ns + pool->settings->idle_timeout_ns - loop->now_ns;
+
+        if (left > 0) {
+            loop_timer_start(loop, timer, left);
+            return;
+        }
+        drop(oldest);
+    }
+}
+
+/* Closes an idle connection, so that the upstream hears of it before its right is free again. */
+static void drop(struct upstream_conn *uc) {
+    atomic_fetch_sub(&uc->pool->idle_count, 1);
+    uc->is_idle = false;
+    list_remove(&uc->link);
+    list_push_back(&uc->pool->others, &uc->link);
+    h1_client_close(uc->codec);
+}
+
+/* A closing pool whose last connection is gone waits for one letter to itself: what was posted to
+ * it before comes first. Then it frees itself. */
+static void close_if_empty(struct pool *pool) {
+    if (!pool->is_closing || pool->is_farewell_sent || pool->waiting > 0 ||
+        !list_is_empty(&pool->idle) || !list_is_empty(&pool->others) ||
+        !list_is_empty(&pool->dial_line))
+        return;
+    pool->is_farewell_sent = true;
+    loop_post(pool->shared->loop, &pool->farewell);
+}
+
+static void on_farewell(struct loop *loop, struct mail *mail) {
+    struct pool *pool = CONTAINER_OF(mail, struct pool, farewell);
+
+    endpoint_unref(pool->endpoint);
+    free(pool);
+}
+
+static struct conn_account account_of(struct pool *pool) {
+    return (struct conn_account){pool->shared->fds, FD_UPSTREAM, &pool->endpoint->connections};
+}

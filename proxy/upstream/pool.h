@@ -1,0 +1,81 @@
+/* A loop's connections to one endpoint: dialling, idle, and leased to exchanges.
+ *
+ * The bound on sockets holds over all loops (endpoint.connections): who finds none free stands in
+ * the endpoint's one line. An idle connection that another loop waits for travels there; one that
+ * is closed counts until it is really closed. Dials are bounded too: an endpoint's share for this
+ * loop. Home: loop. */
+#pragma once
+
+#include "codec/h1_client.h"
+#include "upstream/endpoint.h"
+
+struct lease;
+struct upstream_conn;
+
+/* What all pools of a loop share. */
+struct pool_loop {
+    struct loop *loop;  /* borrowed */
+    struct fds *fds;    /* borrowed */
+    struct buffer head; /* scratch for request heads; owned */
+};
+
+struct pool_settings {
+    struct h1_client_settings h1;
+    int64_t dial_timeout_ns;
+    int64_t idle_timeout_ns; /* 0: idle connections stay */
+    unsigned dials;          /* connects at once from this loop, >= 1 */
+};
+
+struct pool {
+    struct endpoint *endpoint;            /* counted */
+    struct pool_loop *shared;             /* borrowed */
+    const struct pool_settings *settings; /* borrowed: outlives the pool */
+    struct gate_desk desk;
+    struct list idle;      /* struct upstream_conn, last used first */
+    struct list others;    /* struct upstream_conn: dialling, leased or closing */
+    struct list dial_line; /* struct lease that has a right and waits for its turn to dial */
+    unsigned dialling;
+    unsigned waiting;            /* leases in the endpoint's line */
+    _Atomic unsigned idle_count; /* other loops look at it before they ask */
+    struct mail asked;           /* another loop waits: hand over what is idle */
+    _Atomic bool is_asked;
+    struct timer idle_timer;
+    bool is_closing;
+    struct mail farewell; /* the last letter to a closing pool: it frees it */
+    bool is_farewell_sent;
+};
+
+enum lease_state { LEASE_NONE, LEASE_WAITING, LEASE_DIAL_LINE, LEASE_DIALLING, LEASE_HELD };
+
+/* The right to use one connection for one exchange. Zeroed memory is a lease on nothing. */
+struct lease {
+    struct gate_ticket ticket;
+    struct pool *pool;          /* borrowed while the lease is not NONE */
+    struct upstream_conn *conn; /* LEASE_DIALLING, LEASE_HELD */
+    struct list link;           /* LEASE_DIAL_LINE */
+    enum lease_state state;
+    /* What it waited for is there (FAIL_NONE) or cannot be had. May only record that. */
+    void (*ready)(struct lease *lease, enum fail fail);
+};
+
+enum pool_outcome {
+    POOL_READY,  /* held */
+    POOL_WAIT,   /* ready() will be called */
+    POOL_FAILED, /* *fail says why */
+};
+
+struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
+                      const struct pool_settings *settings);
+
+/* No new leases; idle connections close, dials are cancelled, leased ones close when they come
+ * back. The pool frees itself after its last connection. */
+void pool_close(struct pool *pool);
+
+enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, enum fail *fail);
+
+/* The codec of a held lease. */
+struct h1_client *lease_codec(const struct lease *lease);
+
+/* Ends a lease in any state: what it waited for passes on, what it holds goes back to the pool or
+ * is closed. */
+void lease_end(struct lease *lease);
