@@ -27,10 +27,8 @@ enum writer_state { WRITER_WORKS, WRITER_NAPS, WRITER_SLEEPS };
 static_assert(LOG_LINE_MAX < LOG_RECORD_MAX, "a line fits a record");
 static_assert(LOG_RECORD_MAX <= LOG_BATCH_BYTES, "a record fits a batch");
 
-/* Home: shared, but for the sinks: log. */
+/* Home: shared. */
 static struct {
-    struct log_ring ring;
-    struct log_sink sinks[SINKS];
     pthread_t thread;
     sem_t wake;
     _Atomic unsigned state;      /* enum writer_state */
@@ -40,7 +38,10 @@ static struct {
     _Atomic unsigned level;
     _Atomic uint64_t dropped;
     bool is_open; /* home: the thread that opens and closes */
-} log_state = {.level = LOG_INFO, .sinks = {{.fd = -1}, {.fd = -1}}};
+} log_state = {.level = LOG_INFO};
+
+static struct log_ring ring;
+static struct log_sink sinks[SINKS]; /* home: log, while its thread runs */
 
 static void write_line(enum log_level level, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
@@ -56,12 +57,12 @@ int log_open(const struct log_options *options, const char **failed) {
 
     assert(!log_state.is_open);
     *failed = options->file;
-    err = log_sink_open(&log_state.sinks[TO_LOG], options->file);
+    err = log_sink_open(&sinks[TO_LOG], options->file);
     if (err)
         return err;
     if (options->access_file) {
         *failed = options->access_file;
-        err = log_sink_open(&log_state.sinks[TO_ACCESS], options->access_file);
+        err = log_sink_open(&sinks[TO_ACCESS], options->access_file);
         if (err)
             goto fail;
     }
@@ -81,11 +82,11 @@ int log_open(const struct log_options *options, const char **failed) {
     if (err)
         goto fail;
     log_state.is_open = true;
-    log_ring_open(&log_state.ring);
+    log_ring_open(&ring);
     return 0;
 fail:
-    log_sink_close(&log_state.sinks[TO_LOG]);
-    log_sink_close(&log_state.sinks[TO_ACCESS]);
+    log_sink_close(&sinks[TO_LOG]);
+    log_sink_close(&sinks[TO_ACCESS]);
     return err;
 }
 
@@ -93,13 +94,13 @@ void log_close(void) {
     if (!log_state.is_open)
         return;
     log_state.is_open = false;
-    log_ring_close(&log_state.ring);
+    log_ring_close(&ring);
     atomic_store(&log_state.has_access, false);
     atomic_store(&log_state.close_by_ns, clock_now_ns() + CLOSE_NS);
     wake_writer();
     pthread_join(log_state.thread, NULL);
-    log_sink_close(&log_state.sinks[TO_LOG]);
-    log_sink_close(&log_state.sinks[TO_ACCESS]);
+    log_sink_close(&sinks[TO_LOG]);
+    log_sink_close(&sinks[TO_ACCESS]);
 }
 
 void log_reopen(void) {
@@ -178,7 +179,7 @@ static void write_line(enum log_level level, const char *format, va_list args) {
 }
 
 static enum log_ring_push push(unsigned sink, struct slice line) {
-    enum log_ring_push result = log_ring_push(&log_state.ring, sink, line);
+    enum log_ring_push result = log_ring_push(&ring, sink, line);
 
     if (result == LOG_RING_CLOSED)
         return result;
@@ -190,7 +191,7 @@ static enum log_ring_push push(unsigned sink, struct slice line) {
         wake_writer();
         break;
     case WRITER_NAPS:
-        if (log_ring_used(&log_state.ring) > LOG_RING_BYTES / 2)
+        if (log_ring_used(&ring) > LOG_RING_BYTES / 2)
             wake_writer();
         break;
     default:
@@ -214,11 +215,10 @@ static void *run_writer(void *unused) {
 
         if (atomic_exchange(&log_state.is_reopening, false))
             for (unsigned i = 0; i < SINKS; i++)
-                log_sink_reopen(&log_state.sinks[i]);
+                log_sink_reopen(&sinks[i]);
         is_idle = !carry();
         /* A thread that died between reserving and publishing leaves a hole for ever. */
-        if (close_by_ns != 0 &&
-            (log_ring_used(&log_state.ring) == 0 || clock_now_ns() > close_by_ns))
+        if (close_by_ns != 0 && (log_ring_used(&ring) == 0 || clock_now_ns() > close_by_ns))
             return NULL;
         rest(is_idle);
     }
@@ -232,8 +232,8 @@ static bool carry(void) {
     size_t len;
     bool has_carried = false;
 
-    while ((len = log_ring_pull(&log_state.ring, &kind, line)) > 0) {
-        struct log_sink *sink = &log_state.sinks[kind];
+    while ((len = log_ring_pull(&ring, &kind, line)) > 0) {
+        struct log_sink *sink = &sinks[kind];
 
         if (!log_sink_has_room(sink, len))
             lost += log_sink_flush(sink, &log_state.close_by_ns);
@@ -241,7 +241,7 @@ static bool carry(void) {
         has_carried = true;
     }
     for (unsigned i = 0; i < SINKS; i++)
-        lost += log_sink_flush(&log_state.sinks[i], &log_state.close_by_ns);
+        lost += log_sink_flush(&sinks[i], &log_state.close_by_ns);
     atomic_fetch_add_explicit(&log_state.dropped, lost, memory_order_relaxed);
     return has_carried;
 }
@@ -255,7 +255,7 @@ static void rest(bool is_idle) {
     atomic_store(&log_state.state, is_idle ? WRITER_SLEEPS : WRITER_NAPS);
     /* A waker that came before the store above has posted nothing: look again. */
     if (atomic_load(&log_state.is_reopening) || atomic_load(&log_state.close_by_ns) != 0 ||
-        log_ring_used(&log_state.ring) > (is_idle ? 0 : LOG_RING_BYTES / 2)) {
+        log_ring_used(&ring) > (is_idle ? 0 : LOG_RING_BYTES / 2)) {
         if (atomic_exchange(&log_state.state, WRITER_WORKS) != WRITER_WORKS)
             return;
     }

@@ -13,8 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOG_LINE_MAX 8192 /* bytes of a line without its newline; a longer one is cut with "..." \
-                           */
+#define LOG_LINE_MAX                                                            \
+    8192 /* bytes of a line without its newline; a longer one is cut with "..." \
+          */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 

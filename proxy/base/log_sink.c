@@ -42,17 +42,16 @@ int log_sink_open(struct log_sink *sink, const char *path) {
 
 void log_sink_close(struct log_sink *sink) {
     assert(sink->len == 0);
-    if (sink->fd >= 0 && sink->path)
+    if (sink->path)
         close(sink->fd);
     free(sink->path);
     sink->path = NULL;
-    sink->fd = -1;
 }
 
 void log_sink_reopen(struct log_sink *sink) {
     int fd;
 
-    if (sink->fd < 0 || !sink->path)
+    if (!sink->path)
         return;
     fd = open_file(sink->path);
     if (fd < 0) {

@@ -14,8 +14,8 @@
 
 /* Home: log. */
 struct log_sink {
-    char *path;           /* owned; NULL: standard error */
-    int fd;               /* -1: this sink is off */
+    char *path; /* owned; NULL: standard error, or never opened */
+    int fd;
     bool is_pipe;         /* anything but a regular file: a write could wait for its reader */
     bool is_broken;       /* the last write failed */
     bool is_cut;          /* the file ends inside a line */
@@ -30,7 +30,7 @@ struct log_sink {
 
 /* @path: a file, or "stderr". -errno when it cannot be opened. */
 int log_sink_open(struct log_sink *sink, const char *path);
-/* Accepts a sink that is off. The batch must have been flushed. */
+/* Accepts a zeroed sink. The batch must have been flushed. */
 void log_sink_close(struct log_sink *sink);
 /* Opens the path anew; on failure the old file stays in use. */
 void log_sink_reopen(struct log_sink *sink);
