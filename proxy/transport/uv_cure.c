@@ -50,7 +50,7 @@ static void find_libraries(void);
 static int note_libh2o(struct dl_phdr_info *info, size_t size, void *symbol);
 static uv_read_cb cured_read_cb(uv_read_cb read_cb);
 
-int uv_cure_open(struct uv_cure **out, uv_loop_t *loop) {
+struct uv_cure *uv_cure_open(uv_loop_t *loop) {
     struct uv_cure *cure = xcalloc(1, sizeof *cure);
 
     cure->loop = loop;
@@ -62,8 +62,7 @@ int uv_cure_open(struct uv_cure **out, uv_loop_t *loop) {
     cure->check.data = cure->idle.data = cure;
     cure->next = cures;
     cures = cure;
-    *out = cure;
-    return 0;
+    return cure;
 }
 
 void uv_cure_close(struct uv_cure *cure) {

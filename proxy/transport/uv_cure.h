@@ -20,8 +20,8 @@ struct uv_cure;
 /* Makes writes of @loop's h2o sockets call back. Call it on the loop's thread, straight after
  * uv_loop_init() and before any other uv_check_t is started: its own then runs last in each
  * iteration, and a callback never comes after its handle has been closed. On a loop without it
- * defect B stands. Home: loop. */
-int uv_cure_open(struct uv_cure **out, uv_loop_t *loop);
+ * defect B stands. Never NULL. Home: loop. */
+struct uv_cure *uv_cure_open(uv_loop_t *loop);
 
 /* After the h2o sockets of the loop are closed; run the loop once more before uv_loop_close().
  * Accepts NULL. */

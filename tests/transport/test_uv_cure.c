@@ -148,7 +148,7 @@ static void open_server(struct server *server, enum server_job job) {
 
     *server = (struct server){.job = job, .tls = make_tls(), .expected = 1};
     uv_loop_init(&server->loop);
-    assert_int_equal(uv_cure_open(&server->cure, &server->loop), 0);
+    server->cure = uv_cure_open(&server->loop);
     uv_tcp_init(&server->loop, &server->listener);
     server->listener.data = server;
     uv_ip4_addr("127.0.0.1", 0, &server->address);
@@ -300,7 +300,7 @@ static void other_users_of_libuv_are_left_alone(void **state) {
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     uv_loop_init(&loop);
-    uv_cure_open(&cure, &loop);
+    cure = uv_cure_open(&loop);
     uv_tcp_init(&loop, &reader);
     assert_int_equal(uv_write(&req, (uv_stream_t *)&reader, &none, 1, NULL), UV_EBADF);
     uv_tcp_open(&reader, fds[0]);
