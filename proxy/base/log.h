@@ -2,13 +2,20 @@
  * them to the file. A full ring drops the line and counts it: no caller ever blocks on a disk.
  *
  * A line starts lower-case, failure first, subject quoted, cause last, xid= always where there is
- * an exchange: "cannot connect to 'api-2:443': timed out xid=7f3a". Home: any thread. */
+ * an exchange: "cannot connect to 'api-2:443': timed out xid=7f3a". In the file the time (RFC 3339,
+ * UTC) and the level stand before it; bytes that are no printable ASCII are escaped. The lines of
+ * one thread keep their order. Home: any thread. */
 #pragma once
 
 #include "base/slice.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define LOG_LINE_MAX                                                            \
+    8192 /* bytes of a line without its newline; a longer one is cut with "..." \
+          */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
@@ -24,19 +31,35 @@ struct log_options {
  * names it (points into @options). */
 int log_open(const struct log_options *options, const char **failed);
 
-/* Writes out what is in the ring, ends the thread, closes the files. */
+/* Writes out what is in the ring, ends the thread, closes the files. A reader of a pipe that stands
+ * still is waited for one second at most. */
 void log_close(void);
 
 /* Asks the writer to close and reopen its files (SIGUSR1). Async-signal-safe. */
 void log_reopen(void);
 
-/* Lines dropped because the ring was full or the file could not be written. */
+/* Lines dropped since the start because the ring was full or the file could not be written. */
 uint64_t log_dropped(void);
 
 bool log_is_on(enum log_level level);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* One whole access-log line, without its newline. Copies. Nothing when there is no access log. */
+/* At most @per_second lines through one limit; the first line of a later second says how many were
+ * left out. For what a client can provoke at will. Any thread. */
+struct log_limit {
+    unsigned per_second;
+    _Atomic uint64_t window;     /* second * 2^32 + lines of that second */
+    _Atomic uint32_t suppressed; /* not yet told */
+};
+
+#define LOG_LIMIT(n) \
+    { .per_second = (n) }
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* One whole access-log line, without its newline and without control bytes. Copies. Nothing when
+ * there is no access log. Costs about 0.1 us and, but for a line after a pause, no system call. */
 void log_access(struct slice line);
 bool log_access_is_on(void);
 

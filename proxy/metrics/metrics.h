@@ -53,7 +53,8 @@ struct metrics_segment *metrics_segment_init(void *memory, size_t size,
                                              const struct metrics_builder *builder,
                                              unsigned writers);
 /* Looks at memory that somebody else laid out; NULL when it is none, damaged, or of another
- * version. */
+ * version. Trusts nothing in it, but it must not change under a later reader: where its writer
+ * lives and might be damaged, attach to a copy. */
 struct metrics_segment *metrics_segment_attach(void *memory, size_t size);
 
 /* 3. Write. */

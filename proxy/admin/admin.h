@@ -1,0 +1,61 @@
+/* The admin plane: /metrics, /healthz, /readyz and /status on a thread, a loop and a listener of
+ * their own, served by libh2o's HTTP/1 server. It touches nothing of the data loops but what its
+ * sources read (atomics, the counter segment), so it answers while every data loop is blocked.
+ *
+ * Bounded: ADMIN_CONNECTIONS_MAX at once (more wait in the backlog), ADMIN_CONTENT_MAX of request
+ * content, one time limit for a head, for an idle connection, and for a reader that stands still.
+ *
+ *     /metrics   Prometheus text 0.0.4
+ *     /healthz   JSON; 200 live or draining, 503 starting
+ *     /readyz    text; 200 live, 503 otherwise
+ *     /status    JSON, what `weir status` prints:
+ *
+ *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining",
+ *       "threads": n, "exchanges": n, "oldest_exchange_s": x,
+ *       "fds": { "limit": n, "client": n, "upstream": n, "file": n, "reserve": n },
+ *       "listeners": [ { "name", "address", "protocol", "state", "connections", "connections_max",
+ *                        "accepted_total", "requests_total" } ],
+ *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
+ *                        "streams_limit",
+ *                        "endpoints": [ { "address", "state", "connections", "connections_max",
+ *                                         "inflight", "dials", "failures_total" } ] } ] }
+ *
+ * The first four are filled in here, the rest comes from the status source; /healthz shows all of
+ * it but the arrays. */
+#pragma once
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "metrics/metrics.h"
+
+#include <jansson.h>
+
+#define ADMIN_CONNECTIONS_MAX 64
+#define ADMIN_CONTENT_MAX 1024           /* bytes of a request's content; more is 413 */
+#define ADMIN_TIMEOUT_NS (10 * NS_PER_S) /* unless the options say otherwise */
+
+enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING };
+
+struct admin;
+
+/* The sources are called on the admin thread, one at a time, and must not wait for a data loop.
+ * Each may be NULL. */
+struct admin_options {
+    int fd;              /* bound and listening, TCP or unix; the admin plane's once it is open */
+    const char *version; /* borrowed: static */
+    int64_t timeout_ns;  /* 0: ADMIN_TIMEOUT_NS */
+    const struct metrics_segment *segment; /* borrowed: the caller */
+    void *ctx;                             /* borrowed: the caller; for the functions below */
+    /* Appends what is not in the segment (live gauges), HELP and TYPE included. */
+    void (*collect)(void *ctx, struct buffer *text);
+    /* A new object, see above; the admin plane frees it. */
+    json_t *(*status)(void *ctx);
+    enum admin_health (*health)(void *ctx); /* NULL: always live */
+};
+
+/* Serves from here on. -errno when it cannot; the fd is then still the caller's. */
+int admin_open(struct admin **out, const struct admin_options *options);
+
+/* Stops accepting, lets answers under way go out (for a second at most), ends every connection and
+ * the thread. Nothing is left afterwards. Accepts NULL. */
+void admin_close(struct admin *admin);
