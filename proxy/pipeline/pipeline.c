@@ -1,0 +1,199 @@
+/* The shared part of a pipeline: its limits, and its addresses as they come from the resolver. */
+#include "pipeline/pipeline.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* One configured endpoint: an address, or a name with the addresses it has now. */
+struct pipeline_source {
+    struct pipeline *pipeline;           /* borrowed */
+    const struct config_address *config; /* borrowed */
+    struct resolver_addresses addresses;
+};
+
+static int open_source(struct pipeline_source *source, struct resolver *resolver, char **why);
+static void on_changed(void *ctx, const struct resolver_addresses *addresses);
+static struct endpoint_set *make_set(struct pipeline *pipeline);
+static struct endpoint *find(const struct endpoint_set *set,
+                             const struct sockaddr_storage *address);
+static unsigned concurrency_of(const struct config_pipeline *config);
+
+int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
+                  struct resolver *resolver, char **why) {
+    struct pipeline *pipeline = xcalloc(1, sizeof *pipeline);
+    unsigned dials = config->limits.dials / loops;
+
+    pipeline->config = config;
+    pipeline->loops = loops;
+    pipeline->pool = (struct pool_settings){
+        .h1 = {.limits = {.head_bytes = config->max_head_bytes, .fields = config->max_fields},
+               .max_informational = config->max_informational},
+        .dial_timeout_ns = config->dial_timeout_ns,
+        .idle_timeout_ns = config->idle_timeout_ns,
+        .dials = dials ? dials : 1,
+    };
+    gate_init(&pipeline->concurrency, concurrency_of(config), config->queue.size);
+    gate_init(&pipeline->streams, config->limits.streams, 0);
+    pthread_mutex_init(&pipeline->lock, NULL);
+    pipeline->parts = xcalloc(loops, sizeof(struct pipeline_loop *));
+    pipeline->sources = xcalloc(config->endpoint_count, sizeof *pipeline->sources);
+    for (size_t i = 0; i < config->endpoint_count; i++) {
+        int err;
+
+        pipeline->sources[i].pipeline = pipeline;
+        pipeline->sources[i].config = &config->endpoints[i];
+        err = open_source(&pipeline->sources[i], resolver, why);
+        if (err) {
+            pipeline_close(pipeline);
+            return err;
+        }
+    }
+    pipeline->set = make_set(pipeline);
+    *out = pipeline;
+    return 0;
+}
+
+void pipeline_close(struct pipeline *pipeline) {
+    if (!pipeline)
+        return;
+    endpoint_set_unref(pipeline->set);
+    gate_deinit(&pipeline->concurrency);
+    gate_deinit(&pipeline->streams);
+    pthread_mutex_destroy(&pipeline->lock);
+    free(pipeline->parts);
+    free(pipeline->sources);
+    free(pipeline);
+}
+
+struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline) {
+    struct endpoint_set *set;
+
+    pthread_mutex_lock(&pipeline->lock);
+    set = pipeline->set;
+    atomic_fetch_add(&set->refs, 1);
+    pthread_mutex_unlock(&pipeline->lock);
+    return set;
+}
+
+void endpoint_set_unref(struct endpoint_set *set) {
+    if (!set || atomic_fetch_sub(&set->refs, 1) > 1)
+        return;
+    for (size_t i = 0; i < set->count; i++)
+        endpoint_unref(set->list[i]);
+    free(set);
+}
+
+static int open_source(struct pipeline_source *source, struct resolver *resolver, char **why) {
+    const struct config_address *config = source->config;
+    const char *reason = "";
+    int err;
+
+    if (config->kind != ADDRESS_NAME) {
+        source->addresses.count = 1;
+        source->addresses.list[0] = config->sockaddr;
+        return 0;
+    }
+    err = resolver_watch(resolver,
+                         &(struct resolver_name){
+                             .host = config->host,
+                             .port = config->port,
+                             .interval_ns = source->pipeline->config->resolve_interval_ns,
+                             .changed = on_changed,
+                             .ctx = source,
+                         },
+                         PIPELINE_RESOLVE_TIMEOUT_NS, &source->addresses, &reason);
+    if (err)
+        *why = xasprintf("cannot resolve '%s' of pipeline '%s': %s", config->host,
+                         source->pipeline->config->name, reason);
+    return err;
+}
+
+/* How many exchanges may be in flight: an HTTP/1 connection carries one at a time, so no more than
+ * there may be connections. */
+static unsigned concurrency_of(const struct config_pipeline *config) {
+    uint64_t connections = 0;
+
+    for (size_t i = 0; i < config->endpoint_count; i++) {
+        unsigned addresses = config->endpoints[i].kind == ADDRESS_NAME ? RESOLVER_ADDRESSES_MAX : 1;
+
+        connections += (uint64_t)config->limits.connections * addresses;
+    }
+    return connections < config->limits.concurrency ? (unsigned)connections
+                                                    : config->limits.concurrency;
+}
+
+/* The addresses of all sources; endpoints that were there before stay the same ones. */
+static struct endpoint_set *make_set(struct pipeline *pipeline) {
+    size_t max = pipeline->config->endpoint_count * RESOLVER_ADDRESSES_MAX;
+    struct endpoint_set *set = xcalloc(1, sizeof *set + max * sizeof(struct endpoint *));
+
+    atomic_init(&set->refs, 1);
+    for (size_t i = 0; i < pipeline->config->endpoint_count; i++) {
+        const struct resolver_addresses *addresses = &pipeline->sources[i].addresses;
+
+        for (size_t j = 0; j < addresses->count; j++) {
+            struct endpoint *known = find(pipeline->set, &addresses->list[j]);
+
+            if (find(set, &addresses->list[j]))
+                continue; /* two names of one address */
+            set->list[set->count++] =
+                known ? endpoint_ref(known)
+                      : endpoint_new(&addresses->list[j], pipeline->config->limits.connections,
+                                     pipeline->loops);
+        }
+    }
+    return set;
+}
+
+static struct endpoint *find(const struct endpoint_set *set,
+                             const struct sockaddr_storage *address) {
+    for (size_t i = 0; set && i < set->count; i++)
+        if (endpoint_is_at(set->list[i], address))
+            return set->list[i];
+    return NULL;
+}
+
+/* The part of a loop is told by letter. */
+struct set_letter {
+    struct mail mail;
+    struct pipeline_loop *part; /* borrowed */
+    struct endpoint_set *set;   /* counted */
+};
+
+static void deliver_set(struct loop *loop, struct mail *mail) {
+    struct set_letter *letter = CONTAINER_OF(mail, struct set_letter, mail);
+
+    pipeline_loop_take(letter->part, letter->set);
+    free(letter);
+}
+
+/* On the resolver's thread. */
+static void on_changed(void *ctx, const struct resolver_addresses *addresses) {
+    struct pipeline_source *source = ctx;
+    struct pipeline *pipeline = source->pipeline;
+    struct endpoint_set *old;
+
+    log_info("'%s' of pipeline '%s' has %zu addresses now", source->config->host,
+             pipeline->config->name, addresses->count);
+    pthread_mutex_lock(&pipeline->lock);
+    old = pipeline->set;
+    source->addresses = *addresses;
+    pipeline->set = make_set(pipeline);
+    for (unsigned i = 0; i < pipeline->loops; i++) {
+        struct set_letter *letter;
+
+        if (!pipeline->parts[i])
+            continue;
+        letter = xcalloc(1, sizeof *letter);
+        letter->mail.deliver = deliver_set;
+        letter->part = pipeline->parts[i];
+        letter->set = pipeline->set;
+        atomic_fetch_add(&pipeline->set->refs, 1);
+        loop_post(pipeline->parts[i]->pools_shared->loop, &letter->mail);
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    endpoint_set_unref(old);
+}

@@ -1,0 +1,89 @@
+/* A pipeline: a group of endpoints with one queue and one set of limits in front of it. The shared
+ * part holds what all loops must agree on; each loop has its part with the pools. */
+#pragma once
+
+#include "config/config.h"
+#include "upstream/pool.h"
+#include "upstream/resolver.h"
+
+#include <stdatomic.h>
+
+#define PIPELINE_RESOLVE_TIMEOUT_NS (10 * NS_PER_S) /* of a name at start */
+
+/* The addresses that a pipeline has at a moment. Immutable, counted. Home: shared. */
+struct endpoint_set {
+    _Atomic unsigned refs;
+    size_t count;
+    struct endpoint *list[]; /* counted */
+};
+
+struct pipeline_source;
+struct pipeline_loop;
+
+/* Home: shared. */
+struct pipeline {
+    const struct config_pipeline *config; /* borrowed: outlives the gateway */
+    struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
+    struct gate streams;                  /* live streams; nobody waits for one */
+    struct pool_settings pool;
+    pthread_mutex_t lock;            /* guards set, sources' addresses, parts */
+    struct endpoint_set *set;        /* counted */
+    struct pipeline_source *sources; /* one per configured endpoint; owned */
+    struct pipeline_loop **parts;    /* by loop index; owned array, borrowed parts */
+    unsigned loops;
+};
+
+/* Home: loop. */
+struct pipeline_loop {
+    struct pipeline *shared;        /* borrowed */
+    struct pool_loop *pools_shared; /* borrowed */
+    struct gate_desk desk;          /* at shared->concurrency */
+    struct endpoint_set *set;       /* counted */
+    struct pool **pools;            /* in the order of the set; owned array */
+    bool is_closed;
+};
+
+/* Takes the literal addresses, resolves the names (blocking) and has @resolver watch them. -errno;
+ * *why is then for a message: "cannot resolve 'api.example': no such name" (the caller frees). */
+int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
+                  struct resolver *resolver, char **why);
+/* After the resolver and all loops have ended. Accepts NULL. */
+void pipeline_close(struct pipeline *pipeline);
+
+/* The set as it is now, with a reference. Any thread. */
+struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline);
+void endpoint_set_unref(struct endpoint_set *set);
+
+/* Home: loop. Opening is done before the resolver is started. */
+void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
+                        struct pool_loop *shared, gate_granted_fn *granted);
+/* Closes all pools: dials are cancelled, idle connections closed. */
+void pipeline_loop_close(struct pipeline_loop *part);
+
+/* Takes over another set of addresses (and its reference): pools of addresses that are in both
+ * stay.
+ */
+void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set);
+
+/* The balancer: the better of two usable pools picked at random (fewer exchanges in flight), other
+ * than @avoid if there is a choice. Usable: it has an idle connection, or its endpoint may be
+ * dialled. NULL when there is no endpoint at all; when none is usable, one that says why. */
+struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid);
+
+/* A right to be in flight. Zeroed memory is one that was not asked for. */
+enum permit_kind { PERMIT_NONE, PERMIT_WAITING, PERMIT_CONCURRENCY, PERMIT_STREAM };
+
+struct permit {
+    struct gate_ticket ticket; /* of the concurrency gate */
+    enum permit_kind kind;
+};
+
+/* GATE_IN, GATE_WAIT (the part's granted() follows; then permit_granted()) or GATE_FULL. */
+enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit);
+void permit_granted(struct permit *permit);
+
+/* The exchange has become a stream: trades the permit for a stream's, if one is free. */
+void permit_to_stream(struct pipeline_loop *part, struct permit *permit);
+
+/* Gives back what it is, in any state. */
+void permit_release(struct pipeline_loop *part, struct permit *permit);
