@@ -118,9 +118,11 @@ void h1_client_detach(struct h1_client *client) {
                                                              : H1_CLIENT_FINISHED);
 }
 
-void h1_client_close(struct h1_client *client) {
+void h1_client_close(struct h1_client *client, bool at_once) {
     assert(!client->x);
-    if (client->is_broken)
+    if (at_once)
+        conn_close(client->conn);
+    else if (client->is_broken)
         conn_linger(client->conn, H1_CLIENT_BROKEN_NS, H1_CLIENT_BROKEN_BYTES_MAX);
     else
         conn_linger(client->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);

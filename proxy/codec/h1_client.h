@@ -51,8 +51,8 @@ void h1_client_start(struct h1_client *client, struct exchange *x, const struct 
 void h1_client_detach(struct h1_client *client);
 
 /* Closes the conn: our FIN first, then for a bounded time the upstream's is awaited, so that it has
- * let go of the connection before another takes its place. */
-void h1_client_close(struct h1_client *client);
+ * let go of the connection before another takes its place. @at_once: no other will. */
+void h1_client_close(struct h1_client *client, bool at_once);
 
 /* Hands the idle connection's socket out (conn_export()); on_closed() follows. */
 int h1_client_export(struct h1_client *client);

@@ -277,11 +277,11 @@ static size_t read_chunked(struct h1_server *server, struct slice in, bool is_st
             end_content(server);
             return in.len - left.len;
         case H1_CHUNK_BAD:
-            x->upstream_why = why;
+            x->client_why = why;
             fail_content(server, FAIL_REQUEST_MALFORMED);
             return in.len;
         case H1_CHUNK_LARGE:
-            x->upstream_why = why;
+            x->client_why = why;
             fail_content(server, FAIL_HEAD_LARGE);
             return in.len;
         }

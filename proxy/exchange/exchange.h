@@ -52,6 +52,7 @@ struct exchange {
     void *client_ctx;                      /* borrowed: the codec's */
     const struct sockaddr *client_address; /* borrowed: conn; AF_UNSPEC on unix sockets */
     enum fail client_fail;
+    const char *client_why; /* static text behind client_fail, or NULL */
 
     struct request_head request_head;
     struct content request_content;

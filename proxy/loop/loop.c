@@ -12,6 +12,7 @@ static void on_check(uv_check_t *handle);
 static void on_idle(uv_idle_t *handle);
 static void on_wheel(uv_timer_t *handle);
 static void on_mail(uv_async_t *handle);
+static void deliver_mail(struct loop *loop);
 static void arm_wheel(struct loop *loop);
 static void run_ready(struct loop *loop);
 static void count_handle(uv_handle_t *handle, void *count);
@@ -48,6 +49,7 @@ int loop_open(struct loop *loop, unsigned index) {
 
 void loop_run(struct loop *loop) {
     uv_run(&loop->uv, UV_RUN_DEFAULT);
+    deliver_mail(loop); /* letters that came too late to wake anybody */
     loop_turn(loop);
 }
 
@@ -158,10 +160,16 @@ static void on_wheel(uv_timer_t *handle) {
 
 static void on_mail(uv_async_t *handle) {
     struct loop *loop = handle->loop->data;
+
+    loop->now_ns = clock_now_ns();
+    deliver_mail(loop);
+    loop_turn(loop);
+}
+
+static void deliver_mail(struct loop *loop) {
     struct mail *mail = atomic_exchange(&loop->mailbox.first, NULL);
     struct mail *ordered = NULL;
 
-    loop->now_ns = clock_now_ns();
     while (mail) {
         struct mail *next = mail->next;
 
@@ -175,7 +183,6 @@ static void on_mail(uv_async_t *handle) {
         ordered->deliver(loop, ordered);
         ordered = next;
     }
-    loop_turn(loop);
 }
 
 static void arm_wheel(struct loop *loop) {

@@ -53,6 +53,7 @@ struct loop {
     char *read_buffer;        /* owned; LOOP_READ_BYTES */
     struct chunk *chunks;     /* free ones; owned */
     unsigned chunk_count;     /* of chunks */
+    unsigned conns;           /* open connections, closing ones included: for the drain's census */
     _Atomic int64_t alive_ns; /* heartbeat: when a turn last ended; any thread may read */
 };
 

@@ -204,6 +204,7 @@ static struct conn *make(struct loop *loop, bool is_unix, const struct conn_acco
     conn->loop = loop;
     conn->account = *account;
     conn->is_unix = is_unix;
+    loop->conns++;
     timer_init(&conn->linger, on_linger_over);
     return conn;
 }
@@ -306,6 +307,7 @@ static void on_closed(uv_handle_t *handle) {
     if (conn->events)
         conn->events->on_closed(conn);
     free(conn);
+    loop->conns--;
     fds_release(account.fds, account.fd_class);
     if (account.right)
         gate_leave(account.right, NULL, loop);

@@ -88,7 +88,7 @@ void pool_close(struct pool *pool) {
         list_push_back(&pool->others, link);
         atomic_fetch_sub(&pool->idle_count, 1);
         uc->is_idle = false;
-        h1_client_close(uc->codec);
+        h1_client_close(uc->codec, true);
     }
     for (link = pool->others.next; link != &pool->others; link = next) {
         struct upstream_conn *uc = CONTAINER_OF(link, struct upstream_conn, link);
@@ -349,7 +349,7 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
         list_remove(&uc->link);
         list_push_back(&pool->others, &uc->link);
     }
-    h1_client_close(uc->codec);
+    h1_client_close(uc->codec, pool->is_closing);
 }
 
 static void on_codec_closed(void *ctx) {
@@ -485,7 +485,7 @@ static void drop(struct upstream_conn *uc) {
     uc->is_idle = false;
     list_remove(&uc->link);
     list_push_back(&uc->pool->others, &uc->link);
-    h1_client_close(uc->codec);
+    h1_client_close(uc->codec, false);
 }
 
 /* A closing pool whose last connection is gone waits for one letter to itself: what was posted to

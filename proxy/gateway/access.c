@@ -1,0 +1,144 @@
+/* What is left of an exchange when it is over: its numbers in the counters, and a line of JSON in
+ * the access log. */
+#include "gateway/crossing.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <time.h>
+
+/* Longest pieces of a request that go into a line; log lines are bounded too (LOG_LINE_MAX). */
+#define TARGET_MAX 2048
+#define FIELD_MAX 512
+
+static void write_line(struct crossing *c, unsigned status, int64_t duration_ns);
+static void write_time(struct buffer *out);
+static void write_text(struct buffer *out, const char *name, struct slice value, size_t max);
+static void write_ms(struct buffer *out, const char *name, int64_t ns);
+
+void access_record(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct gateway_loop *gl = c->listener->gl;
+    /* What the client would have got when it had stayed. */
+    unsigned status = c->status ? c->status : c->fail ? fail_row(c->fail)->http : 0;
+    int64_t now_ns = clock_now_ns();
+    struct counters_exchange done = {
+        .listener = c->listener->index,
+        .route = c->route ? c->route_index : COUNTERS_NO_ROUTE,
+        .pipeline = c->part ? c->pipeline_index : COUNTERS_NO_PIPELINE,
+        .status = status,
+        .duration_ns = now_ns - x->started_ns,
+        .first_byte_ns = c->first_byte_ns ? c->first_byte_ns - x->started_ns : -1,
+        .queue_wait_ns = c->queued_ns && c->sent_ns ? c->sent_ns - c->queued_ns : -1,
+        .fail = c->fail,
+        .received_bytes = x->request.pushed,
+        .sent_bytes = x->response.taken,
+        .retries = c->attempts > 1 ? c->attempts - 1 : 0,
+    };
+
+    counters_count(gl->gateway->counters, gl->metrics, &done);
+    if (log_access_is_on())
+        write_line(c, status, done.duration_ns);
+}
+
+void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal) {
+    struct gateway_loop *gl = listener->gl;
+    const struct fail_row *row = fail_row(refusal->fail);
+    struct counters_exchange done = {
+        .listener = listener->index,
+        .route = COUNTERS_NO_ROUTE,
+        .pipeline = COUNTERS_NO_PIPELINE,
+        .status = row->http,
+        .first_byte_ns = -1,
+        .queue_wait_ns = -1,
+        .fail = refusal->fail,
+    };
+    struct buffer *out = &gl->scratch;
+    char address[INET6_ADDRSTRLEN];
+
+    counters_count(gl->gateway->counters, gl->metrics, &done);
+    if (!log_access_is_on())
+        return;
+    out->len = 0;
+    write_time(out);
+    write_text(out, "listener", slice_str(listener->config->name), FIELD_MAX);
+    write_text(out, "client", conn_address_text(refusal->client, address), FIELD_MAX);
+    buffer_printf(out, ",\"status\":%u", row->http);
+    write_text(out, "reason", slice_str(row->reason), FIELD_MAX);
+    write_text(out, "detail", slice_str(refusal->why), FIELD_MAX);
+    buffer_append_char(out, '}');
+    log_access(buffer_slice(out));
+}
+
+static void write_line(struct crossing *c, unsigned status, int64_t duration_ns) {
+    struct exchange *x = &c->x;
+    const struct request_head *head = &x->request_head;
+    struct buffer *out = &c->listener->gl->scratch;
+    const struct field *agent = fields_find(&head->fields, FIELD_USER_AGENT);
+    char address[INET6_ADDRSTRLEN];
+
+    out->len = 0;
+    write_time(out);
+    write_text(out, "listener", slice_str(c->listener->config->name), FIELD_MAX);
+    write_text(out, "client",
+               conn_address_text((const union conn_address *)x->client_address, address),
+               FIELD_MAX);
+    write_text(out, "method", head->method_text, FIELD_MAX);
+    write_text(out, "host", head->authority, FIELD_MAX);
+    write_text(out, "target", head->path, TARGET_MAX);
+    write_text(out, "protocol",
+               head->version == HTTP_1_0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"), FIELD_MAX);
+    buffer_printf(out, ",\"status\":%u", status);
+    if (c->route)
+        write_text(out, "route", slice_str(c->route->name), FIELD_MAX);
+    if (c->part)
+        write_text(out, "pipeline", slice_str(c->part->shared->config->name), FIELD_MAX);
+    if (c->endpoint)
+        write_text(out, "endpoint", slice_str(c->endpoint->text), FIELD_MAX);
+    buffer_printf(out, ",\"received\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"attempts\":%u",
+                  x->request.pushed, x->response.taken, c->attempts);
+    write_ms(out, "duration_ms", duration_ns);
+    if (c->first_byte_ns)
+        write_ms(out, "first_byte_ms", c->first_byte_ns - x->started_ns);
+    if (c->queued_ns && c->sent_ns)
+        write_ms(out, "queue_ms", c->sent_ns - c->queued_ns);
+    if (c->fail) {
+        write_text(out, "reason", slice_str(fail_row(c->fail)->reason), FIELD_MAX);
+        if (c->why)
+            write_text(out, "detail", slice_str(c->why), FIELD_MAX);
+    }
+    if (agent)
+        write_text(out, "user_agent", agent->value, FIELD_MAX);
+    if (c->request_id.len > 0)
+        write_text(out, "request_id", c->request_id, FIELD_MAX);
+    buffer_printf(out, ",\"xid\":\"%016" PRIx64 "\"}", x->id);
+    log_access(buffer_slice(out));
+}
+
+static void write_time(struct buffer *out) {
+    static __thread char text[32];
+    static __thread int64_t text_s;
+    int64_t now_ns = clock_wall_ns(), now_s = now_ns / NS_PER_S;
+
+    if (now_s != text_s) {
+        time_t seconds = (time_t)now_s;
+        struct tm tm;
+
+        gmtime_r(&seconds, &tm);
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+        text_s = now_s;
+    }
+    buffer_printf(out, "{\"time\":\"%s.%03dZ\"", text, (int)(now_ns % NS_PER_S / NS_PER_MS));
+}
+
+static void write_text(struct buffer *out, const char *name, struct slice value, size_t max) {
+    buffer_append(out, SLICE(",\""));
+    buffer_append(out, slice_str(name));
+    buffer_append(out, SLICE("\":"));
+    buffer_append_json(out, slice_of(value.base, value.len < max ? value.len : max));
+}
+
+static void write_ms(struct buffer *out, const char *name, int64_t ns) {
+    buffer_printf(out, ",\"%s\":%" PRId64 ".%03d", name, ns / NS_PER_MS,
+                  (int)(ns % NS_PER_MS / NS_PER_US));
+}

@@ -1,0 +1,321 @@
+/* The gateway's counters; see counters.h. */
+#include "gateway/counters.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+const int64_t counters_bounds_ns[COUNTERS_BOUNDS] = {
+    500 * NS_PER_US, 1 * NS_PER_MS,   2500 * NS_PER_US, 5 * NS_PER_MS,
+    10 * NS_PER_MS,  25 * NS_PER_MS,  50 * NS_PER_MS,   100 * NS_PER_MS,
+    250 * NS_PER_MS, 500 * NS_PER_MS, 1 * NS_PER_S,     2500 * NS_PER_MS,
+    5 * NS_PER_S,    10 * NS_PER_S,   30 * NS_PER_S,    60 * NS_PER_S,
+};
+
+/* Status codes with a series of their own; all others are "other". */
+static const uint16_t codes[] = {
+    100, 101, 102, 103, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301,
+    302, 303, 304, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409,
+    410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428,
+    429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+};
+#define CODES (sizeof codes / sizeof *codes)
+
+static const struct {
+    int err;
+    const char *name;
+} accept_errors[] = {
+    {EMFILE, "EMFILE"},       {ENFILE, "ENFILE"},   {ENOBUFS, "ENOBUFS"},
+    {ENOMEM, "ENOMEM"},       {EPERM, "EPERM"},     {ECONNABORTED, "ECONNABORTED"},
+    {EPROTO, "EPROTO"},       {EINTR, "EINTR"},     {0, "other"},
+};
+#define ACCEPT_ERRORS (sizeof accept_errors / sizeof *accept_errors)
+
+struct per_route {
+    metrics_cell codes[CODES + 1];
+    metrics_cell duration, first_byte;
+    metrics_cell received, sent;
+};
+
+struct per_listener {
+    metrics_cell accepted;
+    metrics_cell errors[ACCEPT_ERRORS];
+};
+
+struct counters {
+    struct metrics_builder *builder; /* owned */
+    size_t listeners, routes, pipelines;
+    struct per_route *by_route;       /* [listener][route + none]; owned */
+    struct per_listener *by_listener; /* owned */
+    metrics_cell *rejected;           /* [listener][pipeline + none][fail]; owned */
+    metrics_cell *queue_wait;         /* [pipeline]; owned */
+    metrics_cell *retries;            /* [pipeline]; owned */
+    metrics_cell active, streams, tunnels;
+};
+
+static void add_route_families(struct counters *c, const struct config *config);
+static void add_rejected(struct counters *c, const struct config *config);
+static void add_listeners(struct counters *c, const struct config *config);
+static void add_pipelines(struct counters *c, const struct config *config);
+static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
+static unsigned code_index(unsigned status);
+
+struct counters *counters_new(const struct config *config) {
+    struct counters *c = xcalloc(1, sizeof *c);
+    unsigned family;
+
+    c->builder = metrics_builder_new();
+    c->listeners = config->listener_count;
+    c->routes = config->route_count;
+    c->pipelines = config->pipeline_count;
+    add_route_families(c, config);
+    add_rejected(c, config);
+    add_listeners(c, config);
+    add_pipelines(c, config);
+    family = metrics_family(c->builder, METRICS_GAUGE, "weir_exchanges_active",
+                            "Exchanges under way.");
+    c->active = metrics_series(c->builder, family, "");
+    family = metrics_family(c->builder, METRICS_GAUGE, "weir_streams_active",
+                            "Live streams: event streams and tunnels.");
+    c->streams = metrics_series(c->builder, family, "kind=\"response\"");
+    c->tunnels = metrics_series(c->builder, family, "kind=\"tunnel\"");
+    return c;
+}
+
+void counters_free(struct counters *c) {
+    if (!c)
+        return;
+    metrics_builder_free(c->builder);
+    free(c->by_route);
+    free(c->by_listener);
+    free(c->rejected);
+    free(c->queue_wait);
+    free(c->retries);
+    free(c);
+}
+
+const struct metrics_builder *counters_builder(const struct counters *c) {
+    return c->builder;
+}
+
+void counters_count(const struct counters *c, struct metrics metrics,
+                    const struct counters_exchange *done) {
+    const struct per_route *route = route_of(c, done->listener, done->route);
+    size_t pipeline = done->pipeline == COUNTERS_NO_PIPELINE ? c->pipelines : done->pipeline;
+
+    metrics_add(metrics, route->codes[code_index(done->status)], 1);
+    metrics_observe(metrics, route->duration, counters_bounds_ns, COUNTERS_BOUNDS,
+                    done->duration_ns);
+    if (done->first_byte_ns >= 0)
+        metrics_observe(metrics, route->first_byte, counters_bounds_ns, COUNTERS_BOUNDS,
+                        done->first_byte_ns);
+    metrics_add(metrics, route->received, (int64_t)done->received_bytes);
+    metrics_add(metrics, route->sent, (int64_t)done->sent_bytes);
+    if (done->fail != FAIL_NONE)
+        metrics_add(metrics,
+                    c->rejected[(done->listener * (c->pipelines + 1) + pipeline) * FAILS +
+                                done->fail],
+                    1);
+    if (pipeline == c->pipelines)
+        return;
+    if (done->queue_wait_ns >= 0)
+        metrics_observe(metrics, c->queue_wait[pipeline], counters_bounds_ns, COUNTERS_BOUNDS,
+                        done->queue_wait_ns);
+    if (done->retries > 0)
+        metrics_add(metrics, c->retries[pipeline], done->retries);
+}
+
+void counters_exchange_active(const struct counters *c, struct metrics metrics, int by) {
+    metrics_add(metrics, c->active, by);
+}
+
+void counters_stream_active(const struct counters *c, struct metrics metrics, bool is_tunnel,
+                            int by) {
+    metrics_add(metrics, is_tunnel ? c->tunnels : c->streams, by);
+}
+
+void counters_connection(const struct counters *c, struct metrics metrics, size_t listener) {
+    metrics_add(metrics, c->by_listener[listener].accepted, 1);
+}
+
+void counters_accept_error(const struct counters *c, struct metrics metrics, size_t listener,
+                           int err) {
+    size_t i = 0;
+
+    while (i + 1 < ACCEPT_ERRORS && accept_errors[i].err != err)
+        i++;
+    metrics_add(metrics, c->by_listener[listener].errors[i], 1);
+}
+
+int64_t counters_accepted(const struct counters *c, const struct metrics_segment *segment,
+                          size_t listener) {
+    return metrics_read(segment, c->by_listener[listener].accepted);
+}
+
+int64_t counters_requests(const struct counters *c, const struct metrics_segment *segment,
+                          size_t listener) {
+    int64_t sum = 0;
+
+    for (size_t route = 0; route <= c->routes; route++) {
+        const struct per_route *r = &c->by_route[listener * (c->routes + 1) + route];
+
+        if (r->duration != METRICS_NONE)
+            sum += metrics_read(segment, r->duration);
+    }
+    return sum;
+}
+
+int64_t counters_active(const struct counters *c, const struct metrics_segment *segment) {
+    return metrics_read(segment, c->active);
+}
+
+static bool is_possible(const struct config *config, size_t listener, size_t route) {
+    return route == config->route_count ||
+           config->routes[route].listener == CONFIG_ANY_LISTENER ||
+           config->routes[route].listener == listener;
+}
+
+/* Each family's series stand together, so there is a round per family. */
+static void add_route_families(struct counters *c, const struct config *config) {
+    unsigned requests =
+        metrics_family(c->builder, METRICS_COUNTER, "weir_requests_total",
+                       "Finished exchanges, by the status that the client got (499: it had left).");
+    unsigned duration = metrics_family(c->builder, METRICS_HISTOGRAM,
+                                       "weir_request_duration_seconds",
+                                       "From the end of the request head to the end of the response.");
+    unsigned first_byte = metrics_family(c->builder, METRICS_HISTOGRAM,
+                                         "weir_time_to_first_byte_seconds",
+                                         "From the end of the request head to the response head.");
+    unsigned received = metrics_family(c->builder, METRICS_COUNTER, "weir_received_bytes_total",
+                                       "Request content that clients have sent.");
+    unsigned sent = metrics_family(c->builder, METRICS_COUNTER, "weir_sent_bytes_total",
+                                   "Response content that was sent to clients.");
+
+    c->by_route = xcalloc(c->listeners * (c->routes + 1), sizeof *c->by_route);
+    for (size_t listener = 0; listener < c->listeners; listener++) {
+        for (size_t route = 0; route <= c->routes; route++) {
+            struct per_route *r = &c->by_route[listener * (c->routes + 1) + route];
+            struct buffer labels = {0};
+            size_t len;
+
+            r->duration = METRICS_NONE;
+            if (!is_possible(config, listener, route))
+                continue;
+            metrics_label(&labels, "listener", config->listeners[listener].name);
+            metrics_label(&labels, "route",
+                          route < c->routes ? config->routes[route].name : "none");
+            buffer_append_char(&labels, '\0');
+            r->duration = metrics_histogram(c->builder, duration, labels.base, counters_bounds_ns,
+                                            COUNTERS_BOUNDS);
+            r->first_byte = metrics_histogram(c->builder, first_byte, labels.base,
+                                              counters_bounds_ns, COUNTERS_BOUNDS);
+            r->received = metrics_series(c->builder, received, labels.base);
+            r->sent = metrics_series(c->builder, sent, labels.base);
+            labels.len--;
+            metrics_label(&labels, "protocol", "http1");
+            len = labels.len;
+            for (size_t i = 0; i <= CODES; i++) {
+                char code[8] = "other";
+
+                if (i < CODES)
+                    code[uint_to_text(code, codes[i])] = '\0';
+                labels.len = len;
+                metrics_label(&labels, "code", code);
+                buffer_append_char(&labels, '\0');
+                r->codes[i] = metrics_series_sparse(c->builder, requests, labels.base);
+            }
+            buffer_deinit(&labels);
+        }
+    }
+}
+
+static void add_rejected(struct counters *c, const struct config *config) {
+    unsigned family = metrics_family(c->builder, METRICS_COUNTER, "weir_rejected_total",
+                                     "Exchanges that weir answered or ended itself, by reason.");
+
+    c->rejected = xcalloc(c->listeners * (c->pipelines + 1) * FAILS, sizeof *c->rejected);
+    for (size_t listener = 0; listener < c->listeners; listener++) {
+        for (size_t pipeline = 0; pipeline <= c->pipelines; pipeline++) {
+            for (unsigned fail = FAIL_NONE + 1; fail < FAILS; fail++) {
+                struct buffer labels = {0};
+
+                metrics_label(&labels, "listener", config->listeners[listener].name);
+                metrics_label(&labels, "pipeline",
+                              pipeline < c->pipelines ? config->pipelines[pipeline].name : "none");
+                metrics_label(&labels, "reason", fail_row(fail)->reason);
+                buffer_append_char(&labels, '\0');
+                c->rejected[(listener * (c->pipelines + 1) + pipeline) * FAILS + fail] =
+                    metrics_series_sparse(c->builder, family, labels.base);
+                buffer_deinit(&labels);
+            }
+        }
+    }
+}
+
+static void add_listeners(struct counters *c, const struct config *config) {
+    unsigned accepted = metrics_family(c->builder, METRICS_COUNTER, "weir_accepted_total",
+                                       "Client connections accepted.");
+    unsigned errors = metrics_family(c->builder, METRICS_COUNTER,
+                                     "weir_listener_accept_errors_total",
+                                     "Failed accepts, by error.");
+
+    c->by_listener = xcalloc(c->listeners, sizeof *c->by_listener);
+    for (size_t listener = 0; listener < c->listeners; listener++) {
+        struct buffer labels = {0};
+        size_t len;
+
+        metrics_label(&labels, "listener", config->listeners[listener].name);
+        len = labels.len;
+        buffer_append_char(&labels, '\0');
+        c->by_listener[listener].accepted = metrics_series(c->builder, accepted, labels.base);
+        for (size_t i = 0; i < ACCEPT_ERRORS; i++) {
+            labels.len = len;
+            metrics_label(&labels, "errno", accept_errors[i].name);
+            buffer_append_char(&labels, '\0');
+            c->by_listener[listener].errors[i] =
+                metrics_series_sparse(c->builder, errors, labels.base);
+        }
+        buffer_deinit(&labels);
+    }
+}
+
+static void add_pipelines(struct counters *c, const struct config *config) {
+    unsigned wait = metrics_family(c->builder, METRICS_HISTOGRAM,
+                                   "weir_pipeline_queue_wait_seconds",
+                                   "From reaching the queue to being sent on.");
+    unsigned retries = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_retries_total",
+                                      "Attempts beyond the first.");
+
+    c->queue_wait = xcalloc(c->pipelines, sizeof *c->queue_wait);
+    c->retries = xcalloc(c->pipelines, sizeof *c->retries);
+    for (size_t pipeline = 0; pipeline < c->pipelines; pipeline++) {
+        struct buffer labels = {0};
+
+        metrics_label(&labels, "pipeline", config->pipelines[pipeline].name);
+        buffer_append_char(&labels, '\0');
+        c->queue_wait[pipeline] = metrics_histogram(c->builder, wait, labels.base,
+                                                    counters_bounds_ns, COUNTERS_BOUNDS);
+        c->retries[pipeline] = metrics_series(c->builder, retries, labels.base);
+        buffer_deinit(&labels);
+    }
+}
+
+static struct per_route *route_of(const struct counters *c, size_t listener, size_t route) {
+    return &c->by_route[listener * (c->routes + 1) +
+                        (route == COUNTERS_NO_ROUTE ? c->routes : route)];
+}
+
+static unsigned code_index(unsigned status) {
+    size_t low = 0, high = CODES;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (codes[middle] < status)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (unsigned)(low < CODES && codes[low] == status ? low : CODES);
+}

@@ -1,0 +1,52 @@
+/* The gateway's counters: which families and series there are, by listener, route and pipeline, and where
+ * in the segment. Made from the configuration alone, so that whoever provides the segment's memory
+ * knows its size before the gateway exists. Immutable afterwards. */
+#pragma once
+
+#include "config/config.h"
+#include "exchange/exchange.h"
+#include "metrics/metrics.h"
+
+#define COUNTERS_BOUNDS 16
+
+extern const int64_t counters_bounds_ns[COUNTERS_BOUNDS];
+
+struct counters;
+
+struct counters *counters_new(const struct config *config);
+void counters_free(struct counters *counters);
+const struct metrics_builder *counters_builder(const struct counters *counters);
+
+#define COUNTERS_NO_ROUTE SIZE_MAX
+#define COUNTERS_NO_PIPELINE SIZE_MAX
+
+/* What one finished exchange adds. */
+struct counters_exchange {
+    size_t listener;
+    size_t route;    /* COUNTERS_NO_ROUTE: none was found */
+    size_t pipeline; /* COUNTERS_NO_PIPELINE */
+    unsigned status; /* what the client got, or would have got */
+    int64_t duration_ns;
+    int64_t first_byte_ns;      /* from start to response head; -1: none */
+    int64_t queue_wait_ns;      /* -1: never reached the queue */
+    enum fail fail;             /* weir's own answer, or why it ended early; FAIL_NONE */
+    uint64_t received_bytes, sent_bytes; /* content */
+    unsigned retries;
+};
+
+void counters_count(const struct counters *counters, struct metrics metrics,
+                    const struct counters_exchange *done);
+
+void counters_exchange_active(const struct counters *counters, struct metrics metrics, int by);
+void counters_stream_active(const struct counters *counters, struct metrics metrics,
+                            bool is_tunnel, int by);
+void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
+void counters_accept_error(const struct counters *counters, struct metrics metrics,
+                           size_t listener, int err);
+
+/* Sums over all loops, for the status page. */
+int64_t counters_accepted(const struct counters *counters, const struct metrics_segment *segment,
+                          size_t listener);
+int64_t counters_requests(const struct counters *counters, const struct metrics_segment *segment,
+                          size_t listener);
+int64_t counters_active(const struct counters *counters, const struct metrics_segment *segment);

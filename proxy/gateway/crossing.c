@@ -1,0 +1,69 @@
+/* Crossings, pooled per loop: the usual request allocates nothing. */
+#include "gateway/crossing.h"
+
+#include "base/alloc.h"
+#include "base/random.h"
+
+#include <stdlib.h>
+
+static void on_wait_over(struct timer *timer);
+
+struct crossing *crossing_new(struct gateway_listener *listener) {
+    struct gateway_loop *gl = listener->gl;
+    struct crossing *c = gl->free_crossings;
+
+    if (c) {
+        gl->free_crossings = c->next_free;
+        gl->free_crossing_count--;
+    } else {
+        c = xmalloc(sizeof *c);
+    }
+    memset(c, 0, offsetof(struct crossing, memory));
+    c->listener = listener;
+    c->step = STEP_ROUTE;
+    list_init(&c->link);
+    timer_init(&c->wait, on_wait_over);
+    exchange_init(&c->x, &gl->loop, steps_run, c->memory, sizeof c->memory);
+    return c;
+}
+
+void crossing_start(struct crossing *c) {
+    struct gateway_loop *gl = c->listener->gl;
+
+    c->has_started = true;
+    c->x.id = random_next();
+    c->is_trusted = gateway_trusts(c->listener, c->x.client_address);
+    list_push_back(&gl->crossings, &c->link);
+    counters_exchange_active(gl->gateway->counters, gl->metrics, 1);
+}
+
+void crossing_free(struct crossing *c) {
+    struct gateway_loop *gl = c->listener->gl;
+
+    loop_timer_stop(&gl->loop, &c->wait);
+    list_remove(&c->link);
+    exchange_deinit(&c->x);
+    if (c->endpoint)
+        endpoint_unref(c->endpoint);
+    if (gl->free_crossing_count >= CROSSING_POOL_MAX) {
+        free(c);
+        return;
+    }
+    c->next_free = gl->free_crossings;
+    gl->free_crossings = c;
+    gl->free_crossing_count++;
+}
+
+void crossing_pool_drop(struct gateway_loop *gl) {
+    while (gl->free_crossings) {
+        struct crossing *c = gl->free_crossings;
+
+        gl->free_crossings = c->next_free;
+        free(c);
+    }
+    gl->free_crossing_count = 0;
+}
+
+static void on_wait_over(struct timer *timer) {
+    exchange_wake(&CONTAINER_OF(timer, struct crossing, wait)->x, CROSSING_WAIT_OVER);
+}

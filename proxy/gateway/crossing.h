@@ -1,0 +1,96 @@
+/* An exchange as the gateway carries it across: with its route, its permit, its attempt and its
+ * times. Made when a codec begins to read a head, gone when the answer is through. Home: loop. */
+#pragma once
+
+#include "exchange/exchange.h"
+#include "gateway/gateway.h"
+#include "pipeline/pipeline.h"
+#include "route/route.h"
+
+/* First block of the arena: the usual request and response heads fit. */
+#define CROSSING_ARENA_BYTES 6144
+#define CROSSING_POOL_MAX 256 /* free ones that a loop keeps */
+
+/* Events beyond the exchange's own. */
+#define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
+#define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed */
+
+enum step {
+    STEP_ROUTE,   /* which route and pipeline? */
+    STEP_QUEUE,   /* a permit to be in flight */
+    STEP_LEASE,   /* a connection to an endpoint */
+    STEP_SEND,    /* the request head goes out */
+    STEP_AWAIT,   /* the response head */
+    STEP_RESPOND, /* it goes to the client */
+    STEP_RELAY,   /* content flows; the end of both sides */
+    STEP_REPLY,   /* weir's own answer is on its way */
+    STEP_FINISH,
+    STEPS
+};
+
+struct crossing {
+    struct exchange x;
+    struct crossing *next_free; /* borrowed: the loop's pool */
+    struct list link;           /* in the loop's exchanges, oldest first */
+    struct gateway_listener *listener; /* borrowed */
+    enum step step;
+    bool has_started; /* its head was read: it counts */
+    bool is_trusted;  /* the client's forwarding fields are believed */
+    bool is_upstream_done; /* both messages have gone through the upstream */
+    bool is_counted_stream, is_counted_tunnel; /* in the streams gauge */
+
+    const struct config_route *route; /* borrowed: config; NULL until found */
+    size_t route_index;
+    struct slice allow; /* arena; of a 405 */
+    struct pipeline_loop *part; /* borrowed */
+    size_t pipeline_index;
+    struct permit permit;
+    struct lease lease;
+    enum fail lease_fail;
+    struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
+    unsigned attempts;
+    struct timer wait;
+
+    struct slice request_id; /* arena */
+    enum fail fail;          /* why weir answered itself or broke off; FAIL_NONE */
+    const char *why;         /* static text, or NULL */
+    unsigned status;         /* that the client got; 0: none */
+    int64_t queued_ns, sent_ns, first_byte_ns; /* 0: not yet */
+    max_align_t memory[CROSSING_ARENA_BYTES / sizeof(max_align_t)];
+};
+
+static inline struct crossing *crossing_of(struct exchange *x) {
+    return CONTAINER_OF(x, struct crossing, x);
+}
+
+struct crossing *crossing_new(struct gateway_listener *listener);
+void crossing_free(struct crossing *c);
+/* Its head was read: from now on it has an id, counts, and will be recorded. */
+void crossing_start(struct crossing *c);
+/* Frees the loop's pool. */
+void crossing_pool_drop(struct gateway_loop *gl);
+
+/* The step machine (steps.c). */
+void steps_run(struct task *task);
+/* The pipelines' gate callback. */
+void steps_permit_granted(struct gate_ticket *ticket, void *gift);
+
+/* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c). Into @out, whose
+ * fields live in the arena. */
+void forward_request(struct crossing *c, struct request_head *out);
+/* The same for x->response_head, in place. */
+void forward_response(struct crossing *c);
+/* The client's X-Request-Id if it is sound, else a new one; arena. */
+struct slice crossing_request_id(struct crossing *c);
+/* Max-Forwards has run out (RFC 9110 section 7.6.2). */
+bool forward_is_stopped(const struct crossing *c);
+
+/* weir's own answer to c->fail: fills x->response_head and x->response (reply.c). */
+void reply_make(struct crossing *c, struct content *content);
+/* The same as bytes, for a head that could not be read. */
+void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
+                         struct buffer *out);
+
+/* Access log and counters of a finished one (access.c). */
+void access_record(struct crossing *c);
+void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal);

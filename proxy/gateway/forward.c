@@ -1,0 +1,234 @@
+/* What changes in a head on its way through: hop-by-hop fields go (RFC 9110 section 7.6.1), Via and
+ * the forwarding fields come (RFC 7239 and its predecessors). Everything else passes as it is. */
+#include "gateway/crossing.h"
+
+#include "base/random.h"
+
+#include <inttypes.h>
+#include <netinet/in.h>
+
+#define REQUEST_ID_MAX 128
+
+static bool is_hop_by_hop(enum field_id id);
+static bool is_named_by_connection(const struct fields *fields, struct slice name);
+static bool has_connection_names(const struct fields *fields);
+static void add(struct fields *fields, struct arena *arena, enum field_id id, struct slice value);
+static void add_forwarding(struct crossing *c, struct request_head *out);
+static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
+static void add_request_id(struct crossing *c, struct request_head *out);
+static void add_upgrade(struct crossing *c, struct request_head *out);
+static struct slice forwarded_node(struct arena *arena, const struct sockaddr *address,
+                                   struct slice text);
+
+void forward_request(struct crossing *c, struct request_head *out) {
+    struct exchange *x = &c->x;
+    const struct fields *in = &x->request_head.fields;
+    const struct config_pipeline *config = c->part->shared->config;
+    bool has_names = has_connection_names(in);
+
+    *out = x->request_head;
+    out->fields = (struct fields){0};
+    for (uint32_t i = 0; i < in->count; i++) {
+        const struct field *field = &in->list[i];
+
+        if (is_hop_by_hop(field->id) || (has_names && is_named_by_connection(in, field->name)))
+            continue;
+        if (field->id == FIELD_X_FORWARDED_FOR || field->id == FIELD_X_FORWARDED_HOST ||
+            field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
+            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA)
+            continue; /* made anew below */
+        if (field->id == FIELD_MAX_FORWARDS && (x->request_head.method == METHOD_TRACE ||
+                                                x->request_head.method == METHOD_OPTIONS)) {
+            add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
+                arena_printf(&x->arena, "%lu", strtoul(field->value.base, NULL, 10) - 1));
+            continue;
+        }
+        fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
+    }
+    if (config->host)
+        out->authority = slice_str(config->host);
+    else if (out->authority.len == 0)
+        out->authority = slice_str(c->endpoint->address.ss_family == AF_UNIX ? "localhost"
+                                                                             : c->endpoint->text);
+    add_upgrade(c, out);
+    add_forwarding(c, out);
+    add_request_id(c, out);
+}
+
+void forward_response(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct fields *fields = &x->response_head.fields;
+    bool has_names = has_connection_names(fields);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < fields->count; i++) {
+        const struct field *field = &fields->list[i];
+        bool is_kept = !is_hop_by_hop(field->id) &&
+                       !(has_names && is_named_by_connection(fields, field->name));
+
+        if (field->id == FIELD_UPGRADE && x->response_head.status == 101)
+            is_kept = true;
+        if (is_kept)
+            fields->list[kept++] = *field;
+    }
+    fields->count = kept;
+    if (!fields_find(fields, FIELD_DATE))
+        add(fields, &x->arena, FIELD_DATE, arena_copy(&x->arena, gateway_date(c->listener->gl)));
+    add(fields, &x->arena, FIELD_VIA,
+        x->response_head.version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+}
+
+bool forward_is_stopped(const struct crossing *c) {
+    const struct request_head *head = &c->x.request_head;
+    const struct field *field;
+
+    if (head->method != METHOD_TRACE && head->method != METHOD_OPTIONS)
+        return false;
+    field = fields_find(&head->fields, FIELD_MAX_FORWARDS);
+    return field && slice_equal(field->value, SLICE("0"));
+}
+
+/* Also what earlier specifications counted among them. */
+static bool is_hop_by_hop(enum field_id id) {
+    switch (id) {
+    case FIELD_CONNECTION:
+    case FIELD_KEEP_ALIVE:
+    case FIELD_PROXY_CONNECTION:
+    case FIELD_TRANSFER_ENCODING:
+    case FIELD_TE:
+    case FIELD_UPGRADE:
+    case FIELD_HTTP2_SETTINGS:
+    case FIELD_PROXY_AUTHORIZATION:
+    case FIELD_PROXY_AUTHENTICATE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_named_by_connection(const struct fields *fields, struct slice name) {
+    return fields_list_has(fields, FIELD_CONNECTION, name);
+}
+
+/* Does Connection name any field, beyond what every client sends? */
+static bool has_connection_names(const struct fields *fields) {
+    const struct field *field = fields_find(fields, FIELD_CONNECTION);
+
+    for (; field; field = fields_find_next(fields, field)) {
+        struct slice list = field->value, element;
+
+        while (slice_next_element(&list, &element))
+            if (!slice_equal_case(element, SLICE("close")) &&
+                !slice_equal_case(element, SLICE("keep-alive")))
+                return true;
+    }
+    return false;
+}
+
+static void add(struct fields *fields, struct arena *arena, enum field_id id, struct slice value) {
+    fields_add(fields, arena, id, field_name(id), value);
+}
+
+/* RFC 9110 section 7.8: the upgrade that the client asks for is asked for again, on this connection. */
+static void add_upgrade(struct crossing *c, struct request_head *out) {
+    struct exchange *x = &c->x;
+    const struct fields *in = &x->request_head.fields;
+    bool has_upgrade = fields_find(in, FIELD_UPGRADE) && x->request_head.version >= HTTP_1_1 &&
+                       fields_list_has(in, FIELD_CONNECTION, SLICE("upgrade"));
+    bool has_trailers = fields_list_has(in, FIELD_TE, SLICE("trailers"));
+
+    if (has_upgrade)
+        for (const struct field *f = fields_find(in, FIELD_UPGRADE); f;
+             f = fields_find_next(in, f))
+            add(&out->fields, &x->arena, FIELD_UPGRADE, f->value);
+    if (has_trailers)
+        add(&out->fields, &x->arena, FIELD_TE, SLICE("trailers"));
+    if (has_upgrade || has_trailers)
+        add(&out->fields, &x->arena, FIELD_CONNECTION,
+            !has_trailers  ? SLICE("upgrade")
+            : has_upgrade ? SLICE("upgrade, te")
+                          : SLICE("te"));
+}
+
+static void add_forwarding(struct crossing *c, struct request_head *out) {
+    struct exchange *x = &c->x;
+    struct arena *arena = &x->arena;
+    const struct request_head *in = &x->request_head;
+    char address[INET6_ADDRSTRLEN];
+    struct slice client = conn_address_text((const union conn_address *)x->client_address, address);
+    struct slice text = arena_copy(arena, client);
+    struct slice node = forwarded_node(arena, x->client_address, text);
+    const struct field *field;
+
+    add_list(c, &out->fields, FIELD_X_FORWARDED_FOR, text);
+    field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_PROTO) : NULL;
+    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : SLICE("http"));
+    field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_HOST) : NULL;
+    if (field || in->authority.len > 0)
+        add(&out->fields, arena, FIELD_X_FORWARDED_HOST, field ? field->value : in->authority);
+    add_list(c, &out->fields, FIELD_FORWARDED,
+             in->authority.len > 0
+                 ? arena_printf(arena, "for=%.*s;host=\"%.*s\";proto=http", SLICE_ARG(node),
+                                SLICE_ARG(in->authority))
+                 : arena_printf(arena, "for=%.*s;proto=http", SLICE_ARG(node)));
+    /* Via is no claim about the client: it is always kept and added to (RFC 9110 section 7.6.3). */
+    for (field = fields_find(&in->fields, FIELD_VIA); field;
+         field = fields_find_next(&in->fields, field))
+        add(&out->fields, arena, FIELD_VIA, field->value);
+    add(&out->fields, arena, FIELD_VIA,
+        in->version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+}
+
+/* What a trusted client says, then what we see; of an untrusted one only what we see. */
+static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last) {
+    struct arena *arena = &c->x.arena;
+    const struct fields *in = &c->x.request_head.fields;
+
+    for (const struct field *f = c->is_trusted ? fields_find(in, id) : NULL; f;
+         f = fields_find_next(in, f))
+        if (f->value.len > 0)
+            last = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(f->value), SLICE_ARG(last));
+    add(out, arena, id, last);
+}
+
+/* RFC 7239 section 6: IPv6 addresses in brackets and quotes. */
+static struct slice forwarded_node(struct arena *arena, const struct sockaddr *address,
+                                   struct slice text) {
+    if (address->sa_family == AF_UNSPEC)
+        return SLICE("unknown");
+    if (memchr(text.base, ':', text.len))
+        return arena_printf(arena, "\"[%.*s]\"", SLICE_ARG(text));
+    return text;
+}
+
+static bool is_request_id(struct slice s) {
+    if (s.len == 0 || s.len > REQUEST_ID_MAX)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (s.base[i] <= ' ' || s.base[i] > '~')
+            return false;
+    return true;
+}
+
+static void add_request_id(struct crossing *c, struct request_head *out) {
+    if (c->request_id.len == 0)
+        c->request_id = crossing_request_id(c);
+    add(&out->fields, &c->x.arena, FIELD_X_REQUEST_ID, c->request_id);
+}
+
+struct slice crossing_request_id(struct crossing *c) {
+    static const char hex[] = "0123456789abcdef";
+    const struct field *field = fields_find(&c->x.request_head.fields, FIELD_X_REQUEST_ID);
+    char id[32];
+    uint64_t bits = c->x.id;
+
+    if (field && is_request_id(field->value))
+        return field->value;
+    for (size_t i = 0; i < sizeof id; i++) {
+        if (i == 16)
+            bits = random_next();
+        id[i] = hex[bits >> 60];
+        bits <<= 4;
+    }
+    return arena_copy(&c->x.arena, slice_of(id, sizeof id));
+}

@@ -1,0 +1,123 @@
+/* The gateway: loops that carry exchanges from listeners to pipelines. It is given its listening
+ * sockets and its counter segment from outside and binds nothing itself, so whatever keeps them (a
+ * supervisor) outlives it. Configuration is immutable for its life. */
+#pragma once
+
+#include "base/log.h"
+#include "codec/h1_server.h"
+#include "config/config.h"
+#include "gateway/counters.h"
+#include "loop/gate.h"
+#include "pipeline/pipeline.h"
+#include "route/route.h"
+#include "transport/acceptor.h"
+
+#include <jansson.h>
+#include <pthread.h>
+
+struct gateway;
+struct gateway_loop;
+struct crossing;
+
+/* A listener on one loop. Home: loop. */
+struct gateway_listener {
+    struct gateway_loop *gl; /* borrowed */
+    size_t index;            /* in the config */
+    const struct config_listener *config; /* borrowed */
+    struct h1_server_settings settings;
+    struct h1_server_loop h1;
+    struct acceptor *acceptor; /* owned; NULL: not accepting */
+    struct log_limit errors_logged;
+};
+
+/* What a loop has. Home: loop, but where noted. */
+struct gateway_loop {
+    struct loop loop;
+    struct gateway *gateway; /* borrowed */
+    struct metrics metrics;
+    struct gateway_listener *listeners; /* owned; as in the config */
+    struct pool_loop pools;
+    struct pipeline_loop *parts; /* owned; as in the config */
+    struct list crossings;       /* struct crossing that have started, oldest first */
+    _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
+    struct crossing *free_crossings;
+    unsigned free_crossing_count;
+    struct buffer scratch;       /* log lines */
+    struct log_limit failures_logged;
+    char date[32];               /* for Date fields; of date_s */
+    int64_t date_s;
+    struct timer tick;           /* once a second: oldest_ns, loop lag */
+    _Atomic int64_t lag_ns;      /* how late the last tick was; any thread may read */
+    int64_t tick_due_ns;
+    struct mail drain_mail, abort_mail;
+    struct timer drain_timer;    /* looks whether everything is gone */
+    bool is_draining;
+    pthread_t thread;
+    unsigned left_handles;       /* after the loop has ended: 0 */
+    unsigned left_crossings;
+};
+
+/* Home: shared; immutable while the loops run, but for atomics. */
+struct gateway {
+    const struct config *config; /* borrowed */
+    struct route_table *routes;
+    struct counters *counters;          /* borrowed: the caller */
+    struct metrics_segment *segment;    /* borrowed: the caller */
+    struct fds fds;
+    struct gate connections;            /* client connections at once */
+    struct resolver *resolver;
+    struct pipeline **pipelines;        /* owned; as in the config */
+    struct gateway_loop *loops;         /* owned */
+    unsigned loop_count;
+    _Atomic int state;                  /* enum gateway_state */
+    int64_t started_ns;
+};
+
+enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };
+
+/* A bound, listening, non-blocking socket. The caller keeps it open while the gateway lives. */
+struct gateway_socket {
+    size_t listener; /* index in the config */
+    unsigned loop;   /* which loop accepts on it */
+    int fd;
+};
+
+struct gateway_options {
+    const struct config *config;
+    struct counters *counters;
+    struct metrics_segment *segment;      /* with a row per loop and one more */
+    const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
+    size_t socket_count;
+};
+
+/* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
+ * (the caller frees). */
+int gateway_open(struct gateway **out, const struct gateway_options *options, char **why);
+
+/* Stops accepting and lets exchanges finish; what is left after the drain time is broken off. Returns at once. Any
+ * thread but a loop. */
+void gateway_drain(struct gateway *gateway);
+
+/* Breaks off what is left. Any thread but a loop. */
+void gateway_abort(struct gateway *gateway);
+
+/* After gateway_drain(): have all loops ended? */
+bool gateway_is_drained(const struct gateway *gateway);
+
+/* What should be 0 when all is over; written to the log. */
+struct census {
+    unsigned handles, exchanges, connections, client_fds, upstream_fds, permits;
+};
+
+/* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts NULL. */
+bool gateway_close(struct gateway *gateway, struct census *census);
+
+/* Sources for the admin plane (status.c). Any thread. */
+json_t *gateway_status(struct gateway *gateway);
+void gateway_collect(struct gateway *gateway, struct buffer *text);
+
+/* Is the client's word about where a request comes from believed? */
+bool gateway_trusts(const struct gateway_listener *listener, const struct sockaddr *client);
+
+/* The value of a Date field for now. Home: loop. */
+struct slice gateway_date(struct gateway_loop *gl);

@@ -1,0 +1,97 @@
+/* weir's own answers: RFC 9457 problem documents, with Proxy-Status (RFC 9209) and Retry-After. */
+#include "gateway/crossing.h"
+
+#include "codec/h1_write.h"
+
+#include <inttypes.h>
+
+#define RETRY_AFTER_S 1 /* queues turn over within seconds */
+
+static void write_problem(struct buffer *out, enum fail fail, const char *why,
+                          const char *pipeline, struct slice request_id);
+static void add(struct exchange *x, const char *name, struct slice value);
+static struct slice detail_of(struct arena *arena, enum fail fail);
+
+void reply_make(struct crossing *c, struct content *content) {
+    struct exchange *x = &c->x;
+    const struct fail_row *row = fail_row(c->fail);
+    struct buffer *out = &c->listener->gl->scratch;
+    struct response_head *head = &x->response_head;
+
+    if (c->request_id.len == 0)
+        c->request_id = crossing_request_id(c);
+    out->len = 0;
+    write_problem(out, c->fail, c->why, c->part ? c->part->shared->config->name : NULL,
+                  c->request_id);
+    *head = (struct response_head){
+        .status = row->http, .version = HTTP_1_1, .reason = h1_reason(row->http)};
+    add(x, "content-type", SLICE("application/problem+json"));
+    add(x, "cache-control", SLICE("no-store"));
+    add(x, "date", arena_copy(&x->arena, gateway_date(c->listener->gl)));
+    add(x, "proxy-status", detail_of(&x->arena, c->fail));
+    add(x, "x-request-id", c->request_id);
+    if (row->http == 503)
+        add(x, "retry-after", arena_printf(&x->arena, "%d", RETRY_AFTER_S));
+    if (c->fail == FAIL_METHOD)
+        add(x, "allow", c->allow);
+    /* Where the head alone is sent it still tells the length. */
+    if (x->request_head.method == METHOD_HEAD)
+        add(x, "content-length", arena_printf(&x->arena, "%zu", out->len));
+    *content = (struct content){CONTENT_LENGTH, out->len};
+    body_deinit(&x->response);
+    body_init(&x->response, x->loop);
+    if (x->request_head.method != METHOD_HEAD)
+        body_push_copy(&x->response, buffer_slice(out));
+    body_end(&x->response);
+}
+
+void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
+                         struct buffer *out) {
+    struct gateway_listener *listener = CONTAINER_OF(shared, struct gateway_listener, h1);
+    const struct fail_row *row = fail_row(refusal->fail);
+    struct buffer *problem = &listener->gl->scratch;
+    struct slice date = gateway_date(listener->gl);
+
+    problem->len = 0;
+    write_problem(problem, refusal->fail, refusal->why, NULL, SLICE_NONE);
+    buffer_printf(out,
+                  "HTTP/1.1 %u %.*s\r\ncontent-type: application/problem+json\r\n"
+                  "cache-control: no-store\r\ndate: %.*s\r\n"
+                  "proxy-status: weir; error=%s; details=\"%s\"\r\n"
+                  "content-length: %zu\r\nconnection: close\r\n\r\n",
+                  row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
+                  row->reason, problem->len);
+    buffer_append(out, buffer_slice(problem));
+    access_record_refusal(listener, refusal);
+}
+
+static void write_problem(struct buffer *out, enum fail fail, const char *why,
+                          const char *pipeline, struct slice request_id) {
+    const struct fail_row *row = fail_row(fail);
+
+    buffer_printf(out, "{\"type\":\"urn:weir:%s\",\"title\":", row->reason);
+    buffer_append_json(out, slice_str(row->title));
+    buffer_printf(out, ",\"status\":%u,\"detail\":\"%s%s%s\"", row->http, why ? why : "",
+                  why ? "; " : "", row->remedy);
+    if (pipeline) {
+        buffer_append(out, SLICE(",\"pipeline\":"));
+        buffer_append_json(out, slice_str(pipeline));
+    }
+    if (request_id.len > 0) {
+        buffer_append(out, SLICE(",\"request_id\":"));
+        buffer_append_json(out, request_id);
+    }
+    buffer_append(out, SLICE("}\n"));
+}
+
+static struct slice detail_of(struct arena *arena, enum fail fail) {
+    const struct fail_row *row = fail_row(fail);
+
+    return arena_printf(arena, "weir; error=%s; details=\"%s\"", row->error, row->reason);
+}
+
+static void add(struct exchange *x, const char *name, struct slice value) {
+    struct slice s = slice_str(name);
+
+    fields_add(&x->response_head.fields, &x->arena, field_id_of(s), s, value);
+}

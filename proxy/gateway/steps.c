@@ -1,0 +1,385 @@
+/* The order of things: the one place that knows it.
+ *
+ * Codecs, timers and gates record events and wake the exchange; the loop then runs its current step
+ * from the top of the stack. A step asks one question of a lower room and answers NEXT (go on with
+ * the next step now), WAIT (an event will wake us), FAIL (c->fail says why) or DONE (the exchange is
+ * gone).
+ *
+ *   ROUTE -> QUEUE -> LEASE -> SEND -> AWAIT -> RESPOND -> RELAY -> FINISH
+ *                       ^-------------- retry ----'  `-- failed: REPLY -> FINISH */
+#include "gateway/crossing.h"
+
+#include "base/log.h"
+
+#include <assert.h>
+
+enum answer { NEXT, WAIT, FAIL, DONE };
+
+static enum answer route(struct crossing *c);
+static enum answer queue(struct crossing *c);
+static enum answer lease(struct crossing *c);
+static enum answer send_request(struct crossing *c);
+static enum answer await(struct crossing *c);
+static enum answer respond(struct crossing *c);
+static enum answer relay(struct crossing *c);
+static enum answer await_reply(struct crossing *c);
+static enum answer finish(struct crossing *c);
+static enum answer look_at_client(struct crossing *c);
+static enum answer fail(struct crossing *c, enum fail reason, const char *why);
+static void handle_fail(struct crossing *c);
+static bool may_retry(const struct crossing *c);
+static void let_go(struct crossing *c);
+static void become_stream(struct crossing *c);
+static bool is_event_stream(const struct response_head *head);
+static void on_lease_ready(struct lease *l, enum fail reason);
+static void log_failure(const struct crossing *c);
+
+typedef enum answer step_fn(struct crossing *c);
+
+static step_fn *const steps[STEPS] = {
+    [STEP_ROUTE] = route,     [STEP_QUEUE] = queue,   [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request, [STEP_AWAIT] = await, [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,     [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+};
+
+void steps_run(struct task *task) {
+    struct crossing *c = crossing_of(CONTAINER_OF(task, struct exchange, task));
+
+    for (;;) {
+        enum answer answer = look_at_client(c);
+
+        if (answer == NEXT)
+            answer = steps[c->step](c);
+        switch (answer) {
+        case NEXT:
+            c->step++;
+            break;
+        case FAIL:
+            handle_fail(c);
+            break;
+        case WAIT:
+        case DONE:
+            return;
+        }
+    }
+}
+
+void steps_permit_granted(struct gate_ticket *ticket, void *gift) {
+    struct permit *permit = CONTAINER_OF(ticket, struct permit, ticket);
+    struct crossing *c = CONTAINER_OF(permit, struct crossing, permit);
+
+    permit_granted(permit);
+    exchange_wake(&c->x, EXCHANGE_GRANTED);
+}
+
+/* What concerns every step: the client, and the clock. */
+static enum answer look_at_client(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    if (c->step == STEP_FINISH)
+        return NEXT;
+    if (x->events & EXCHANGE_CLIENT_GONE) {
+        x->events &= ~EXCHANGE_CLIENT_GONE;
+        return fail(c, x->client_fail, NULL);
+    }
+    if (c->step == STEP_REPLY)
+        return NEXT;
+    if (x->events & EXCHANGE_CLIENT_FAIL) {
+        x->events &= ~EXCHANGE_CLIENT_FAIL;
+        return fail(c, x->client_fail, x->client_why);
+    }
+    if (x->events & EXCHANGE_DEADLINE) {
+        x->events &= ~EXCHANGE_DEADLINE;
+        return fail(c, FAIL_DEADLINE, NULL);
+    }
+    return NEXT;
+}
+
+static enum answer route(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct gateway_loop *gl = c->listener->gl;
+    struct route_match match = {0};
+    int64_t deadline_ns;
+
+    crossing_start(c);
+    if (x->request_head.method == METHOD_CONNECT)
+        return fail(c, FAIL_CONNECT_METHOD, NULL);
+    switch (route_match(gl->gateway->routes, c->listener->index, &x->request_head, &x->arena,
+                        &match)) {
+    case ROUTE_FOUND:
+        break;
+    case ROUTE_NONE:
+        return fail(c, FAIL_ROUTE_NONE, NULL);
+    case ROUTE_NO_METHOD:
+        c->allow = match.allow;
+        return fail(c, FAIL_METHOD, NULL);
+    case ROUTE_BAD_TARGET:
+        return fail(c, FAIL_TARGET_AMBIGUOUS, match.why);
+    }
+    c->route = match.route;
+    c->route_index = match.index;
+    c->pipeline_index = match.route->pipeline;
+    c->part = &gl->parts[match.route->pipeline];
+    if (forward_is_stopped(c))
+        return fail(c, FAIL_MAX_FORWARDS, NULL);
+    deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
+                                                : c->part->shared->config->deadline_ns;
+    if (match.route->is_stream)
+        become_stream(c);
+    else if (deadline_ns > 0)
+        loop_timer_start(x->loop, &x->deadline, deadline_ns);
+    return NEXT;
+}
+
+static enum answer queue(struct crossing *c) {
+    const struct config_pipeline *config = c->part->shared->config;
+    struct exchange *x = &c->x;
+
+    if (c->queued_ns == 0) {
+        c->queued_ns = x->loop->now_ns;
+        switch (permit_acquire(c->part, &c->permit)) {
+        case GATE_IN:
+            break;
+        case GATE_FULL:
+            return fail(c, FAIL_QUEUE_FULL, NULL);
+        case GATE_WAIT:
+            loop_timer_start(x->loop, &c->wait, config->queue.max_wait_ns);
+            return WAIT;
+        }
+    } else if (c->permit.kind == PERMIT_WAITING) {
+        if (x->events & CROSSING_WAIT_OVER)
+            return fail(c, FAIL_QUEUE_TIMEOUT, NULL);
+        return WAIT;
+    }
+    if (x->is_stream)
+        permit_to_stream(c->part, &c->permit);
+    return NEXT;
+}
+
+static enum answer lease(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct pool *pool;
+
+    if (c->lease.state == LEASE_HELD)
+        return NEXT;
+    if (x->events & CROSSING_LEASE_OVER) {
+        x->events &= ~CROSSING_LEASE_OVER;
+        return fail(c, c->lease_fail, NULL);
+    }
+    if (c->lease.state != LEASE_NONE) {
+        if (x->events & CROSSING_WAIT_OVER)
+            return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
+        return WAIT;
+    }
+    pool = pipeline_pick(c->part, c->endpoint);
+    if (!pool)
+        return fail(c, FAIL_ENDPOINT_NONE, NULL);
+    c->attempts++;
+    if (c->endpoint)
+        endpoint_unref(c->endpoint);
+    c->endpoint = endpoint_ref(pool->endpoint);
+    c->lease.ready = on_lease_ready;
+    switch (pool_lease(pool, &c->lease, &c->lease_fail)) {
+    case POOL_READY:
+        return NEXT;
+    case POOL_FAILED:
+        return fail(c, c->lease_fail, NULL);
+    case POOL_WAIT:
+        break;
+    }
+    if (!timer_is_running(&c->wait) && !(x->events & CROSSING_WAIT_OVER))
+        loop_timer_start(x->loop, &c->wait, c->part->shared->config->queue.max_wait_ns);
+    return WAIT;
+}
+
+static void on_lease_ready(struct lease *l, enum fail reason) {
+    struct crossing *c = CONTAINER_OF(l, struct crossing, lease);
+
+    c->lease_fail = reason;
+    exchange_wake(&c->x, reason ? CROSSING_LEASE_OVER : 0);
+}
+
+static enum answer send_request(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct request_head head;
+
+    loop_timer_stop(x->loop, &c->wait);
+    x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
+    c->sent_ns = x->loop->now_ns;
+    forward_request(c, &head);
+    h1_client_start(lease_codec(&c->lease), x, &head, x->request_content);
+    return NEXT;
+}
+
+static enum answer await(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    if (x->events & EXCHANGE_UPSTREAM_FAIL) {
+        x->events &= ~EXCHANGE_UPSTREAM_FAIL;
+        return fail(c, x->upstream_fail, x->upstream_why);
+    }
+    if (!(x->events & EXCHANGE_RESPONSE_HEAD))
+        return WAIT;
+    c->first_byte_ns = x->loop->now_ns;
+    return NEXT;
+}
+
+static enum answer respond(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    forward_response(c);
+    c->status = x->response_head.status;
+    if (x->response_head.status == 101)
+        x->is_tunnel = true;
+    if (x->is_tunnel || is_event_stream(&x->response_head))
+        become_stream(c);
+    x->is_response_begun = true;
+    x->client->send_response(x, x->response_content);
+    return NEXT;
+}
+
+static enum answer relay(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    if (x->events & EXCHANGE_UPSTREAM_DONE) {
+        /* What is still to be sent to the client waits here: the upstream is free. */
+        x->events &= ~EXCHANGE_UPSTREAM_DONE;
+        c->is_upstream_done = true;
+        let_go(c);
+    }
+    if (x->response.state == BODY_RESET)
+        return fail(c, x->response.fail, x->upstream_why);
+    if (!(x->events & EXCHANGE_RESPONSE_SENT))
+        return WAIT;
+    if (x->is_tunnel && !c->is_upstream_done)
+        return WAIT; /* half-closed: the other direction goes on */
+    c->step = STEP_FINISH - 1;
+    return NEXT;
+}
+
+/* weir's own answer is out, or nobody is there to read it. */
+static enum answer await_reply(struct crossing *c) {
+    return c->x.events & EXCHANGE_RESPONSE_SENT ? NEXT : WAIT;
+}
+
+static enum answer finish(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct gateway_loop *gl = c->listener->gl;
+
+    let_go(c);
+    access_record(c);
+    if (x->is_stream && c->is_counted_stream)
+        counters_stream_active(gl->gateway->counters, gl->metrics, c->is_counted_tunnel, -1);
+    counters_exchange_active(gl->gateway->counters, gl->metrics, -1);
+    if (x->client)
+        x->client->finished(x);
+    crossing_free(c);
+    return DONE;
+}
+
+static enum answer fail(struct crossing *c, enum fail reason, const char *why) {
+    c->fail = reason;
+    c->why = why;
+    return FAIL;
+}
+
+/* Tries again, or answers, or breaks off what was begun. */
+static void handle_fail(struct crossing *c) {
+    struct exchange *x = &c->x;
+    struct content content;
+
+    lease_end(&c->lease);
+    if (may_retry(c)) {
+        log_debug("retrying after '%s' from '%s' xid=%016" PRIx64, fail_row(c->fail)->reason,
+                  c->endpoint ? c->endpoint->text : "", x->id);
+        x->events &= ~(EXCHANGE_UPSTREAM_FAIL | EXCHANGE_RESPONSE_HEAD | EXCHANGE_UPSTREAM_DONE |
+                       CROSSING_LEASE_OVER);
+        x->response_head = (struct response_head){0};
+        body_deinit(&x->response);
+        body_init(&x->response, x->loop);
+        c->fail = FAIL_NONE;
+        c->step = STEP_LEASE;
+        return;
+    }
+    let_go(c);
+    log_failure(c);
+    loop_timer_stop(x->loop, &x->deadline);
+    if (!x->client) {
+        c->step = STEP_FINISH;
+    } else if (x->is_response_begun) {
+        x->client->abort(x);
+        c->step = STEP_FINISH;
+    } else {
+        reply_make(c, &content);
+        c->status = x->response_head.status;
+        c->step = STEP_REPLY;
+        x->is_response_begun = true;
+        x->client->send_response(x, content);
+    }
+}
+
+/* Only what surely was not processed, or may be processed twice; only while nothing has been said to
+ * the client, and while the request can be said again. */
+static bool may_retry(const struct crossing *c) {
+    const struct exchange *x = &c->x;
+    const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;
+    bool is_listed = false;
+
+    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET)
+        return false;
+    if (c->attempts >= config->retry.attempts || x->request.taken > 0)
+        return false;
+    switch (fail_row(c->fail)->retry) {
+    case FAIL_RETRY_NEVER:
+        return false;
+    case FAIL_RETRY_UNSENT:
+        return config->retry.on & RETRY_ON_CONNECT;
+    case FAIL_RETRY_IDEMPOTENT:
+        /* The keepalive race is nobody's failure; other resets must be listed. */
+        is_listed = c->fail == FAIL_UPSTREAM_STALE || (config->retry.on & RETRY_ON_RESET);
+        return is_listed && method_is_idempotent(x->request_head.method);
+    }
+    return false;
+}
+
+/* Gives back connection and permit, as soon as they are of no more use. */
+static void let_go(struct crossing *c) {
+    lease_end(&c->lease);
+    if (c->part)
+        permit_release(c->part, &c->permit);
+}
+
+/* A stream has no deadline, and another limit than exchanges that come and go. */
+static void become_stream(struct crossing *c) {
+    struct gateway_loop *gl = c->listener->gl;
+
+    loop_timer_stop(c->x.loop, &c->x.deadline);
+    c->x.is_stream = true;
+    permit_to_stream(c->part, &c->permit);
+    if (!c->is_counted_stream) {
+        c->is_counted_stream = true;
+        c->is_counted_tunnel = c->x.is_tunnel;
+        counters_stream_active(gl->gateway->counters, gl->metrics, c->x.is_tunnel, 1);
+    }
+}
+
+static bool is_event_stream(const struct response_head *head) {
+    static const struct slice type = {"text/event-stream", 17};
+    const struct field *field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
+
+    return field && field->value.len >= type.len &&
+           slice_equal_case(slice_of(field->value.base, type.len), type);
+}
+
+static void log_failure(const struct crossing *c) {
+    const struct fail_row *row = fail_row(c->fail);
+
+    /* What a client alone can cause is in the access log; the log is for the operator. */
+    if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
+        c->fail == FAIL_REQUEST_TIMEOUT)
+        return;
+    atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
+    log_limited(&c->listener->gl->failures_logged, LOG_WARN,
+                "%s: '%s' of pipeline '%s'%s%s xid=%016" PRIx64, row->title, c->endpoint->text,
+                c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "", c->x.id);
+}
