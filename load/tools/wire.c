@@ -20,7 +20,7 @@ static bool value_of(struct wire_slice line, const char *name, struct wire_slice
 static int hex_digit(char c);
 
 long wire_head(const char *data, size_t len, struct wire_head *head) {
-    const char *end = memmem(data, len, "\r\n\r\n", 4);
+    const char *end = data && len ? memmem(data, len, "\r\n\r\n", 4) : NULL;
     const char *at, *eol;
 
     if (!end)
