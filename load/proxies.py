@@ -1,0 +1,184 @@
+"""weir and its peers, each configured as somebody who knows it well would, in front of one upstream.
+
+All of them get the same: one worker (or loop), HTTP/1.1 keepalive to the upstream, no access log,
+limits far above the load, TCP_DEFER_ACCEPT on the listener where it can be set. Buffers are those that
+were measured to be the best: 64 KiB for nginx (16 x 4 KiB takes half as much CPU again on a 64 KiB
+response); 18 KiB for haproxy (with its default of 16 KiB a 16 KiB content and its head do not fit into
+one, which doubles the cost of a POST, and larger ones make a 64 KiB response dearer).
+"""
+
+import tempfile
+from pathlib import Path
+
+import common
+from common import Process
+
+
+class Proxy:
+    """A running proxy: .name, .version, .port, .process; stop() ends it and removes its files."""
+
+    def __init__(self, name, port, process, folder, version="", admin=None):
+        self.name, self.port, self.process = name, port, process
+        self.folder, self.version, self.admin = folder, version, admin
+
+    def stop(self):
+        status = self.process.stop()
+        self.folder.cleanup()
+        return status
+
+
+WEIR = """\
+[server]
+threads = {threads}
+{server}
+[admin]
+listen = "127.0.0.1:{admin}"
+
+[log]
+access = "off"
+
+[[listener]]
+name = "http"
+listen = "127.0.0.1:{port}"
+{listener}
+[[pipeline]]
+name = "engine"
+endpoints = ["127.0.0.1:{upstream}"]
+limits = {{ concurrency = {concurrency}, connections = {connections} }}
+queue = {{ size = {queue}, max_wait = "{max_wait}" }}
+{pipeline}
+[[route]]
+match = {{ path = "/" }}
+pipeline = "engine"
+"""
+
+
+def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=1024, queue=4096,
+               max_wait="2s", server="", listener="", pipeline=""):
+    """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
+
+    @server, @listener and @pipeline are further lines of those sections.
+    """
+    binary = common.weir_bin()
+    if not binary:
+        raise common.Failure("there is no weir (WEIR_BIN is not set and build/weir is missing)")
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
+    port, admin = common.free_port(), common.free_port()
+    config = Path(folder.name) / "weir.toml"
+    config.write_text(WEIR.format(
+        threads=threads, admin=admin, port=port, upstream=upstream, concurrency=concurrency,
+        connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
+        pipeline=pipeline))
+    process = Process([binary, "run", config], core=core, cwd=folder.name)
+    process.wait_until(lambda: common.answers(admin, "/readyz"))
+    return Proxy("weir", port, process, folder, admin=admin)
+
+
+NGINX = """\
+user root;
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_timeout 300s;
+    keepalive_requests 100000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    client_max_body_size 0;
+    client_body_buffer_size 128k;
+    upstream engine {{
+        server 127.0.0.1:{upstream};
+        keepalive 1024;
+        keepalive_requests 100000000;
+        keepalive_timeout 300s;
+    }}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096 deferred;
+        location / {{
+            proxy_pass http://engine;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_buffer_size 64k;
+            proxy_buffers 8 64k;
+            proxy_busy_buffers_size 128k;
+            proxy_max_temp_file_size 0;
+            {location}
+        }}
+    }}
+}}
+"""
+
+# nginx as a plain pipe: what is compared with weir when memory is, not speed.
+NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
+
+
+def start_nginx(upstream, core=None, location=""):
+    binary = common.find_program("nginx")
+    if not binary:
+        raise common.Failure("nginx is not installed")
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
+    port = common.free_port()
+    config = Path(folder.name) / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder.name, port=port, upstream=upstream,
+                                   location=location, files=common.raise_fd_limit()))
+    process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core)
+    process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)
+    return Proxy("nginx", port, process, folder)
+
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn 8192
+    tune.bufsize 18432
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+    timeout http-keep-alive 300s
+    timeout queue 60s
+    http-reuse always
+    option http-keep-alive
+    option forwardfor
+frontend front
+    bind 127.0.0.1:{port} defer-accept backlog 4096
+    default_backend engine
+backend engine
+    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s
+"""
+
+
+def start_haproxy(upstream, core=None, connections=8192):
+    binary = common.find_program("haproxy")
+    if not binary:
+        raise common.Failure("haproxy is not installed")
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
+    port = common.free_port()
+    config = Path(folder.name) / "haproxy.cfg"
+    config.write_text(HAPROXY.format(port=port, upstream=upstream, connections=connections))
+    process = Process([binary, "-db", "-q", "-f", config], core=core)
+    process.wait_until(lambda: common.is_listening(port))
+    return Proxy("haproxy", port, process, folder)
+
+
+START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy}
+
+
+def start_engine(core=None, *options):
+    """Starts the test upstream; returns (port, process)."""
+    port = common.free_port()
+    process = Process([common.tool("engine"), "--listen", f"127.0.0.1:{port}", *options], core=core)
+    process.wait_until(lambda: common.is_listening(port))
+    return port, process

@@ -1,0 +1,748 @@
+/* A closed- or open-loop HTTP/1.1 load generator that is cheap enough to share a core with the
+ * upstream while the proxy has the other one: one thread, level-triggered epoll, one send and one
+ * recv per request, heads parsed in place, content counted (and compared, with --verify) but not
+ * kept.
+ *
+ * Closed loop: every connection sends its next request as soon as it has its answer. Open loop
+ * (--rate): request k is due at start + k / rate whatever the answers do; a request that finds no
+ * free connection waits, and its latency counts from when it was due, so that a stalled server
+ * cannot hide by slowing the clients down.
+ *
+ * Every answer is checked: status, length, framing. --also 503 names a status that is counted apart
+ * ("refused", with its own latencies and with how many of them carried Retry-After) instead of
+ * being an error. --cpu-of reads the CPU clocks of the proxy's processes at the very moments
+ * between which requests are counted. The result is one JSON object on standard output.
+ *
+ * It follows no redirects, speaks no TLS and pipelines nothing. */
+#include "wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    EVENTS_MAX = 512,
+    TICK_MS = 1,
+    REST_MS = 10, /* after an error, before the connection is used again */
+    PIDS_MAX = 64,
+    STATUS_MAX = 600,
+    HISTOGRAM_SUB = 32, /* buckets per power of two: 3% */
+    HISTOGRAM_MAX = 64 * HISTOGRAM_SUB,
+};
+
+enum failure {
+    FAIL_CONNECT,
+    FAIL_RESET,
+    FAIL_CLOSED,  /* end of stream before the answer was complete */
+    FAIL_FRAMING, /* not HTTP, no length, or bytes after the answer */
+    FAIL_STATUS,
+    FAIL_LENGTH,
+    FAIL_CONTENT,
+    FAIL_TIMEOUT,
+    FAIL_COUNT,
+};
+
+static const char *const failure_names[FAIL_COUNT] = {
+    "connect", "reset", "closed", "framing", "status", "length", "content", "timeout",
+};
+
+enum conn_state {
+    CONN_CLOSED, /* no socket */
+    CONN_SENDING,
+    CONN_HEAD,
+    CONN_CONTENT,
+    CONN_EOF,  /* answered; the server has said that it closes */
+    CONN_IDLE, /* open loop: waits for a request that is due */
+};
+
+struct conn {
+    int fd; /* -1: none */
+    enum conn_state state;
+    uint32_t armed;
+    uint64_t start_ns;
+    uint64_t rest_until_ns;
+    size_t sent;
+    char *in; /* owned; an incomplete head, else NULL */
+    size_t in_len;
+    struct wire_chunks chunks;
+    uint64_t received, expected;
+    int status;
+    bool is_chunked, is_close, is_explained, was_used;
+    struct conn *next_idle;
+};
+
+struct histogram {
+    uint64_t counts[HISTOGRAM_MAX];
+    uint64_t total, max_ns;
+};
+
+static struct {
+    struct sockaddr_in address;
+    const char *path;
+    uint64_t connections, sources, post, timeout_ns, limit;
+    uint64_t duration_ns, warmup_ns;
+    double rate;
+    long long expect_bytes;
+    int expect_status, also_status;
+    bool is_new, is_verified;
+    pid_t pids[PIDS_MAX];
+    size_t pid_count;
+} config = {
+    .path = "/bytes/13",
+    .connections = 64,
+    .sources = 1,
+    .timeout_ns = 10ull * 1000000000,
+    .duration_ns = 2ull * 1000000000,
+    .expect_bytes = -1,
+    .expect_status = 200,
+};
+
+static struct {
+    int epoll;
+    char *buffer;
+    struct conn *conns, *idle;
+    char digits[14]; /* the answer to a POST */
+    char head[1024]; /* of every request; its content is the pattern */
+    size_t request_bytes, head_bytes;
+    uint64_t now_ns, begin_ns, window_ns, end_ns;
+    uint64_t dispatched; /* open loop: requests taken from the schedule */
+    bool is_counting;
+
+    uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
+    uint64_t bytes, opened, reopened, explained, window_dispatched;
+    struct histogram ok, refused;
+    double cpu_s, self_s;
+} load;
+
+static void parse_options(int argc, char **argv);
+static void parse_pids(char *text);
+static void prepare_request(void);
+static void run(void);
+static bool is_over(void);
+static void open_window(void);
+static void tick(void);
+static void dispatch(void);
+static void conn_begin(struct conn *conn, uint64_t start_ns);
+static bool conn_open(struct conn *conn);
+static void conn_send(struct conn *conn);
+static void conn_event(struct conn *conn, uint32_t events);
+static void take_head(struct conn *conn, struct wire_slice *data);
+static bool take_answer(struct conn *conn, const struct wire_head *head);
+static void take_content(struct conn *conn, struct wire_slice *data);
+static bool is_content_right(struct conn *conn, struct wire_slice piece);
+static void conn_answered(struct conn *conn);
+static void conn_next(struct conn *conn);
+static void conn_fail(struct conn *conn, enum failure failure);
+static void conn_shut(struct conn *conn);
+static void watch(struct conn *conn, uint32_t events);
+static void histogram_add(struct histogram *h, uint64_t ns);
+static double histogram_us(const struct histogram *h, double share);
+static double cpu_of_pids(void);
+static double cpu_of_self(void);
+static void print_latencies(const char *name, const struct histogram *h);
+static void print_result(void);
+
+int main(int argc, char **argv) {
+    parse_options(argc, argv);
+    prepare_request();
+    load.buffer = malloc(WIRE_BUFFER_BYTES);
+    load.conns = calloc(config.connections, sizeof *load.conns);
+    assert(load.buffer && load.conns);
+    load.epoll = epoll_create1(EPOLL_CLOEXEC);
+    run();
+    print_result();
+    return 0;
+}
+
+static void usage(FILE *out) {
+    fputs("usage: loadgen [OPTION...] IPV4:PORT\n"
+          "  --path P          target of every request (default /bytes/13)\n"
+          "  --post N          POST with N bytes of content instead of GET\n"
+          "  --connections N   (default 64)\n"
+          "  --sources N       spread them over N client addresses from 127.0.0.1 on\n"
+          "  --new             a new connection for each request\n"
+          "  --seconds S       length of the counted window (default 2)\n"
+          "  --warmup S        before it, not counted (default 0)\n"
+          "  --count N         end after N answers\n"
+          "  --rate R          open loop: R requests per second\n"
+          "  --timeout S       of one request (default 10)\n"
+          "  --status N        the status to expect (default 200)\n"
+          "  --also N          a status that is a refusal, not an error\n"
+          "  --bytes N         the content length to expect\n"
+          "  --verify          compare the content with the engine's pattern\n"
+          "  --cpu-of PID,...  processes whose CPU time is measured over the window\n",
+          out);
+}
+
+static uint64_t seconds_option(const char *text) {
+    char *end;
+    double seconds = strtod(text, &end);
+
+    if (*end || !(seconds >= 0 && seconds <= 3600)) {
+        fprintf(stderr, "loadgen: '%s' is no time from 0 to 3600 seconds\n", text);
+        exit(2);
+    }
+    return (uint64_t)(seconds * 1e9);
+}
+
+static void parse_options(int argc, char **argv) {
+    static const struct option options[] = {
+        {"path", 1, NULL, 'p'},
+        {"post", 1, NULL, 'P'},
+        {"connections", 1, NULL, 'c'},
+        {"sources", 1, NULL, 'S'},
+        {"new", 0, NULL, 'n'},
+        {"seconds", 1, NULL, 's'},
+        {"warmup", 1, NULL, 'w'},
+        {"count", 1, NULL, 'N'},
+        {"rate", 1, NULL, 'r'},
+        {"timeout", 1, NULL, 't'},
+        {"status", 1, NULL, 'x'},
+        {"also", 1, NULL, 'a'},
+        {"bytes", 1, NULL, 'b'},
+        {"verify", 0, NULL, 'v'},
+        {"cpu-of", 1, NULL, 'C'},
+        {"help", 0, NULL, 'h'},
+        {0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case 'p':
+            config.path = optarg;
+            break;
+        case 'P':
+            config.post = wire_number("--post", optarg);
+            break;
+        case 'c':
+            config.connections = wire_number("--connections", optarg);
+            break;
+        case 'S':
+            config.sources = wire_number("--sources", optarg);
+            break;
+        case 'n':
+            config.is_new = true;
+            break;
+        case 's':
+            config.duration_ns = seconds_option(optarg);
+            break;
+        case 'w':
+            config.warmup_ns = seconds_option(optarg);
+            break;
+        case 'N':
+            config.limit = wire_number("--count", optarg);
+            break;
+        case 'r':
+            config.rate = (double)wire_number("--rate", optarg);
+            break;
+        case 't':
+            config.timeout_ns = seconds_option(optarg);
+            break;
+        case 'x':
+            config.expect_status = (int)wire_number("--status", optarg);
+            break;
+        case 'a':
+            config.also_status = (int)wire_number("--also", optarg);
+            break;
+        case 'b':
+            config.expect_bytes = (long long)wire_number("--bytes", optarg);
+            break;
+        case 'v':
+            config.is_verified = true;
+            break;
+        case 'C':
+            parse_pids(optarg);
+            break;
+        default:
+            usage(option == 'h' ? stdout : stderr);
+            exit(option == 'h' ? 0 : 2);
+        }
+    }
+    if (optind + 1 != argc || wire_address(argv[optind], &config.address) < 0 ||
+        !config.connections || !config.sources || config.sources > 250) {
+        usage(stderr);
+        exit(2);
+    }
+}
+
+static void parse_pids(char *text) {
+    for (char *at = strtok(text, ","); at; at = strtok(NULL, ",")) {
+        if (config.pid_count == PIDS_MAX)
+            break;
+        config.pids[config.pid_count++] = (pid_t)wire_number("--cpu-of", at);
+    }
+}
+
+static void prepare_request(void) {
+    int len;
+
+    if (config.post)
+        len = snprintf(load.head, sizeof load.head,
+                       "POST %s HTTP/1.1\r\nHost: load.test\r\nContent-Type: text/plain\r\n"
+                       "Content-Length: %llu\r\n%s\r\n",
+                       config.path, (unsigned long long)config.post,
+                       config.is_new ? "Connection: close\r\n" : "");
+    else
+        len = snprintf(load.head, sizeof load.head, "GET %s HTTP/1.1\r\nHost: load.test\r\n%s\r\n",
+                       config.path, config.is_new ? "Connection: close\r\n" : "");
+    assert(len > 0 && (size_t)len < sizeof load.head);
+    snprintf(load.digits, sizeof load.digits, "%013llu",
+             (unsigned long long)config.post % 10000000000000ull);
+    load.head_bytes = (size_t)len;
+    load.request_bytes = load.head_bytes + config.post;
+}
+
+static void run(void) {
+    static struct epoll_event events[EVENTS_MAX];
+    uint64_t ticked_ns;
+
+    load.begin_ns = load.now_ns = ticked_ns = wire_now_ns();
+    load.window_ns = load.begin_ns + config.warmup_ns;
+    load.end_ns = load.window_ns + config.duration_ns;
+    for (uint64_t i = config.connections; i-- > 0;) {
+        struct conn *conn = &load.conns[i];
+
+        conn->fd = -1;
+        if (config.rate) {
+            conn->next_idle = load.idle;
+            load.idle = conn;
+        } else {
+            conn_begin(conn, load.now_ns);
+        }
+    }
+    if (!config.warmup_ns)
+        open_window();
+    while (!is_over()) {
+        int count = epoll_wait(load.epoll, events, EVENTS_MAX, TICK_MS);
+
+        load.now_ns = wire_now_ns();
+        for (int i = 0; i < count; i++)
+            conn_event(events[i].data.ptr, events[i].events);
+        if (config.rate)
+            dispatch();
+        if (load.now_ns - ticked_ns >= REST_MS * 1000000ull) {
+            ticked_ns = load.now_ns;
+            tick();
+        }
+    }
+    load.end_ns = wire_now_ns();
+    load.cpu_s = cpu_of_pids() - load.cpu_s;
+    load.self_s = cpu_of_self() - load.self_s;
+}
+
+static bool is_over(void) {
+    if (!load.is_counting && load.now_ns >= load.window_ns)
+        open_window();
+    if (config.limit && load.ok.total + load.refused.total >= config.limit)
+        return true;
+    return load.now_ns >= load.end_ns;
+}
+
+static void open_window(void) {
+    load.is_counting = true;
+    load.bytes = load.explained = 0;
+    memset(load.statuses, 0, sizeof load.statuses);
+    load.cpu_s = cpu_of_pids();
+    load.self_s = cpu_of_self();
+    load.window_ns = load.now_ns = wire_now_ns();
+    load.end_ns = load.window_ns + config.duration_ns;
+    load.window_dispatched = load.dispatched;
+}
+
+/* Ends what takes too long and wakes what has rested after an error. */
+static void tick(void) {
+    for (uint64_t i = 0; i < config.connections; i++) {
+        struct conn *conn = &load.conns[i];
+
+        if (conn->rest_until_ns && load.now_ns >= conn->rest_until_ns) {
+            conn->rest_until_ns = 0;
+            conn_next(conn);
+        } else if (conn->state != CONN_CLOSED && conn->state != CONN_IDLE &&
+                   load.now_ns - conn->start_ns > config.timeout_ns) {
+            conn_fail(conn, FAIL_TIMEOUT);
+        }
+    }
+}
+
+/* Open loop: hands what is due to the connections that are free. */
+static void dispatch(void) {
+    while (load.idle) {
+        uint64_t due_ns = load.begin_ns + (uint64_t)((double)load.dispatched * 1e9 / config.rate);
+        struct conn *conn = load.idle;
+
+        if (due_ns > load.now_ns)
+            break;
+        load.idle = conn->next_idle;
+        load.dispatched++;
+        conn_begin(conn, due_ns);
+    }
+}
+
+static void conn_begin(struct conn *conn, uint64_t start_ns) {
+    conn->start_ns = start_ns;
+    conn->sent = conn->in_len = 0;
+    conn->received = conn->expected = 0;
+    conn->chunks = (struct wire_chunks){0};
+    if (conn->fd < 0 && !conn_open(conn))
+        return;
+    conn->state = CONN_SENDING;
+    conn_send(conn);
+}
+
+static bool conn_open(struct conn *conn) {
+    int one = 1;
+
+    conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (conn->fd < 0) {
+        fprintf(stderr, "loadgen: cannot open a socket: %s\n", strerror(errno));
+        exit(1);
+    }
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (config.sources > 1) {
+        struct sockaddr_in from = {.sin_family = AF_INET};
+
+        from.sin_addr.s_addr =
+            htonl(INADDR_LOOPBACK + (uint32_t)((uint64_t)(conn - load.conns) % config.sources));
+        setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        bind(conn->fd, (void *)&from, sizeof from);
+    }
+    load.opened++;
+    conn->was_used = false;
+    if (connect(conn->fd, (void *)&config.address, sizeof config.address) < 0 &&
+        errno != EINPROGRESS) {
+        conn_fail(conn, FAIL_CONNECT);
+        return false;
+    }
+    conn->armed = EPOLLIN;
+    epoll_ctl(load.epoll, EPOLL_CTL_ADD, conn->fd,
+              &(struct epoll_event){.events = EPOLLIN, .data.ptr = conn});
+    return true;
+}
+
+/* On loopback the connection stands by the time connect() returns, so this sends at once. */
+static void conn_send(struct conn *conn) {
+    while (conn->sent < load.request_bytes) {
+        struct iovec iov[2] = {0};
+        struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
+        uint64_t content = 0;
+        ssize_t n;
+
+        if (conn->sent < load.head_bytes) {
+            iov[0].iov_base = load.head + conn->sent;
+            iov[0].iov_len = load.head_bytes - conn->sent;
+        } else {
+            content = conn->sent - load.head_bytes;
+        }
+        iov[1].iov_base = (char *)wire_pattern(content);
+        iov[1].iov_len =
+            config.post - content < WIRE_BUFFER_BYTES ? config.post - content : WIRE_BUFFER_BYTES;
+        n = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+        if (n < 0) {
+            if (errno == EAGAIN)
+                watch(conn, EPOLLIN | EPOLLOUT);
+            else
+                conn_fail(conn, conn->was_used ? FAIL_RESET : FAIL_CONNECT);
+            return;
+        }
+        conn->sent += (size_t)n;
+    }
+    conn->was_used = true;
+    conn->state = CONN_HEAD;
+    watch(conn, EPOLLIN);
+}
+
+static void conn_event(struct conn *conn, uint32_t events) {
+    struct wire_slice data;
+    ssize_t n;
+
+    if (conn->fd < 0)
+        return; /* closed earlier in this batch */
+    if (events & EPOLLOUT && conn->state == CONN_SENDING) {
+        conn_send(conn);
+        return;
+    }
+    n = recv(conn->fd, load.buffer, WIRE_BUFFER_BYTES, 0);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n <= 0) {
+        if (conn->state == CONN_EOF) {
+            conn_shut(conn);
+            conn_next(conn);
+        } else if (conn->state == CONN_IDLE) {
+            conn_shut(conn); /* an idle connection may be closed: the next request opens another */
+            load.reopened++;
+        } else if (n < 0) {
+            conn_fail(conn, conn->was_used ? FAIL_RESET : FAIL_CONNECT);
+        } else {
+            conn_fail(conn, FAIL_CLOSED);
+        }
+        return;
+    }
+    load.bytes += (uint64_t)n;
+    data = (struct wire_slice){load.buffer, (size_t)n};
+    /* An answer that comes before the request is out ends the connection's use after it. */
+    if (conn->state == CONN_SENDING) {
+        conn->state = CONN_HEAD;
+        conn->is_close = true;
+    }
+    if (conn->state == CONN_HEAD)
+        take_head(conn, &data);
+    else if (conn->state == CONN_CONTENT)
+        take_content(conn, &data);
+    else
+        conn_fail(conn, FAIL_FRAMING);
+}
+
+static void take_head(struct conn *conn, struct wire_slice *data) {
+    struct wire_slice all = *data;
+    struct wire_head head;
+    size_t before = conn->in_len;
+    long len;
+
+    if (before) {
+        if (before + data->len > 2 * WIRE_BUFFER_BYTES) {
+            conn_fail(conn, FAIL_FRAMING);
+            return;
+        }
+        memcpy(conn->in + before, data->at, data->len);
+        all = (struct wire_slice){conn->in, before + data->len};
+    }
+    len = wire_head(all.at, all.len, &head);
+    if (!len) {
+        if (!conn->in)
+            conn->in = malloc(2 * WIRE_BUFFER_BYTES);
+        assert(conn->in);
+        if (!before)
+            memcpy(conn->in, data->at, data->len);
+        conn->in_len = all.len;
+        return;
+    }
+    if (len < 0 || !take_answer(conn, &head)) {
+        conn_fail(conn, FAIL_FRAMING);
+        return;
+    }
+    all.at += len;
+    all.len -= (size_t)len;
+    conn->in_len = 0;
+    if (conn->status < 200) { /* interim: the answer is still to come */
+        if (all.len)
+            take_head(conn, &all);
+        return;
+    }
+    conn->state = CONN_CONTENT;
+    take_content(conn, &all);
+}
+
+static bool take_answer(struct conn *conn, const struct wire_head *head) {
+    conn->status = wire_status(head);
+    conn->is_close = head->is_close;
+    conn->is_chunked = head->is_chunked;
+    conn->is_explained = head->retry_after.len > 0;
+    conn->expected = head->content_bytes > 0 ? (uint64_t)head->content_bytes : 0;
+    return conn->status >= 100 && conn->status < STATUS_MAX &&
+           (conn->is_chunked || head->content_bytes >= 0 || conn->status < 200 ||
+            conn->status == 204 || conn->status == 304);
+}
+
+static void take_content(struct conn *conn, struct wire_slice *data) {
+    struct wire_slice piece = *data;
+    bool is_done;
+
+    if (conn->is_chunked) {
+        while (wire_chunks_next(&conn->chunks, data, &piece)) {
+            if (!is_content_right(conn, piece))
+                return;
+        }
+        is_done = conn->chunks.state == CHUNK_END;
+    } else {
+        if (piece.len > conn->expected - conn->received)
+            piece.len = (size_t)(conn->expected - conn->received);
+        if (!is_content_right(conn, piece))
+            return;
+        data->len -= piece.len;
+        is_done = conn->received == conn->expected;
+    }
+    if (is_done && data->len)
+        conn_fail(conn, FAIL_FRAMING);
+    else if (is_done)
+        conn_answered(conn);
+}
+
+static bool is_content_right(struct conn *conn, struct wire_slice piece) {
+    const char *wanted = wire_pattern(conn->received);
+
+    if (config.post) /* the engine answers how many bytes it has got */
+        wanted = conn->received < sizeof load.digits ? load.digits + conn->received : NULL;
+    if (config.is_verified && conn->status == config.expect_status &&
+        (!wanted || memcmp(piece.at, wanted, piece.len) != 0)) {
+        conn_fail(conn, FAIL_CONTENT);
+        return false;
+    }
+    conn->received += piece.len;
+    return true;
+}
+
+static void conn_answered(struct conn *conn) {
+    uint64_t now_ns = wire_now_ns();
+    uint64_t spent_ns = now_ns > conn->start_ns ? now_ns - conn->start_ns : 0;
+
+    load.statuses[conn->status]++;
+    if (conn->status == config.expect_status) {
+        if (config.expect_bytes >= 0 && conn->received != (uint64_t)config.expect_bytes) {
+            conn_fail(conn, FAIL_LENGTH);
+            return;
+        }
+        if (load.is_counting)
+            histogram_add(&load.ok, spent_ns);
+    } else if (conn->status == config.also_status) {
+        load.explained += conn->is_explained;
+        if (load.is_counting)
+            histogram_add(&load.refused, spent_ns);
+    } else {
+        conn_fail(conn, FAIL_STATUS);
+        return;
+    }
+    load.now_ns = now_ns;
+    if (conn->is_close || config.is_new) {
+        conn->state = CONN_EOF; /* the server closes: waiting for it checks that it does */
+        return;
+    }
+    conn_next(conn);
+}
+
+static void conn_next(struct conn *conn) {
+    if (!config.rate) {
+        conn_begin(conn, load.now_ns);
+        return;
+    }
+    conn->state = CONN_IDLE;
+    conn->next_idle = load.idle;
+    load.idle = conn;
+}
+
+static void conn_fail(struct conn *conn, enum failure failure) {
+    load.errors[failure]++;
+    conn_shut(conn);
+    conn->rest_until_ns = load.now_ns + REST_MS * 1000000ull;
+}
+
+static void conn_shut(struct conn *conn) {
+    close(conn->fd);
+    conn->fd = -1;
+    conn->state = CONN_CLOSED;
+    free(conn->in);
+    conn->in = NULL;
+    conn->in_len = 0;
+}
+
+static void watch(struct conn *conn, uint32_t events) {
+    if (conn->armed == events)
+        return;
+    conn->armed = events;
+    epoll_ctl(load.epoll, EPOLL_CTL_MOD, conn->fd,
+              &(struct epoll_event){.events = events, .data.ptr = conn});
+}
+
+/* Logarithmic buckets, HISTOGRAM_SUB to the octave. */
+static void histogram_add(struct histogram *h, uint64_t ns) {
+    uint64_t value = ns / 64; /* steps of 64 ns are fine enough */
+    unsigned octave = value < HISTOGRAM_SUB ? 0 : 63u - (unsigned)__builtin_clzll(value) - 4;
+
+    h->counts[octave ? octave * HISTOGRAM_SUB + ((value >> (octave - 1)) & (HISTOGRAM_SUB - 1))
+                     : value]++;
+    h->total++;
+    if (ns > h->max_ns)
+        h->max_ns = ns;
+}
+
+/* The latency below which @share of all lie, in microseconds; the middle of its bucket. */
+static double histogram_us(const struct histogram *h, double share) {
+    uint64_t rank = (uint64_t)((double)h->total * share), seen = 0;
+
+    for (unsigned i = 0; i < HISTOGRAM_MAX; i++) {
+        unsigned octave = i / HISTOGRAM_SUB;
+        double width = octave ? (double)(1ull << (octave - 1)) : 1;
+        double low = octave ? (HISTOGRAM_SUB + i % HISTOGRAM_SUB) * width : i;
+
+        seen += h->counts[i];
+        if (seen > rank)
+            return fmin((low + width / 2) * 64, (double)h->max_ns) / 1000;
+    }
+    return (double)h->max_ns / 1000;
+}
+
+/* User and system time of the processes, threads included, exact to the moment. It is the sum that
+ * /proc/PID/stat shows as utime + stime, but in nanoseconds instead of ticks of 10 ms. */
+static double cpu_of_pids(void) {
+    double sum = 0;
+
+    for (size_t i = 0; i < config.pid_count; i++) {
+        struct timespec ts;
+        clockid_t clock;
+
+        if (clock_getcpuclockid(config.pids[i], &clock) || clock_gettime(clock, &ts)) {
+            fprintf(stderr, "loadgen: process %d is gone\n", (int)config.pids[i]);
+            exit(1);
+        }
+        sum += (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+    }
+    return sum;
+}
+
+static double cpu_of_self(void) {
+    struct timespec ts;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void print_latencies(const char *name, const struct histogram *h) {
+    printf(",\"%s\":{\"count\":%llu,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,"
+           "\"p999_us\":%.1f,\"max_us\":%.1f}",
+           name, (unsigned long long)h->total, h->total ? histogram_us(h, .5) : 0,
+           h->total ? histogram_us(h, .9) : 0, h->total ? histogram_us(h, .99) : 0,
+           h->total ? histogram_us(h, .999) : 0, (double)h->max_ns / 1000);
+}
+
+static void print_result(void) {
+    double seconds = (double)(load.end_ns - load.window_ns) / 1e9;
+    uint64_t errors = 0, due = 0;
+
+    for (int i = 0; i < FAIL_COUNT; i++)
+        errors += load.errors[i];
+    if (config.rate)
+        due = (uint64_t)((double)(load.end_ns - load.begin_ns) / 1e9 * config.rate);
+    printf("{\"seconds\":%.6f,\"per_second\":%.1f,\"cpu_s\":%.6f,\"self_cpu_s\":%.6f,"
+           "\"bytes\":%llu,\"opened\":%llu,\"reopened\":%llu,\"unsent\":%llu,\"explained\":%llu",
+           seconds, (double)load.ok.total / seconds, load.cpu_s, load.self_s,
+           (unsigned long long)load.bytes, (unsigned long long)load.opened,
+           (unsigned long long)load.reopened,
+           (unsigned long long)(due > load.dispatched ? due - load.dispatched : 0),
+           (unsigned long long)load.explained);
+    print_latencies("ok", &load.ok);
+    print_latencies("refused", &load.refused);
+    printf(",\"errors\":%llu,\"failures\":{", (unsigned long long)errors);
+    for (int i = 0, n = 0; i < FAIL_COUNT; i++) {
+        if (load.errors[i])
+            printf("%s\"%s\":%llu", n++ ? "," : "", failure_names[i],
+                   (unsigned long long)load.errors[i]);
+    }
+    printf("},\"statuses\":{");
+    for (int i = 0, n = 0; i < STATUS_MAX; i++) {
+        if (load.statuses[i])
+            printf("%s\"%d\":%llu", n++ ? "," : "", i, (unsigned long long)load.statuses[i]);
+    }
+    printf("}}\n");
+}

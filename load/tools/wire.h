@@ -1,0 +1,67 @@
+/* The little HTTP/1.1 that the load generator and the test engine share: message heads, chunked
+ * content, the byte pattern both sides expect, a clock and the parsing of addresses. It is made to
+ * be cheap and is for test traffic only: it believes its peer where a real server must not. */
+#ifndef LOAD_WIRE_H
+#define LOAD_WIRE_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    WIRE_HEAD_MAX = 16 * 1024,
+    WIRE_BUFFER_BYTES = 256 * 1024,
+};
+
+struct wire_slice {
+    const char *at; /* borrowed: the buffer that was parsed */
+    size_t len;
+};
+
+struct wire_head {
+    struct wire_slice first[3];    /* method, target, version; or version, status, reason */
+    struct wire_slice retry_after; /* empty when absent */
+    long long content_bytes;       /* -1: no Content-Length */
+    bool is_chunked;
+    bool is_close;
+};
+
+/* Parses a head at the start of @data. Answers its length, 0 while it is incomplete, -EBADMSG. */
+long wire_head(const char *data, size_t len, struct wire_head *head);
+
+/* The status of a response head, or -1. */
+int wire_status(const struct wire_head *head);
+
+enum wire_chunk_state {
+    CHUNK_SIZE,
+    CHUNK_EXTENSION,
+    CHUNK_DATA,
+    CHUNK_CRLF,
+    CHUNK_TRAILER,
+    CHUNK_END
+};
+
+struct wire_chunks {
+    enum wire_chunk_state state;
+    unsigned long long left;
+    size_t line_bytes; /* of the trailer line being read */
+};
+
+/* Moves *@data forward to the next piece of content and past it. Answers true with a @piece (never
+ * empty), false when @data is used up or the end is reached: state says which. */
+bool wire_chunks_next(struct wire_chunks *chunks, struct wire_slice *data,
+                      struct wire_slice *piece);
+
+/* WIRE_BUFFER_BYTES bytes of the pattern as they stand at @offset of any content. */
+const char *wire_pattern(uint64_t offset);
+
+uint64_t wire_now_ns(void);
+
+/* Parses "127.0.0.1:8080" (IPv4 only). 0 or -EINVAL. */
+int wire_address(const char *text, struct sockaddr_in *out);
+
+/* Parses a whole, unsigned decimal number; ends the program with status 2 when it is none. */
+unsigned long long wire_number(const char *option, const char *text);
+
+#endif

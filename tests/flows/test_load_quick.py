@@ -1,0 +1,50 @@
+"""The quick forms of load/reconnect-storm and load/streams-memory, each bar a promise of weir.
+
+WEIR_BIN says which binary. The memory bars are judged for the release build only: a sanitizer keeps
+freed memory on purpose.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("WEIR_BIN") or ROOT / "build" / "weir")
+
+pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"there is no weir at {BINARY}")
+release_only = pytest.mark.skipif(os.environ.get("WEIR_VARIANT", "release") != "release",
+                                  reason="the memory of a sanitizer's build says nothing")
+
+
+def scenario(name, *options):
+    done = subprocess.run([ROOT / "load" / name, *options], capture_output=True, text=True,
+                          timeout=110, env={**os.environ, "WEIR_BIN": str(BINARY.resolve())})
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, "\n" + done.stdout + done.stderr
+
+
+def test_the_bare_upstream_fails_its_clients():
+    scenario("reconnect-storm", "--parts", "A")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_one_upstream_connection_serves_a_storm_of_clients(threads):
+    scenario("reconnect-storm", "--parts", "B,C", "--threads", threads)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_client_that_stalls_gives_its_place_back(threads):
+    scenario("reconnect-storm", "--parts", "D", "--threads", threads)
+
+
+@release_only
+@pytest.mark.parametrize("part", ["down", "up"])
+def test_a_slow_peer_costs_no_memory(part):
+    scenario("streams-memory", "--quick", "--parts", part)
+
+
+@release_only
+def test_an_idle_connection_costs_little_memory():
+    scenario("streams-memory", "--quick", "--parts", "idle")
