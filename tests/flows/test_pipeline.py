@@ -8,9 +8,8 @@ import time
 import pytest
 from harness.env import free_port, has_ipv6, scaled, wait_for
 from harness.replies import expect_problem
-from harness.upstream import answering
+from harness.upstream import answering, fill_backlog
 from harness.wire import request, response
-from test_timeouts import fill_backlog
 
 BUSY = {"connection_limit_reached", "destination_unavailable", "http_request_denied"}
 

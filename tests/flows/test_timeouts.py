@@ -7,6 +7,7 @@ import time
 import pytest
 from harness.env import free_port, scaled, wait_for
 from harness.replies import expect_problem, expect_refused
+from harness.upstream import fill_backlog
 from harness.wire import request, response
 
 BLOCK = b"x" * 65536
@@ -297,23 +298,6 @@ def test_a_dial_that_is_not_answered_is_given_up(weir, attempts):
         )
         for filler in fillers:
             filler.close()
-
-
-def fill_backlog(blackhole):
-    """A listening socket whose backlog is full: SYNs are dropped, dials hang."""
-    blackhole.bind(("127.0.0.1", 0))
-    blackhole.listen(0)
-    fillers = []
-    while len(fillers) < 64:
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex(blackhole.getsockname())
-        fillers.append(filler)
-        import select
-
-        if not select.select([], [filler], [], 0.2)[1]:
-            return fillers
-    raise AssertionError("the backlog never fills up")
 
 
 def test_the_deadline_holds_while_dialling(weir):

@@ -4,6 +4,7 @@ Listener: the test itself plays the server, step by step: accept(), read_request
 Server:   a function is run in a thread of its own for each connection.
 """
 
+import select
 import socket
 import threading
 import time
@@ -43,8 +44,6 @@ class Listener:
 
     def has_connection(self, seconds=0.0):
         """Does a connection wait to be accepted, or come within @seconds?"""
-        import select
-
         return bool(select.select([self.sock], [], [], seconds)[0])
 
     def close(self):
@@ -167,3 +166,18 @@ def answering(answer=None, pause=None):
             wire.send(out if out is not None else response(body=b"ok"))
 
     return serve
+
+
+def fill_backlog(blackhole):
+    """A listening socket whose backlog is full: SYNs are dropped, dials hang."""
+    blackhole.bind(("127.0.0.1", 0))
+    blackhole.listen(0)
+    fillers = []
+    while len(fillers) < 64:
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(blackhole.getsockname())
+        fillers.append(filler)
+        if not select.select([], [filler], [], 0.2)[1]:
+            return fillers
+    raise AssertionError("the backlog never fills up")
