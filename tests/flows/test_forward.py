@@ -151,9 +151,10 @@ def test_a_client_of_http_1_0_is_closed_after_its_answer(weir, up):
 
 def test_a_client_of_http_1_0_may_ask_to_stay(weir, up):
     _, client = through(weir, up, threads=1)
-    for i in range(3):
+    server = None
+    for _ in range(3):
         client.send(request(version="HTTP/1.0", fields=["Connection: keep-alive"]))
-        server = up.accept() if i == 0 else server
+        server = server or up.accept()
         server.read_request()
         server.send(response(body=b"stay"))
         answer = client.read_response()

@@ -52,7 +52,7 @@ def node_red(tmp_path_factory):
         "module.exports = { flowFile: 'flows.json', uiHost: '127.0.0.1', credentialSecret: 'x',"
         " telemetry: { enabled: false, updateNotification: false },"
         " editorTheme: { tours: false, projects: { enabled: false } },"
-        " diagnostics: { enabled: false }, logging: { console: { level: 'info' } } };\n"
+        " diagnostics: { enabled: false }, externalModules: { palette: { allowInstall: false } }, logging: { console: { level: 'info' } } };\n"
     )
     with open(home / "log", "wb") as log:
         process = subprocess.Popen(
@@ -98,7 +98,7 @@ def browser(tmp_path):
     for flag in (
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-dev-shm-usage", "--no-proxy-server", "--window-size=1200,900",
+        "--disable-dev-shm-usage", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1200,900",
         f"--user-data-dir={tmp_path / 'profile'}",
     ):  # fmt: skip
         options.add_argument(flag)
@@ -152,7 +152,9 @@ def test_the_editor_loads_in_a_browser_with_its_websocket(weir, node_red, browse
     status = deploy(w.url("/flows"), flows)
     assert status == 204
     wait_for("the editor hears of it", lambda: script("window.heard.length > 0"), 30)
-    severe = [e for e in browser.get_log("browser") if e["level"] == "SEVERE" and "favicon" not in e["message"]]
+    severe = [
+        e for e in browser.get_log("browser") if e["level"] == "SEVERE" and f":{w.port}" in e["message"]
+    ]
     assert not severe, severe
 
 

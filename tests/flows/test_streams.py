@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import http
 import os
 import threading
 import time
@@ -362,7 +363,7 @@ def test_a_websocket_close_carries_its_code_both_ways(weir, ws_serve):
 
 def test_a_websocket_that_the_upstream_refuses_is_told_its_status(weir, ws_serve):
     async def refuse(path, headers):
-        return 403, [("X-Why", "no")], b"not you"
+        return http.HTTPStatus.FORBIDDEN, [("X-Why", "no")], b"not you"
 
     w = weir(ws_serve(echo, process_request=refuse))
 
