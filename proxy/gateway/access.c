@@ -109,9 +109,8 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     }
     if (agent)
         write_text(out, "user_agent", agent->value, FIELD_MAX);
-    if (c->request_id.len > 0)
-        write_text(out, "request_id", c->request_id, FIELD_MAX);
-    buffer_printf(out, ",\"xid\":\"%016" PRIx64 "\"}", x->id);
+    write_text(out, "request_id", c->request_id, FIELD_MAX);
+    buffer_append_char(out, '}');
     log_access(buffer_slice(out));
 }
 

@@ -20,6 +20,7 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     }
     memset(c, 0, offsetof(struct crossing, memory));
     c->listener = listener;
+    gl->active_crossings++;
     c->step = STEP_ROUTE;
     list_init(&c->link);
     timer_init(&c->wait, on_wait_over);
@@ -33,6 +34,7 @@ void crossing_start(struct crossing *c) {
     c->has_started = true;
     c->x.id = random_next();
     c->is_trusted = gateway_trusts(c->listener, c->x.client_address);
+    c->request_id = crossing_request_id(c);
     list_push_back(&gl->crossings, &c->link);
     counters_exchange_active(gl->gateway->counters, gl->metrics, 1);
 }
@@ -45,6 +47,7 @@ void crossing_free(struct crossing *c) {
     exchange_deinit(&c->x);
     if (c->endpoint)
         endpoint_unref(c->endpoint);
+    gl->active_crossings--;
     if (gl->free_crossing_count >= CROSSING_POOL_MAX) {
         free(c);
         return;

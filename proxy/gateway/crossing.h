@@ -80,7 +80,7 @@ void steps_permit_granted(struct gate_ticket *ticket, void *gift);
 void forward_request(struct crossing *c, struct request_head *out);
 /* The same for x->response_head, in place. */
 void forward_response(struct crossing *c);
-/* The client's X-Request-Id if it is sound, else a new one; arena. */
+/* A trusted client's X-Request-Id if it is sound, else a new one; arena. */
 struct slice crossing_request_id(struct crossing *c);
 /* Max-Forwards has run out (RFC 9110 section 7.6.2). */
 bool forward_is_stopped(const struct crossing *c);

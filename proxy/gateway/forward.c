@@ -4,8 +4,8 @@
 
 #include "base/random.h"
 
-#include <inttypes.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 
 #define REQUEST_ID_MAX 128
 
@@ -211,14 +211,13 @@ static bool is_request_id(struct slice s) {
 }
 
 static void add_request_id(struct crossing *c, struct request_head *out) {
-    if (c->request_id.len == 0)
-        c->request_id = crossing_request_id(c);
     add(&out->fields, &c->x.arena, FIELD_X_REQUEST_ID, c->request_id);
 }
 
 struct slice crossing_request_id(struct crossing *c) {
     static const char hex[] = "0123456789abcdef";
-    const struct field *field = fields_find(&c->x.request_head.fields, FIELD_X_REQUEST_ID);
+    const struct field *field =
+        c->is_trusted ? fields_find(&c->x.request_head.fields, FIELD_X_REQUEST_ID) : NULL;
     char id[32];
     uint64_t bits = c->x.id;
 

@@ -53,8 +53,9 @@ struct gateway_loop {
     struct timer drain_timer;    /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
-    unsigned left_handles;       /* after the loop has ended: 0 */
-    unsigned left_crossings;
+    unsigned active_crossings;
+    bool are_pools_closed;
+    _Atomic bool is_abort_posted, has_ended;
 };
 
 /* Home: shared; immutable while the loops run, but for atomics. */
@@ -106,7 +107,7 @@ bool gateway_is_drained(const struct gateway *gateway);
 
 /* What should be 0 when all is over; written to the log. */
 struct census {
-    unsigned handles, exchanges, connections, client_fds, upstream_fds, permits;
+    unsigned handles, connections, exchanges, timers, fds, permits;
 };
 
 /* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts NULL. */

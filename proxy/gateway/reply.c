@@ -3,8 +3,6 @@
 
 #include "codec/h1_write.h"
 
-#include <inttypes.h>
-
 #define RETRY_AFTER_S 1 /* queues turn over within seconds */
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why,
@@ -18,8 +16,6 @@ void reply_make(struct crossing *c, struct content *content) {
     struct buffer *out = &c->listener->gl->scratch;
     struct response_head *head = &x->response_head;
 
-    if (c->request_id.len == 0)
-        c->request_id = crossing_request_id(c);
     out->len = 0;
     write_problem(out, c->fail, c->why, c->part ? c->part->shared->config->name : NULL,
                   c->request_id);

@@ -290,8 +290,8 @@ static void handle_fail(struct crossing *c) {
 
     lease_end(&c->lease);
     if (may_retry(c)) {
-        log_debug("retrying after '%s' from '%s' xid=%016" PRIx64, fail_row(c->fail)->reason,
-                  c->endpoint ? c->endpoint->text : "", x->id);
+        log_debug("retrying after '%s' from '%s' xid=%.*s", fail_row(c->fail)->reason,
+                  c->endpoint ? c->endpoint->text : "", SLICE_ARG(c->request_id));
         x->events &= ~(EXCHANGE_UPSTREAM_FAIL | EXCHANGE_RESPONSE_HEAD | EXCHANGE_UPSTREAM_DONE |
                        CROSSING_LEASE_OVER);
         x->response_head = (struct response_head){0};
@@ -380,6 +380,7 @@ static void log_failure(const struct crossing *c) {
         return;
     atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,
-                "%s: '%s' of pipeline '%s'%s%s xid=%016" PRIx64, row->title, c->endpoint->text,
-                c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "", c->x.id);
+                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title, c->endpoint->text,
+                c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
+                SLICE_ARG(c->request_id));
 }

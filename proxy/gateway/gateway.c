@@ -1,0 +1,338 @@
+/* The gateway's life: what is made, in which order, and how it ends. */
+#include "gateway/gateway.h"
+
+#include "base/alloc.h"
+#include "gateway/crossing.h"
+#include "transport/h2o_thread.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define TICK_NS NS_PER_S
+#define DRAIN_LOOK_NS (10 * NS_PER_MS)
+#define FAILURES_LOGGED_PER_S 10
+
+static int open_pipelines(struct gateway *gateway, char **why);
+static int open_loop(struct gateway *gateway, unsigned index, const struct gateway_options *options);
+static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
+static void *run_loop(void *arg);
+static void on_accept(void *ctx, struct conn *conn);
+static void on_accept_error(void *ctx, int err);
+static struct exchange *make_exchange(struct h1_server_loop *shared);
+static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
+static void on_drain(struct loop *loop, struct mail *mail);
+static void on_abort(struct loop *loop, struct mail *mail);
+static void on_drain_timer(struct timer *timer);
+static void on_tick(struct timer *timer);
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg);
+
+int gateway_open(struct gateway **out, const struct gateway_options *options, char **why) {
+    const struct config *config = options->config;
+    struct gateway *gateway = xcalloc(1, sizeof *gateway);
+    int err;
+
+    gateway->config = config;
+    gateway->counters = options->counters;
+    gateway->segment = options->segment;
+    gateway->started_ns = clock_now_ns();
+    gateway->fds.limit[FD_CLIENT] = config->admission.max_connections;
+    gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
+    gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
+    gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    gateway->routes = route_table_new(config);
+    gateway->loop_count = config->server.threads;
+    gateway->loops = xcalloc(gateway->loop_count, sizeof *gateway->loops);
+    err = open_pipelines(gateway, why);
+    for (unsigned i = 0; !err && i < gateway->loop_count; i++) {
+        err = open_loop(gateway, i, options);
+        if (err)
+            *why = xasprintf("cannot open I/O loop %u: %s", i, strerror(-err));
+    }
+    /* All loops are there before any runs: they hand connections to each other. */
+    for (unsigned i = 0; !err && i < gateway->loop_count; i++)
+        err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
+    if (!err)
+        err = resolver_start(gateway->resolver);
+    if (err) {
+        /* Nothing can be taken back from here on but by ending: the caller exits. */
+        if (!*why)
+            *why = xasprintf("cannot start threads: %s", strerror(-err));
+        return err;
+    }
+    atomic_store(&gateway->state, GATEWAY_LIVE);
+    *out = gateway;
+    return 0;
+}
+
+void gateway_drain(struct gateway *gateway) {
+    if (atomic_exchange(&gateway->state, GATEWAY_DRAINING) == GATEWAY_DRAINING)
+        return;
+    resolver_close(gateway->resolver); /* no new addresses from here on */
+    gateway->resolver = NULL;
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+}
+
+void gateway_abort(struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        if (!atomic_exchange(&gateway->loops[i].is_abort_posted, true))
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].abort_mail);
+}
+
+bool gateway_is_drained(const struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        if (!atomic_load(&gateway->loops[i].has_ended))
+            return false;
+    return true;
+}
+
+bool gateway_close(struct gateway *gateway, struct census *census) {
+    *census = (struct census){0};
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        pthread_join(gateway->loops[i].thread, NULL);
+    /* A letter may have come to a loop that had ended already. */
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        struct gateway_loop *gl = &gateway->loops[i];
+
+        census->handles += loop_close(&gl->loop);
+        census->connections += gl->loop.conns;
+        census->timers += gl->loop.wheel.running;
+        census->exchanges += gl->active_crossings;
+        for (size_t j = 0; j < gateway->config->listener_count; j++)
+            h1_server_loop_deinit(&gl->listeners[j].h1);
+        crossing_pool_drop(gl);
+        buffer_deinit(&gl->pools.head);
+        buffer_deinit(&gl->scratch);
+        free(gl->listeners);
+        free(gl->parts);
+    }
+    census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
+    census->permits = atomic_load(&gateway->connections.taken);
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        struct pipeline *pipeline = gateway->pipelines[i];
+
+        census->permits += atomic_load(&pipeline->concurrency.taken) +
+                           atomic_load(&pipeline->streams.taken);
+        pipeline_close(pipeline);
+    }
+    free(gateway->pipelines);
+    free(gateway->loops);
+    gate_deinit(&gateway->connections);
+    route_table_free(gateway->routes);
+    free(gateway);
+    return census->handles + census->connections + census->timers + census->exchanges +
+               census->fds + census->permits ==
+           0;
+}
+
+bool gateway_trusts(const struct gateway_listener *listener, const struct sockaddr *client) {
+    for (size_t i = 0; i < listener->config->trust_count; i++)
+        if (config_cidr_has(&listener->config->trust[i], client))
+            return true;
+    return false;
+}
+
+struct slice gateway_date(struct gateway_loop *gl) {
+    int64_t now_s = clock_wall_ns() / NS_PER_S;
+
+    if (now_s != gl->date_s) {
+        time_t seconds = (time_t)now_s;
+        struct tm tm;
+
+        gmtime_r(&seconds, &tm);
+        strftime(gl->date, sizeof gl->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        gl->date_s = now_s;
+    }
+    return slice_str(gl->date);
+}
+
+static int open_pipelines(struct gateway *gateway, char **why) {
+    const struct config *config = gateway->config;
+    int err = resolver_open(&gateway->resolver, config->server.resolver);
+
+    if (err) {
+        *why = xasprintf("cannot use server.resolver '%s': %s",
+                         config->server.resolver ? config->server.resolver : "of the system",
+                         strerror(-err));
+        return err;
+    }
+    gateway->pipelines = xcalloc(config->pipeline_count, sizeof *gateway->pipelines);
+    for (size_t i = 0; !err && i < config->pipeline_count; i++)
+        err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
+                            gateway->resolver, why);
+    return err;
+}
+
+static int open_loop(struct gateway *gateway, unsigned index,
+                     const struct gateway_options *options) {
+    const struct config *config = gateway->config;
+    struct gateway_loop *gl = &gateway->loops[index];
+    int err = loop_open(&gl->loop, index);
+
+    if (err)
+        return err;
+    gl->gateway = gateway;
+    gl->metrics = metrics_open(gateway->segment, index);
+    gl->failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    gl->drain_mail.deliver = on_drain;
+    gl->abort_mail.deliver = on_abort;
+    gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
+    list_init(&gl->crossings);
+    timer_init(&gl->tick, on_tick);
+    timer_init(&gl->drain_timer, on_drain_timer);
+    gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
+    loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
+    gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
+    for (size_t i = 0; i < config->pipeline_count; i++)
+        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
+    gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
+    for (size_t i = 0; !err && i < config->listener_count; i++) {
+        gl->listeners[i].gl = gl;
+        gl->listeners[i].index = i;
+        gl->listeners[i].config = &config->listeners[i];
+        err = open_listener(&gl->listeners[i], options);
+    }
+    return err;
+}
+
+static int open_listener(struct gateway_listener *listener, const struct gateway_options *options) {
+    const struct config_listener *config = listener->config;
+    struct gateway_loop *gl = listener->gl;
+    struct acceptor_options acceptor = {
+        .loop = &gl->loop,
+        .is_unix = config->listen.kind == ADDRESS_UNIX,
+        .fds = &gl->gateway->fds,
+        .connections = &gl->gateway->connections,
+        .on_accept = on_accept,
+        .on_error = on_accept_error,
+        .ctx = listener,
+    };
+    int err = 0;
+
+    listener->errors_logged = (struct log_limit)LOG_LIMIT(1);
+    listener->settings = (struct h1_server_settings){
+        .limits = {.head_bytes = config->max_head_bytes,
+                   .target_bytes = config->max_target_bytes,
+                   .fields = config->max_fields},
+        .header_timeout_ns = config->header_timeout_ns,
+        .body_timeout_ns = config->body_timeout_ns,
+        .idle_timeout_ns = config->idle_timeout_ns,
+        .stream_idle_timeout_ns = config->stream_idle_timeout_ns,
+        .max_requests = config->max_requests,
+        .half_close = config->half_close,
+    };
+    listener->h1 = (struct h1_server_loop){
+        .loop = &gl->loop,
+        .settings = &listener->settings,
+        .make_exchange = make_exchange,
+        .drop_exchange = drop_exchange,
+        .write_refusal = reply_write_refusal,
+    };
+    h1_server_loop_init(&listener->h1);
+    for (size_t i = 0; !err && i < options->socket_count; i++) {
+        if (options->sockets[i].listener != listener->index ||
+            options->sockets[i].loop != gl->loop.index)
+            continue;
+        acceptor.fd = options->sockets[i].fd;
+        err = acceptor_open(&listener->acceptor, &acceptor);
+    }
+    return err;
+}
+
+static void *run_loop(void *arg) {
+    struct gateway_loop *gl = arg;
+
+    loop_run(&gl->loop);
+    h2o_thread_deinit();
+    atomic_store(&gl->has_ended, true);
+    return NULL;
+}
+
+static void on_accept(void *ctx, struct conn *conn) {
+    struct gateway_listener *listener = ctx;
+
+    counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
+    h1_server_open(&listener->h1, conn);
+}
+
+static void on_accept_error(void *ctx, int err) {
+    struct gateway_listener *listener = ctx;
+
+    counters_accept_error(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
+                          err);
+    log_limited(&listener->errors_logged, LOG_ERROR, "cannot accept on listener '%s': %s",
+                listener->config->name, strerror(err));
+}
+
+static struct exchange *make_exchange(struct h1_server_loop *shared) {
+    return &crossing_new(CONTAINER_OF(shared, struct gateway_listener, h1))->x;
+}
+
+static void drop_exchange(struct h1_server_loop *shared, struct exchange *x) {
+    crossing_free(crossing_of(x));
+}
+
+static void on_drain(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
+
+    gl->is_draining = true;
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
+        acceptor_close(gl->listeners[i].acceptor);
+        gl->listeners[i].acceptor = NULL;
+        h1_server_drain(&gl->listeners[i].h1);
+    }
+    loop_timer_stop(loop, &gl->tick);
+    loop_timer_start(loop, &gl->drain_timer, 0);
+}
+
+static void on_abort(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, abort_mail);
+
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        h1_server_abort_all(&gl->listeners[i].h1);
+}
+
+/* Goes on once no client connection and no exchange is left: first the upstream connections end, then
+ * the loop. */
+static void on_drain_timer(struct timer *timer) {
+    struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, drain_timer);
+    bool has_clients = !list_is_empty(&gl->crossings);
+
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        has_clients |= gl->listeners[i].h1.count > 0;
+    if (!has_clients && !gl->are_pools_closed) {
+        gl->are_pools_closed = true;
+        for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
+            pipeline_loop_close(&gl->parts[i]);
+    }
+    if (gl->are_pools_closed && gl->loop.conns == 0)
+        loop_stop(&gl->loop);
+    else
+        loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);
+}
+
+static void on_tick(struct timer *timer) {
+    struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, tick);
+    int64_t late_ns = gl->loop.now_ns - gl->tick_due_ns, oldest_ns = 0;
+
+    if (!list_is_empty(&gl->crossings))
+        oldest_ns = CONTAINER_OF(gl->crossings.next, struct crossing, link)->x.started_ns;
+    atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
+    atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
+    gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
+    loop_timer_start(&gl->loop, timer, TICK_NS);
+}
+
+/* Signals are the main thread's. */
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg) {
+    sigset_t all, before;
+    int err;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -err;
+}
