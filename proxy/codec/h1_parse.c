@@ -133,7 +133,7 @@ enum h1_outcome h1_parse_trailers(struct slice in, size_t seen, const struct h1_
     if (in.len == 0)
         return H1_PARTIAL;
     len = phr_parse_headers(in.base, in.len, raw, &count, seen);
-    if (len <= 0 || (size_t)len > bound.head_bytes || in.base[len - 2] != '\r' ||
+    if (len < 2 || (size_t)len > bound.head_bytes || in.base[len - 2] != '\r' ||
         !take_fields(trailers, arena, copy_head(arena, in.base, len), raw, count, NULL))
         return find_fault(in, seen, &bound, H1_START_NONE, why);
     *used = (size_t)len;
