@@ -19,6 +19,8 @@ enum h1_outcome {
     H1_EXPECT,      /* 417: an expectation other than 100-continue */
 };
 
+#define H1_FIELDS_MAX 1024 /* whatever the limits say */
+
 struct h1_limits {
     size_t head_bytes;   /* start line and fields with their line ends */
     size_t target_bytes; /* requests */

@@ -30,8 +30,9 @@ struct fields {
     uint32_t cap;
 };
 
+/* @name is a token in any case (RFC 9110 section 5.6.2). */
 enum field_id field_id_of(struct slice name);
-/* The lower-case name of a known id. */
+/* The lower-case name of a known id; "" for FIELD_OTHER. */
 struct slice field_name(enum field_id id);
 
 /* Appends; the slices must live as long as the arena. */

@@ -1,12 +1,12 @@
 /* Which route a request takes: compiled once from the configuration, asked once per exchange.
  *
  * The path is normalised first, and only for matching: percent-encoded unreserved characters are
- * decoded, dot segments removed (RFC 3986 section 6.2.2); what could mean one thing to weir and
- * another to the server behind it is refused (encoded slash, backslash or NUL, malformed escapes,
- * dot segments that leave the root). Most specific first: host (exact, then the longest wildcard,
- * then any); then exact path, then the longest prefix on segment borders; then the number of
- * fields; then a method list before none; then the order of the file. Thousands of routes cost
- * little more than one. */
+ * decoded, dot segments removed (RFC 3986 section 6.2.2), empty segments merged; what could mean
+ * one thing to weir and another to the server behind it is refused (path.c has the list). A request
+ * without a path (CONNECT, "OPTIONS *") matches only routes without one. Most specific first: host
+ * (exact, then the longest wildcard, then any); then exact path, then the longest prefix on segment
+ * borders; then the number of fields; then a method list before none; then the order of the file.
+ * Thousands of routes cost little more than one. */
 #pragma once
 
 #include "config/config.h"

@@ -1,0 +1,34 @@
+/* The parts that h1_parse.c puts together: the lines of a head, the request target, the framing
+ * fields. Private to the HTTP/1 parser. */
+#pragma once
+
+#include "codec/h1_parse.h"
+
+#define H1_METHOD_MAX 64 /* bytes; a longer method is refused */
+
+#define H1_REASON_AT (sizeof "HTTP/1.1 200 " - 1) /* in a status line */
+
+/* What the first line of a head is. */
+enum h1_start { H1_START_REQUEST, H1_START_STATUS, H1_START_NONE };
+
+/* Looks for the first fault in the lines of a head, of which the first @seen bytes have been
+ * through here before. Slow and exact, for heads that are incomplete or refused: every fault has
+ * its place (the byte or the line end that shows it) and the first one counts, so that the outcome
+ * does not depend on how the bytes were cut. H1_DONE: complete and without one; H1_PARTIAL: without
+ * one so far. */
+enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_limits *limits,
+                               enum h1_start start, const char **why);
+
+/* Fills in form, scheme, authority (left alone in origin-form and asterisk-form) and path from
+ * @target (RFC 9112 section 3.2); the method must be there. The path of an absolute-form may come
+ * out as "?query". NULL, or what is wrong. */
+const char *h1_split_target(struct request_head *head, struct slice target);
+
+/* How the content that follows is framed (RFC 9112 section 6): H1_DONE, H1_BAD or H1_NOT_CODED. */
+enum h1_outcome h1_frame_content(const struct fields *fields, enum http_version version,
+                                 struct content *content, const char **why);
+
+/* A trailer section, which is a head without a start line. It may be empty: only CRLF. */
+enum h1_outcome h1_parse_trailers(struct slice in, size_t seen, const struct h1_limits *limits,
+                                  struct arena *arena, struct fields *trailers, size_t *used,
+                                  const char **why);

@@ -1,0 +1,41 @@
+/* Methods: text to enum, and what RFC 9110 says of each. */
+#include "exchange/head.h"
+
+#include <string.h>
+
+enum method method_of(struct slice text) {
+#define IS(literal) (memcmp(text.base, literal, sizeof(literal) - 1) == 0)
+    switch (text.len) {
+    case 3:
+        return IS("GET") ? METHOD_GET : IS("PUT") ? METHOD_PUT : METHOD_OTHER;
+    case 4:
+        return IS("POST") ? METHOD_POST : IS("HEAD") ? METHOD_HEAD : METHOD_OTHER;
+    case 5:
+        return IS("PATCH") ? METHOD_PATCH : IS("TRACE") ? METHOD_TRACE : METHOD_OTHER;
+    case 6:
+        return IS("DELETE") ? METHOD_DELETE : METHOD_OTHER;
+    case 7:
+        return IS("OPTIONS") ? METHOD_OPTIONS : IS("CONNECT") ? METHOD_CONNECT : METHOD_OTHER;
+    default:
+        return METHOD_OTHER;
+    }
+#undef IS
+}
+
+bool method_is_idempotent(enum method method) {
+    switch (method) {
+    case METHOD_GET:
+    case METHOD_HEAD:
+    case METHOD_PUT:
+    case METHOD_DELETE:
+    case METHOD_OPTIONS:
+    case METHOD_TRACE:
+        return true;
+    case METHOD_OTHER:
+    case METHOD_POST:
+    case METHOD_CONNECT:
+    case METHOD_PATCH:
+        break;
+    }
+    return false;
+}
