@@ -161,6 +161,14 @@ void set_text(tomlc_error &error, const std::string &text) {
     error.text[length] = '\0';
 }
 
+/* The quoted name in front of @text, with a blank before it; nothing when it holds quotes itself,
+ * because toml++ garbles those. */
+std::string name_in(string_view text) {
+    string_view name = text.substr(0, text.find('\'', 1) + 1);
+
+    return name.size() == text.size() ? " " + std::string(name) : "";
+}
+
 /* toml++ says "Error while parsing key-value pair: cannot redefine existing integer 'a'". */
 void explain(tomlc_error &error, const toml::parse_error &from, const char *text, size_t len) {
     string_view reason = from.description();
@@ -174,18 +182,17 @@ void explain(tomlc_error &error, const toml::parse_error &from, const char *text
     if (take_prefix(reason, "exceeded maximum nested value depth")) {
         set_text(error, "arrays and tables nested deeper than 32 levels");
     } else if (scope == "key-value pair" && take_prefix(reason, "cannot redefine existing ")) {
-        /* The kind of the first one stands before its name in quotes. */
-        string_view kind = reason.substr(0, reason.find(" '"));
-        string_view name = reason.substr(std::min(kind.size(), reason.size()));
+        /* The kind of the first one stands before the name in quotes, if there is one. */
+        size_t quote = reason.find(" '");
 
         tomlc_scan_back_to_key(text, len, &error.at);
-        if (name.empty()) /* "integer as dotted key-value pair" */
+        if (quote == string_view::npos) /* "integer as dotted key-value pair" */
             set_text(error, "cannot add to what is set above: existing " + std::string(reason));
         else
-            set_text(error, "duplicate key" + std::string(name) + ": it is set above, as " +
-                                std::string(kind));
+            set_text(error, "duplicate key" + name_in(reason.substr(quote + 1)) +
+                                ": it is set above, as " + std::string(reason.substr(0, quote)));
     } else if (take_prefix(reason, "cannot redefine existing table ")) {
-        set_text(error, "duplicate table " + std::string(reason) + ": it is defined above");
+        set_text(error, "duplicate table" + name_in(reason) + ": it is defined above");
     } else if (reason == "encountered end-of-file") {
         set_text(error, "the text ends in the middle of: " + std::string(scope));
     } else if (reason == "could not determine value type") {
