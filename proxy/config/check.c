@@ -6,6 +6,7 @@
 #include "config/address.h"
 #include "config/reader.h"
 #include "config/suggest.h"
+#include "config/units.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct named {
 
 static void check_listeners(const struct check *check);
 static void check_routes(const struct check *check);
+static void check_target(const struct check *check, size_t i);
 static void check_names(const struct check *check, const struct named *named);
 static const char *name_at(const struct named *named, size_t i);
 static void resolve(const struct check *check, size_t route, const char *key,
@@ -54,7 +56,7 @@ void check_all(struct config *config, const struct tomlc_node *root, struct erro
 }
 
 static void check_listeners(const struct check *check) {
-    const struct config *config = check->config;
+    struct config *config = check->config;
     const struct config_admin *admin = &config->admin;
 
     check_names(check, &(struct named){"listener", config->listeners, config->listener_count,
@@ -64,11 +66,7 @@ static void check_listeners(const struct check *check) {
         const struct tomlc_node *section = section_at(check, "listener", i);
         const struct tomlc_node *listen = key_at(section, "listen");
 
-        if (listener->max_target_bytes > listener->max_head_bytes)
-            errors_add(check->errors, key_at(section, "limits")->at,
-                       "listener.limits: found a target of %zu bytes in a head of %zu, expected "
-                       "target to be at most head",
-                       listener->max_target_bytes, listener->max_head_bytes);
+        check_target(check, i);
         if (!listener->listen.text)
             continue;
         if (admin->is_on && address_is_in_the_way(&listener->listen, &admin->listen))
@@ -87,6 +85,27 @@ static void check_listeners(const struct check *check) {
                 break;
             }
     }
+}
+
+/* The target is part of the head. A default gives way; what the file says is an error. */
+static void check_target(const struct check *check, size_t i) {
+    struct config_listener *listener = &check->config->listeners[i];
+    const struct tomlc_node *limits = key_at(section_at(check, "listener", i), "limits");
+    const struct tomlc_node *node = tomlc_find(limits, "target");
+    struct reader reader = {.errors = check->errors, .path = "listener.limits.target"};
+    int64_t said = -1;
+
+    if (listener->max_target_bytes <= listener->max_head_bytes)
+        return;
+    if (node && node->kind == TOMLC_INTEGER)
+        said = node->integer;
+    else if (node)
+        units_parse_size(reader_text(node), &said);
+    if (said == (int64_t)listener->max_target_bytes) /* else it was refused before */
+        reader_refuse(&reader, node, NULL, "at most the size of head, %zu",
+                      listener->max_head_bytes);
+    else if (!node)
+        listener->max_target_bytes = listener->max_head_bytes;
 }
 
 static void check_routes(const struct check *check) {
@@ -203,7 +222,8 @@ static bool is_whole(const struct check *check, size_t i) {
     const struct tomlc_node *fields = tomlc_find(match, "header");
     size_t method_count = !methods ? 0 : methods->kind == TOMLC_ARRAY ? methods->len : 1;
 
-    return !tomlc_find(section, "listener") == (route->listener == CONFIG_ANY_LISTENER) &&
+    return section->kind == TOMLC_TABLE &&
+           !tomlc_find(section, "listener") == (route->listener == CONFIG_ANY_LISTENER) &&
            !tomlc_find(match, "host") == !route->host &&
            !tomlc_find(match, "path") == !route->path &&
            !tomlc_find(match, "exact") == !route->exact && method_count == route->method_count &&

@@ -142,6 +142,8 @@ static void refuse(const struct config *config, const struct tomlc_node *root,
     }
     if (plan->fixed > 0) {
         buffer_printf(&remedy, "%spipeline.limits.connections", remedy.len ? " or " : "lower ");
+        if (!where)
+            snprintf(path, sizeof path, "pipeline.limits.connections");
         where = where ? where : find_connections(config, root);
     }
     errors_add(

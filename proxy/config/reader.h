@@ -58,9 +58,9 @@ void reader_take(struct reader *reader, const struct schema *schema, const struc
 void reader_refuse(struct reader *reader, const struct tomlc_node *node, const char *guess,
                    const char *expected, ...) __attribute__((format(printf, 4, 5)));
 
-/* The text of a string; nothing of other kinds. */
+/* The text of a string; "" for other kinds. */
 static inline struct slice reader_text(const struct tomlc_node *node) {
-    return node->kind == TOMLC_STRING ? slice_of(node->string, node->len) : SLICE_NONE;
+    return node->kind == TOMLC_STRING ? slice_of(node->string, node->len) : SLICE("");
 }
 
 /* A string that is not empty and has no control characters; or it is refused as not @expected. */

@@ -1,9 +1,10 @@
 /* Edit distance (optimal string alignment: a swap of neighbours is one change), case ignored. Near
- * is what differs in at most a third of the letters. */
+ * is what differs in at most a third of the letters, or goes on where the other ends. */
 #include "config/suggest.h"
 
 #include <ctype.h>
 
+static bool is_start(struct slice a, struct slice b);
 static unsigned distance(struct slice a, struct slice b);
 static unsigned least(unsigned a, unsigned b, unsigned c);
 static bool is_same(char a, char b);
@@ -15,10 +16,18 @@ void suggest_offer(struct suggest *suggest, struct slice candidate) {
     if (longer > SUGGEST_LENGTH_MAX || suggest->word.len == 0)
         return;
     change = distance(suggest->word, candidate);
-    if (change > (longer + 2) / 3 || (suggest->best.len > 0 && change >= suggest->best_change))
+    if ((change > (longer + 1) / 3 && !is_start(suggest->word, candidate)) ||
+        (suggest->best.len > 0 && change >= suggest->best_change))
         return;
     suggest->best = candidate;
     suggest->best_change = change;
+}
+
+/* Is one the start of the other, and more than a letter or two? */
+static bool is_start(struct slice a, struct slice b) {
+    size_t len = a.len < b.len ? a.len : b.len;
+
+    return len >= 3 && strncasecmp(a.base, b.base, len) == 0;
 }
 
 static unsigned distance(struct slice a, struct slice b) {

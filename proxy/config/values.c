@@ -238,20 +238,20 @@ static void refuse_choice(struct reader *reader, const struct schema_key *key,
     struct suggest suggest = {.word = reader_text(node)};
     struct buffer expected = {0};
     struct buffer guess = {0};
+    bool is_list = false;
 
     for (const struct choice *c = key->choices; c->word; c++) {
         if (c->is_later)
             continue;
-        buffer_printf(&expected, "%s\"%s\"", expected.len ? ", " : "", c->word);
+        is_list = expected.len > 0;
+        buffer_printf(&expected, "%s\"%s\"", is_list ? ", " : "", c->word);
         suggest_offer(&suggest, slice_str(c->word));
     }
-    if (is_later)
-        reader_refuse(reader, node, NULL, "%.*s: it is not supported yet by this version",
-                      SLICE_ARG(expected));
-    else {
-        buffer_printf(&guess, "%.*s%c", SLICE_ARG(suggest.best), '\0');
-        reader_refuse(reader, node, guess.base, "%.*s", SLICE_ARG(expected));
-    }
+    if (!is_later)
+        buffer_append(&guess, suggest.best);
+    buffer_append_char(&guess, '\0');
+    reader_refuse(reader, node, guess.base, "%s%.*s%s", is_list ? "one of " : "",
+                  SLICE_ARG(expected), is_later ? "; not supported yet by this version" : "");
     buffer_deinit(&expected);
     buffer_deinit(&guess);
 }

@@ -142,22 +142,30 @@ bool take_prefix(string_view &text, string_view prefix) {
     return true;
 }
 
-/* Cuts at a character's border: toml++ may have cut in mid-character already. */
+/* Escapes control characters, which toml++ repeats as they are, and cuts at the border of a
+ * character: toml++ may have cut inside one already. */
 void set_text(tomlc_error &error, const std::string &text) {
-    size_t length = std::min(text.size(), sizeof error.text - 1);
-    size_t start = length;
+    static const char hex[] = "0123456789abcdef";
+    std::string safe;
+    size_t length, start;
 
-    while (start > 0 && length - start < 4 &&
-           (static_cast<unsigned char>(text[start - 1]) & 0xC0) == 0x80)
+    for (char c : text)
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
+            safe += {'\\', 'x', hex[c >> 4], hex[c & 15]};
+        else
+            safe += c;
+    length = std::min(safe.size(), sizeof error.text - 1);
+    start = length;
+    while (start > 0 && (static_cast<unsigned char>(safe[start - 1]) & 0xC0) == 0x80)
         start--;
-    if (start > 0 && static_cast<unsigned char>(text[start - 1]) >= 0xC0) {
-        unsigned char lead = static_cast<unsigned char>(text[start - 1]);
+    if (start > 0 && static_cast<unsigned char>(safe[start - 1]) >= 0xC0) {
+        unsigned char lead = static_cast<unsigned char>(safe[start - 1]);
         size_t need = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 
         if (length - (start - 1) < need)
             length = start - 1;
     }
-    std::memcpy(error.text, text.data(), length);
+    std::memcpy(error.text, safe.data(), length);
     error.text[length] = '\0';
 }
 
@@ -195,12 +203,45 @@ void explain(tomlc_error &error, const toml::parse_error &from, const char *text
         set_text(error, "duplicate table" + name_in(reason) + ": it is defined above");
     } else if (reason == "encountered end-of-file") {
         set_text(error, "the text ends in the middle of: " + std::string(scope));
-    } else if (reason == "could not determine value type") {
+    } else if (reason == "could not determine value type" || scope == "boolean" ||
+               take_prefix(reason, "expected 'nan'") || take_prefix(reason, "expected 'inf'")) {
         set_text(error, "this is no value; a string needs quotes");
     } else {
         set_text(error,
                  std::string(reason) + (scope.empty() ? "" : " (" + std::string(scope) + ")"));
     }
+}
+
+bool trips(string_view text) {
+    try {
+        (void)toml::parse(text);
+    } catch (const tripped &) {
+        return true;
+    } catch (const toml::parse_error &) {
+    }
+    return false;
+}
+
+/* The line in which an assertion trips, which does not say where it is: the first after which the
+ * text can be cut off and still trips. The parser reads from front to back, so halving finds it. */
+uint32_t find_trip(string_view text) {
+    std::vector<size_t> ends; /* of lines */
+    size_t first = 0, last;
+
+    for (size_t i = 0; i < text.size(); i++)
+        if (text[i] == '\n')
+            ends.push_back(i + 1);
+    ends.push_back(text.size());
+    last = ends.size() - 1;
+    while (first < last) {
+        size_t middle = first + (last - first) / 2;
+
+        if (trips(text.substr(0, ends[middle])))
+            last = middle;
+        else
+            first = middle + 1;
+    }
+    return static_cast<uint32_t>(first) + 1;
 }
 
 } // namespace
@@ -217,7 +258,7 @@ int tomlc_parse(const tomlc_node **root, const char *text, size_t len, tomlc_err
         explain(*error, failure, text, len);
         return -EINVAL;
     } catch (const tripped &) {
-        *error = {{1, 1}, "this is not TOML, and the parser cannot say where"};
+        *error = {{find_trip(string_view(text, len)), 1}, "this line is not TOML"};
         return -EINVAL;
     } catch (...) {
         std::abort(); /* out of memory */

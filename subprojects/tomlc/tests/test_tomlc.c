@@ -142,6 +142,9 @@ static void broken_text_is_said_where_it_breaks(void **state) {
     expect_error("a = 1 b = 2", "1:7: expected a comment or whitespace, saw 'b' (key-value pair)");
     expect_error("a = 99999999999999999999",
                  "1:25: '99999999999999999999' is not representable in 64 bits (decimal integer)");
+    expect_error("a = two", "1:6: this is no value; a string needs quotes");
+    expect_error("a = \"\\u\x1b\"",
+                 "1:8: expected hex digit, saw '\\x1b' (unicode scalar sequence)");
     expect_error("[[a]]\n[a]", "2:1: cannot redefine existing array 'a' as table (table header)");
 }
 
@@ -165,6 +168,7 @@ static void what_the_parser_would_trip_over_is_refused(void **state) {
                  "2:3: a character behind a backslash that is not ASCII");
     expect_error("a = \"\"\"\\\xC2\xA7\"\"\"",
                  "1:9: a character behind a backslash that is not ASCII");
+    expect_error("a = 1\nb = 1979-05-27T:3072:00Z\nc = 1\n", "2:1: this line is not TOML");
 }
 
 static void strings_hide_what_they_hold(void **state) {
