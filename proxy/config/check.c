@@ -187,7 +187,7 @@ static void resolve(const struct check *check, size_t route, const char *key,
     buffer_deinit(&guess);
 }
 
-/* "listener:host/path"; what is taken gets a number. */
+/* "listener:host/path"; where that is taken, with the number of the route. */
 static void name_route(const struct check *check, size_t i) {
     struct config *config = check->config;
     struct config_route *route = &config->routes[i];
@@ -198,7 +198,7 @@ static void name_route(const struct check *check, size_t i) {
         xasprintf("%s:%s%s", listener ? listener : "*", route->host ? route->host : "", path);
     char *name = xstrdup(base);
 
-    for (size_t n = 2; is_name_taken(config, name); n++) {
+    for (size_t n = i + 1; is_name_taken(config, name); n++) {
         free(name);
         name = xasprintf("%s#%zu", base, n);
     }

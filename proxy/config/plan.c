@@ -127,6 +127,7 @@ static void refuse(const struct config *config, const struct tomlc_node *root,
         {"admission", "max_connections"}, {"admission", "fd_reserve"}, {"server", "threads"}};
     const struct tomlc_node *where = NULL;
     struct buffer remedy = {0};
+    struct buffer need = {0};
     char path[64] = "admission";
 
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
@@ -146,16 +147,18 @@ static void refuse(const struct config *config, const struct tomlc_node *root,
             snprintf(path, sizeof path, "pipeline.limits.connections");
         where = where ? where : find_connections(config, root);
     }
+    buffer_printf(&need, "%llu", (unsigned long long)least_of(plan));
+    buffer_append_char(&need, '\0');
     errors_add(
         errors, where ? where->at : root->at,
-        "%s: found a need of %llu fds = %llu in reserve + %llu to listen (%zu listeners x %u "
+        "%s: found a need of %s fds = %llu in reserve + %llu to listen (%zu listener%s x %u "
         "threads) + %llu to upstreams + %llu for clients, expected at most the fd limit of "
-        "%llu: %.*s%sraise the limit (ulimit -n, LimitNOFILE=) to %llu",
-        path, (unsigned long long)least_of(plan), (unsigned long long)plan->reserve,
-        (unsigned long long)plan->listening, config->listener_count, config->server.threads,
+        "%llu: %.*s%sraise the limit (ulimit -n, LimitNOFILE=) to %s",
+        path, need.base, (unsigned long long)plan->reserve, (unsigned long long)plan->listening,
+        config->listener_count, config->listener_count == 1 ? "" : "s", config->server.threads,
         (unsigned long long)(plan->fixed + plan->automatic), (unsigned long long)plan->clients,
-        (unsigned long long)plan->limit, SLICE_ARG(remedy), remedy.len ? ", or " : "",
-        (unsigned long long)least_of(plan));
+        (unsigned long long)plan->limit, SLICE_ARG(remedy), remedy.len ? ", or " : "", need.base);
+    buffer_deinit(&need);
     buffer_deinit(&remedy);
 }
 

@@ -3,7 +3,6 @@
  */
 #include "scan.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,24 +14,19 @@ struct scan {
     const char *end;
     struct tomlc_position at;
     enum scan_state state;
-    char quote;         /* that ends the string */
-    bool is_escaped;    /* in a long string: behind a backslash and blanks */
-    bool is_line_start; /* nothing but blanks on this line so far */
-    unsigned open;      /* brackets and braces */
-    unsigned parts;     /* of the key that may be going on, less one */
-    const char *fault;  /* what is refused, or NULL */
+    char quote;     /* that ends the string */
+    unsigned parts; /* of the key that may be going on, less one */
 };
 
 static size_t utf8_length(const unsigned char *at, size_t left);
-static size_t step(struct scan *scan, size_t length);
+static size_t step(struct scan *scan);
 static size_t step_plain(struct scan *scan);
 static size_t step_string(struct scan *scan);
-static bool is_header_without_key(const struct scan *scan);
 static bool is_tripled(const struct scan *scan);
 static int refuse(struct tomlc_error *error, struct tomlc_position at, const char *text);
 
 int tomlc_scan(const char *text, size_t len, struct tomlc_error *error) {
-    struct scan scan = {.next = text, .end = text + len, .at = {1, 1}, .is_line_start = true};
+    struct scan scan = {.next = text, .end = text + len, .at = {1, 1}};
 
     if (len > TOMLC_SIZE_MAX)
         return refuse(error, scan.at, "more than 1 MiB of text");
@@ -41,13 +35,14 @@ int tomlc_scan(const char *text, size_t len, struct tomlc_error *error) {
 
     while (scan.next < scan.end) {
         size_t length = utf8_length((const unsigned char *)scan.next, scan.end - scan.next);
-        size_t taken;
+        size_t taken = length > 1 ? length : step(&scan);
 
         if (length == 0)
             return refuse(error, scan.at, "a byte that is not UTF-8");
-        taken = step(&scan, length);
-        if (scan.fault)
-            return refuse(error, scan.at, scan.fault);
+        if (*scan.next == '\0')
+            return refuse(error, scan.at, "a NUL byte");
+        if (scan.parts >= TOMLC_KEY_PARTS_MAX)
+            return refuse(error, scan.at, "a key of more than 32 parts");
         scan.at.column += length > 1 ? 1 : (uint32_t)taken;
         if (*scan.next == '\n')
             scan.at = (struct tomlc_position){scan.at.line + 1, 1};
@@ -102,67 +97,44 @@ static size_t utf8_length(const unsigned char *at, size_t left) {
     return length;
 }
 
-/* Takes the character in front, of @length bytes, and answers how many bytes that used up: more
- * only where ASCII characters belong together. */
-static size_t step(struct scan *scan, size_t length) {
-    char c = *scan->next;
-
-    if (c == '\0')
-        scan->fault = "a NUL byte";
-    if (scan->state == SCAN_COMMENT) {
-        if (c != '\n')
-            return length;
+/* Takes the ASCII character in front and answers how many bytes that used up: more only where
+ * characters belong together. */
+static size_t step(struct scan *scan) {
+    if (scan->state == SCAN_PLAIN)
+        return step_plain(scan);
+    if (scan->state != SCAN_COMMENT)
+        return step_string(scan);
+    if (*scan->next == '\n')
         scan->state = SCAN_PLAIN;
-    }
-    if (length > 1) {
-        if (scan->state == SCAN_PLAIN)
-            scan->fault = "a character outside of quotes that is not ASCII";
-        else if (scan->is_escaped)
-            scan->fault = "a character behind a backslash that is not ASCII";
-        return length;
-    }
-    return scan->state == SCAN_PLAIN ? step_plain(scan) : step_string(scan);
+    return 1;
 }
 
 static size_t step_plain(struct scan *scan) {
     char c = *scan->next;
-    size_t taken = 1;
 
-    if (c == '[' && scan->is_line_start && scan->open == 0 && is_header_without_key(scan))
-        scan->fault = "a table header without a name";
     if (c == '"' || c == '\'') {
         scan->quote = c;
         scan->state = is_tripled(scan) ? SCAN_LONG_STRING : SCAN_STRING;
-        taken = scan->state == SCAN_LONG_STRING ? 3 : 1;
-    } else if (c == '#') {
-        scan->state = SCAN_COMMENT;
-    } else if (c == '[' || c == '{') {
-        scan->open++;
-    } else if ((c == ']' || c == '}') && scan->open > 0) {
-        scan->open--;
-    } else if (c == '.' && ++scan->parts == TOMLC_KEY_PARTS_MAX) {
-        scan->fault = "a key of more than 32 parts";
+        return scan->state == SCAN_LONG_STRING ? 3 : 1;
     }
-    if (strchr("\n#=,[]{}", c))
+    if (c == '#')
+        scan->state = SCAN_COMMENT;
+    if (c == '.')
+        scan->parts++;
+    else if (strchr("\n#=,[]{}", c))
         scan->parts = 0;
-    if (c != ' ' && c != '\t')
-        scan->is_line_start = c == '\n';
-    return taken;
+    return 1;
 }
 
 static size_t step_string(struct scan *scan) {
     char c = *scan->next;
     size_t taken = 1;
 
-    if (c != ' ' && c != '\t' && c != '\r' && c != '\n')
-        scan->is_escaped = false;
-    if (c == '\\' && scan->quote == '"') {
-        if (scan->end - scan->next > 1 && (scan->next[1] == '"' || scan->next[1] == '\\'))
-            return 2;
-        scan->is_escaped = scan->state == SCAN_LONG_STRING;
-    } else if (scan->state == SCAN_STRING && (c == scan->quote || c == '\n')) {
+    if (c == '\\' && scan->quote == '"' && scan->end - scan->next > 1 &&
+        (scan->next[1] == '"' || scan->next[1] == '\\'))
+        return 2;
+    if (scan->state == SCAN_STRING && (c == scan->quote || c == '\n')) {
         scan->state = SCAN_PLAIN;
-        scan->is_line_start = c == '\n';
     } else if (scan->state == SCAN_LONG_STRING && c == scan->quote && is_tripled(scan)) {
         /* Up to two more quotes belong to the content. */
         for (taken = 3; taken < 5 && scan->next + taken < scan->end; taken++)
@@ -171,18 +143,6 @@ static size_t step_string(struct scan *scan) {
         scan->state = SCAN_PLAIN;
     }
     return taken;
-}
-
-static bool is_header_without_key(const struct scan *scan) {
-    const char *at = scan->next + 1;
-
-    if (at < scan->end && *at == '[')
-        at++;
-    while (at < scan->end && (*at == ' ' || *at == '\t'))
-        at++;
-    if (at < scan->end && (unsigned char)*at >= 0x80)
-        return false; /* is refused when the scan gets there */
-    return at == scan->end || !(isalnum((unsigned char)*at) || strchr("-_\"'", *at));
 }
 
 static bool is_tripled(const struct scan *scan) {

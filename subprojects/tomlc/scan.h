@@ -7,12 +7,9 @@
 extern "C" {
 #endif
 
-/* Refuses what toml++ 3.3 has no limit or no good position for (too much text, bytes that are no
- * UTF-8, NUL, keys of very many parts: each is a table inside another, and freeing them recurses)
- * and what makes it run into its own assertions (its issues 190, 294, 295: characters beyond ASCII
- * where blanks may stand, a table header that starts with no key). That costs one valid form: in a
- * multi-line string, a line joined to the one above may not start with such a character. 0, or
- * -EINVAL with *@error filled in. */
+/* Refuses what toml++ has no limit or no good position for: too much text, bytes that are no UTF-8,
+ * NUL, and keys of very many parts (each is a table inside another, and freeing them recurses). 0,
+ * or -EINVAL with *@error filled in. */
 int tomlc_scan(const char *text, size_t len, struct tomlc_error *error);
 
 /* Moves *@at from a value that repeats a key to that key. */

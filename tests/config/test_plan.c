@@ -106,26 +106,26 @@ static void the_least_that_works_is_one_of_each(void **state) {
     config_free(config);
     expect_errors_with(REST, &(struct config_options){.fd_limit = 51, .cores = 2},
                        "t:1:1: admission: found a need of 52 fds = 48 in reserve + 2 to listen (1 "
-                       "listeners x 2 threads) + 1 to upstreams + 1 for clients, expected at most "
+                       "listener x 2 threads) + 1 to upstreams + 1 for clients, expected at most "
                        "the fd limit of 51: raise the limit (ulimit -n, LimitNOFILE=) to 52\n");
 }
 
 static void a_sum_beyond_the_limit_is_shown(void **state) {
     expect_errors("[server]\nthreads = 4\n[admission]\nmax_connections = 20000\n" REST,
                   "t:4:19: admission.max_connections: found a need of 20069 fds = 64 in reserve + "
-                  "4 to listen (1 listeners x 4 threads) + 1 to upstreams + 20000 for clients, "
+                  "4 to listen (1 listener x 4 threads) + 1 to upstreams + 20000 for clients, "
                   "expected at most the fd limit of 1024: lower admission.max_connections or "
                   "server.threads, or raise the limit (ulimit -n, LimitNOFILE=) to 20069\n");
     expect_errors(
         LISTENER ROUTE PIPELINE "limits = { connections = 1000000 }\n",
         "t:9:26: pipeline.limits.connections: found a need of 1000051 fds = 48 in reserve "
-        "+ 2 to listen (1 listeners x 2 threads) + 1000000 to upstreams + 1 for clients, "
+        "+ 2 to listen (1 listener x 2 threads) + 1000000 to upstreams + 1 for clients, "
         "expected at most the fd limit of 1024: lower pipeline.limits.connections, or "
         "raise the limit (ulimit -n, LimitNOFILE=) to 1000051\n");
     expect_errors(
         "[admission]\nfd_reserve = 1000000\n" REST,
         "t:2:14: admission.fd_reserve: found a need of 1000004 fds = 1000000 in reserve + "
-        "2 to listen (1 listeners x 2 threads) + 1 to upstreams + 1 for clients, expected "
+        "2 to listen (1 listener x 2 threads) + 1 to upstreams + 1 for clients, expected "
         "at most the fd limit of 1024: lower admission.fd_reserve, or raise the limit "
         "(ulimit -n, LimitNOFILE=) to 1000004\n");
 }
@@ -136,7 +136,7 @@ static void the_sum_does_not_hide_other_errors(void **state) {
         "t:2:1: log.levl: found an unknown key, expected one of level, file, access; did "
         "you mean \"level\"?\n"
         "t:4:19: admission.max_connections: found a need of 5051 fds = 48 in reserve + 2 "
-        "to listen (1 listeners x 2 threads) + 1 to upstreams + 5000 for clients, expected "
+        "to listen (1 listener x 2 threads) + 1 to upstreams + 5000 for clients, expected "
         "at most the fd limit of 1024: lower admission.max_connections, or raise the limit "
         "(ulimit -n, LimitNOFILE=) to 5051\n");
 }
