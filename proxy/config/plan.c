@@ -3,6 +3,7 @@
  * half, clients the rest; pipelines share by what they could use. */
 #include "config/plan.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define THREADS_MAX 64
@@ -112,9 +113,11 @@ static void share(struct config *config, const struct plan *plan) {
         uint64_t beyond_one =
             addresses * ((uint64_t)pipeline->limits.concurrency + pipeline->limits.streams - 1);
 
-        if (pipeline->limits.connections == 0 && addresses > 0)
-            pipeline->limits.connections =
-                (unsigned)(1 + spare * beyond_one / wanted_beyond_one / addresses);
+        if (pipeline->limits.connections > 0 || addresses == 0)
+            continue;
+        assert(wanted_beyond_one > 0); /* concurrency and streams are at least 1 each */
+        pipeline->limits.connections =
+            (unsigned)(1 + spare * beyond_one / wanted_beyond_one / addresses);
     }
 }
 

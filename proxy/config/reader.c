@@ -228,7 +228,7 @@ static size_t list_names(const struct schema *schema, struct slice group,
 
     for (size_t i = 0; i < schema->count; i++) {
         struct slice name = slice_str(schema->keys[i].name);
-        const char *dot = strchr(name.base, '.');
+        const char *dot = strchr(schema->keys[i].name, '.');
 
         if (group.len > 0) {
             if (!dot || !slice_equal(slice_of(name.base, (size_t)(dot - name.base)), group))
