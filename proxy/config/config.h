@@ -124,7 +124,7 @@ struct config_field_match {
 };
 
 struct config_route {
-    char *name;          /* owned; unique; "listener:path" when the file gives none */
+    char *name;          /* owned; unique; "listener:host/path" ("*": any) without one */
     size_t listener;     /* index, or CONFIG_ANY_LISTENER */
     size_t pipeline;     /* index */
     char *host;          /* lower case, without port; "*.example.com" matches one or more labels in

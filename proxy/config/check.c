@@ -1,0 +1,282 @@
+/* Cross checks. The sections in the file and in the settings have the same indexes, which is how a
+ * fault in the settings finds its line. */
+#include "config/check.h"
+
+#include "base/alloc.h"
+#include "config/address.h"
+#include "config/reader.h"
+#include "config/suggest.h"
+#include "config/units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct check {
+    struct config *config;         /* borrowed */
+    const struct tomlc_node *root; /* borrowed */
+    struct errors *errors;         /* borrowed */
+};
+
+/* Sections of one kind; each struct begins with its name. */
+struct named {
+    const char *section;
+    const void *list;
+    size_t count;
+    size_t size; /* of one */
+};
+
+static void check_listeners(const struct check *check);
+static void check_routes(const struct check *check);
+static void check_target(const struct check *check, size_t i);
+static void check_names(const struct check *check, const struct named *named);
+static const char *name_at(const struct named *named, size_t i);
+static void resolve(const struct check *check, size_t route, const char *key,
+                    const struct named *named, size_t *index);
+static void name_route(const struct check *check, size_t i);
+static bool is_name_taken(const struct config *config, const char *name);
+static bool is_whole(const struct check *check, size_t i);
+static bool is_same_match(const struct config_route *a, const struct config_route *b);
+static bool is_same_text(const char *a, const char *b);
+static bool has_same_methods(const struct config_route *a, const struct config_route *b);
+static bool has_same_fields(const struct config_route *a, const struct config_route *b);
+static const struct tomlc_node *section_at(const struct check *check, const char *section,
+                                           size_t i);
+static const struct tomlc_node *key_at(const struct tomlc_node *section, const char *key);
+
+void check_all(struct config *config, const struct tomlc_node *root, struct errors *errors) {
+    const struct check check = {config, root, errors};
+
+    check_listeners(&check);
+    check_names(&check, &(struct named){"pipeline", config->pipelines, config->pipeline_count,
+                                        sizeof config->pipelines[0]});
+    check_routes(&check);
+    for (size_t i = 0; i < config->pipeline_count; i++)
+        if (config->pipelines[i].resolve_interval_ns == 0)
+            config->pipelines[i].resolve_interval_ns = config->server.resolve_interval_ns;
+}
+
+static void check_listeners(const struct check *check) {
+    struct config *config = check->config;
+    const struct config_admin *admin = &config->admin;
+
+    check_names(check, &(struct named){"listener", config->listeners, config->listener_count,
+                                       sizeof config->listeners[0]});
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        const struct tomlc_node *section = section_at(check, "listener", i);
+        const struct tomlc_node *listen = key_at(section, "listen");
+
+        check_target(check, i);
+        if (!listener->listen.text)
+            continue;
+        if (admin->is_on && address_is_in_the_way(&listener->listen, &admin->listen))
+            errors_add(check->errors, listen->at,
+                       "listener.listen: found \"%s\", expected another address than the admin "
+                       "listener's \"%s\"",
+                       listener->listen.text, admin->listen.text);
+        for (size_t j = 0; j < i; j++)
+            if (config->listeners[j].listen.text &&
+                address_is_in_the_way(&listener->listen, &config->listeners[j].listen)) {
+                errors_add(check->errors, listen->at,
+                           "listener.listen: found \"%s\", expected another address than \"%s\" "
+                           "in line %u",
+                           listener->listen.text, config->listeners[j].listen.text,
+                           key_at(section_at(check, "listener", j), "listen")->at.line);
+                break;
+            }
+    }
+}
+
+/* The target is part of the head. A default gives way; what the file says is an error. */
+static void check_target(const struct check *check, size_t i) {
+    struct config_listener *listener = &check->config->listeners[i];
+    const struct tomlc_node *limits = key_at(section_at(check, "listener", i), "limits");
+    const struct tomlc_node *node = tomlc_find(limits, "target");
+    struct reader reader = {.errors = check->errors, .path = "listener.limits.target"};
+    int64_t said = -1;
+
+    if (listener->max_target_bytes <= listener->max_head_bytes)
+        return;
+    if (node && node->kind == TOMLC_INTEGER)
+        said = node->integer;
+    else if (node)
+        units_parse_size(reader_text(node), &said);
+    if (said == (int64_t)listener->max_target_bytes) /* else it was refused before */
+        reader_refuse(&reader, node, NULL, "at most the size of head, %zu",
+                      listener->max_head_bytes);
+    else if (!node)
+        listener->max_target_bytes = listener->max_head_bytes;
+}
+
+static void check_routes(const struct check *check) {
+    struct config *config = check->config;
+    const struct named routes = {"route", config->routes, config->route_count,
+                                 sizeof config->routes[0]};
+    const struct named listeners = {"listener", config->listeners, config->listener_count,
+                                    sizeof config->listeners[0]};
+    const struct named pipelines = {"pipeline", config->pipelines, config->pipeline_count,
+                                    sizeof config->pipelines[0]};
+
+    check_names(check, &routes);
+    for (size_t i = 0; i < config->route_count; i++) {
+        struct config_route *route = &config->routes[i];
+        const struct tomlc_node *match = key_at(section_at(check, "route", i), "match");
+
+        resolve(check, i, "listener", &listeners, &route->listener);
+        resolve(check, i, "pipeline", &pipelines, &route->pipeline);
+        if (!route->name)
+            name_route(check, i);
+        if (route->path && route->exact)
+            errors_add(check->errors, match->at,
+                       "route.match: found both path and exact, expected only one of them");
+        for (size_t j = 0; j < i && is_whole(check, i); j++)
+            if (is_same_match(route, &config->routes[j]) && is_whole(check, j)) {
+                errors_add(check->errors, match->at,
+                           "route.match: found the same as in line %u, expected each route to "
+                           "match something else",
+                           key_at(section_at(check, "route", j), "match")->at.line);
+                break;
+            }
+    }
+}
+
+static void check_names(const struct check *check, const struct named *named) {
+    for (size_t i = 0; i < named->count; i++) {
+        const char *name = name_at(named, i);
+
+        for (size_t j = 0; name && j < i; j++)
+            if (is_same_text(name, name_at(named, j))) {
+                errors_add(check->errors, key_at(section_at(check, named->section, i), "name")->at,
+                           "%s.name: found \"%s\", expected another name than in line %u",
+                           named->section, name,
+                           key_at(section_at(check, named->section, j), "name")->at.line);
+                break;
+            }
+    }
+}
+
+static const char *name_at(const struct named *named, size_t i) {
+    return *(char *const *)((const char *)named->list + i * named->size);
+}
+
+/* Finds the section that @key of a route names; without that key *@index stays. */
+static void resolve(const struct check *check, size_t route, const char *key,
+                    const struct named *named, size_t *index) {
+    const struct tomlc_node *section = section_at(check, "route", route);
+    const struct tomlc_node *node = tomlc_find(section, key);
+    struct reader reader = {.errors = check->errors};
+    struct suggest suggest = {0};
+    struct buffer guess = {0};
+
+    if (!node || node->kind != TOMLC_STRING)
+        return;
+    suggest.word = reader_text(node);
+    for (size_t i = 0; i < named->count; i++) {
+        struct slice name = slice_str(name_at(named, i));
+
+        if (slice_equal(name, suggest.word)) {
+            *index = i;
+            return;
+        }
+        suggest_offer(&suggest, name);
+    }
+    buffer_append(&guess, suggest.best);
+    buffer_append_char(&guess, '\0');
+    snprintf(reader.path, sizeof reader.path, "route.%s", key);
+    reader_refuse(&reader, node, guess.base, "the name of a [[%s]]", key);
+    buffer_deinit(&guess);
+}
+
+/* "listener:host/path"; where that is taken, with the number of the route. */
+static void name_route(const struct check *check, size_t i) {
+    struct config *config = check->config;
+    struct config_route *route = &config->routes[i];
+    const char *listener =
+        route->listener == CONFIG_ANY_LISTENER ? "*" : config->listeners[route->listener].name;
+    const char *path = route->exact ? route->exact : route->path ? route->path : "/";
+    char *base =
+        xasprintf("%s:%s%s", listener ? listener : "*", route->host ? route->host : "", path);
+    char *name = xstrdup(base);
+
+    for (size_t n = i + 1; is_name_taken(config, name); n++) {
+        free(name);
+        name = xasprintf("%s#%zu", base, n);
+    }
+    free(base);
+    route->name = name;
+}
+
+static bool is_name_taken(const struct config *config, const char *name) {
+    for (size_t i = 0; i < config->route_count; i++)
+        if (is_same_text(config->routes[i].name, name))
+            return true;
+    return false;
+}
+
+/* Was all that the file says of the route's match taken? */
+static bool is_whole(const struct check *check, size_t i) {
+    const struct config_route *route = &check->config->routes[i];
+    const struct tomlc_node *section = section_at(check, "route", i);
+    const struct tomlc_node *match = key_at(section, "match");
+    const struct tomlc_node *methods = tomlc_find(match, "method");
+    const struct tomlc_node *fields = tomlc_find(match, "header");
+    size_t method_count = !methods ? 0 : methods->kind == TOMLC_ARRAY ? methods->len : 1;
+
+    return section->kind == TOMLC_TABLE &&
+           !tomlc_find(section, "listener") == (route->listener == CONFIG_ANY_LISTENER) &&
+           !tomlc_find(match, "host") == !route->host &&
+           !tomlc_find(match, "path") == !route->path &&
+           !tomlc_find(match, "exact") == !route->exact && method_count == route->method_count &&
+           (fields ? fields->len : 0) == route->field_count;
+}
+
+static bool is_same_match(const struct config_route *a, const struct config_route *b) {
+    return a->listener == b->listener && is_same_text(a->host, b->host) &&
+           is_same_text(a->path, b->path) && is_same_text(a->exact, b->exact) &&
+           has_same_methods(a, b) && has_same_fields(a, b);
+}
+
+static bool is_same_text(const char *a, const char *b) {
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* In any order; no method is in a list twice. */
+static bool has_same_methods(const struct config_route *a, const struct config_route *b) {
+    if (a->method_count != b->method_count)
+        return false;
+    for (size_t i = 0; i < a->method_count; i++) {
+        size_t j = 0;
+
+        while (j < b->method_count && strcmp(a->methods[i], b->methods[j]) != 0)
+            j++;
+        if (j == b->method_count)
+            return false;
+    }
+    return true;
+}
+
+static bool has_same_fields(const struct config_route *a, const struct config_route *b) {
+    if (a->field_count != b->field_count)
+        return false;
+    for (size_t i = 0; i < a->field_count; i++) {
+        size_t j = 0;
+
+        while (j < b->field_count && strcmp(a->fields[i].name, b->fields[j].name) != 0)
+            j++;
+        if (j == b->field_count || !is_same_text(a->fields[i].value, b->fields[j].value))
+            return false;
+    }
+    return true;
+}
+
+static const struct tomlc_node *section_at(const struct check *check, const char *section,
+                                           size_t i) {
+    return &tomlc_find(check->root, section)->children[i];
+}
+
+/* The value of @key, or the section itself where the file leaves it out. */
+static const struct tomlc_node *key_at(const struct tomlc_node *section, const char *key) {
+    const struct tomlc_node *node = tomlc_find(section, key);
+
+    return node ? node : section;
+}

@@ -1,0 +1,16 @@
+/* How the file descriptors are spent. */
+#pragma once
+
+#include "config/errors.h"
+
+#define PLAN_RESERVE 32           /* fds for admin, logs, files, spare */
+#define PLAN_RESERVE_PER_THREAD 8 /* fds of a loop: epoll, wake-ups, timers */
+#define PLAN_NAME_ADDRESSES 4     /* a DNS name counts as so many endpoints */
+
+/* Replaces every "auto" (0) in the settings and fills in config_admission; what cannot be met at
+ * this fd limit is an error that prints the sum. */
+void plan_all(struct config *config, const struct tomlc_node *root,
+              const struct config_options *options, struct errors *errors);
+
+/* Endpoints of a pipeline, names multiplied. */
+unsigned plan_addresses(const struct config_pipeline *pipeline);

@@ -1,0 +1,153 @@
+/* Every key there is: name, reader, member, default, range. */
+#include "config/schema.h"
+
+#include "base/clock.h"
+#include "config/lists.h"
+#include "config/match.h"
+#include "config/values.h"
+
+#define SECONDS(n) ((n)*NS_PER_S)
+#define HOURS(n) SECONDS((n)*3600)
+#define MILLION 1000000
+#define KIB(n) ((n) << 10)
+#define MIB(n) ((n) << 20)
+#define KEYS(list) .keys = (list), .count = sizeof(list) / sizeof((list)[0])
+
+static const struct choice levels[] = {
+    {"error", CONFIG_LOG_ERROR, false},
+    {"warn", CONFIG_LOG_WARN, false},
+    {"info", CONFIG_LOG_INFO, false},
+    {"debug", CONFIG_LOG_DEBUG, false},
+    {0},
+};
+
+static const struct choice listener_protocols[] = {
+    {"http1", PROTOCOL_HTTP1, false},
+    {"http2", PROTOCOL_HTTP2, true},
+    {"auto", PROTOCOL_AUTO, true},
+    {0},
+};
+
+static const struct choice pipeline_protocols[] = {
+    {"http1", PROTOCOL_HTTP1, false},
+    {"http2", PROTOCOL_HTTP2, true},
+    {0},
+};
+
+static const struct choice retry_reasons[] = {
+    {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
+    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, false},
+    {"502", RETRY_ON_502, false},         {"503", RETRY_ON_503, false},
+    {"504", RETRY_ON_504, false},         {0},
+};
+
+#define AT(member) offsetof(struct config_server, member)
+static const struct schema_key server_keys[] = {
+    {"threads", value_count, AT(threads), "\"auto\"", 1, 64, .may_be_auto = true},
+    {"drain.shutdown", value_duration, AT(drain_shutdown_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
+    {"drain.reload", value_duration, AT(drain_reload_ns), "\"10m\"", NS_PER_MS, HOURS(168)},
+    {"resolver", value_resolver, AT(resolver)},
+    {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1), HOURS(24),
+     .is_never_off = true},
+};
+#undef AT
+
+#define AT(member) offsetof(struct config_admission, member)
+static const struct schema_key admission_keys[] = {
+    {"max_connections", value_count, AT(max_connections), "\"auto\"", 1, 10 * MILLION,
+     .may_be_auto = true},
+    {"max_connections_per_address", value_count, AT(max_connections_per_address), "0", 0,
+     10 * MILLION},
+    {"fd_reserve", value_count, AT(fd_reserve), "\"auto\"", 1, MILLION, .may_be_auto = true},
+};
+#undef AT
+
+static const struct schema_key admin_keys[] = {
+    {"listen", value_admin, 0, "\"127.0.0.1:9901\""},
+};
+
+#define AT(member) offsetof(struct config_log, member)
+static const struct schema_key log_keys[] = {
+    {"level", value_choice, AT(level), "\"info\"", .choices = levels},
+    {"file", value_log_file, AT(file), "\"stderr\""},
+    {"access", value_log_access, AT(access), "\"stderr\""},
+};
+#undef AT
+
+#define AT(member) offsetof(struct config_listener, member)
+static const struct schema_key listener_keys[] = {
+    {"name", value_name, AT(name), .is_required = true},
+    {"listen", value_listen, AT(listen), .is_required = true},
+    {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = listener_protocols},
+    {"timeouts.header", value_duration, AT(header_timeout_ns), "\"10s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.body", value_duration, AT(body_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.stream_idle", value_duration, AT(stream_idle_timeout_ns), "\"5m\"", NS_PER_MS,
+     HOURS(24)},
+    {"limits.head", value_size, AT(max_head_bytes), "\"64KiB\"", KIB(1), MIB(16)},
+    {"limits.target", value_size, AT(max_target_bytes), "\"16KiB\"", 64, MIB(1)},
+    {"limits.fields", value_count, AT(max_fields), "100", 1, 10000},
+    {"limits.requests", value_count, AT(max_requests), "0", 0, 1000 * MILLION},
+    {"half_close", value_boolean, AT(half_close), "false"},
+    {"trust", list_trust, 0, "[\"127.0.0.1/32\", \"::1\"]"},
+};
+#undef AT
+
+#define AT(member) offsetof(struct config_pipeline, member)
+static const struct schema_key pipeline_keys[] = {
+    {"name", value_name, AT(name), .is_required = true},
+    {"endpoints", list_endpoints, 0, .is_required = true},
+    {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = pipeline_protocols},
+    {"host", value_host, AT(host)},
+    {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
+    /* Without one: the server's. */
+    {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1), HOURS(24),
+     .is_never_off = true},
+    {"limits.concurrency", value_count, AT(limits.concurrency), "64", 1, MILLION},
+    {"limits.connections", value_count, AT(limits.connections), "\"auto\"", 1, MILLION,
+     .may_be_auto = true},
+    {"limits.streams", value_count, AT(limits.streams), "1000", 1, MILLION},
+    {"limits.dials", value_count, AT(limits.dials), "16", 1, 10000},
+    {"limits.head", value_size, AT(max_head_bytes), "\"64KiB\"", KIB(1), MIB(16)},
+    {"limits.fields", value_count, AT(max_fields), "100", 1, 10000},
+    {"limits.informational", value_count, AT(max_informational), "10", 0, 1000},
+    {"queue.size", value_count, AT(queue.size), "256", 0, MILLION},
+    {"queue.max_wait", value_duration, AT(queue.max_wait_ns), "\"2s\"", NS_PER_MS, HOURS(24)},
+    {"retry.attempts", value_count, AT(retry.attempts), "2", 1, 10},
+    {"retry.on", list_retry_on, AT(retry.on), "[\"connect\", \"refused\"]",
+     .choices = retry_reasons},
+};
+#undef AT
+
+#define AT(member) offsetof(struct config_route, member)
+static const struct schema_key route_keys[] = {
+    {"name", value_name, AT(name)},
+    {"listener", value_reference, 0},
+    {"match.host", match_host, AT(host)},
+    {"match.path", match_path, AT(path)},
+    {"match.exact", match_path, AT(exact)},
+    {"match.method", list_methods, 0},
+    {"match.header", list_fields, 0},
+    {"pipeline", value_reference, 0, .is_required = true},
+    /* Without one: the pipeline's. */
+    {"deadline", value_duration, AT(deadline_ns), NULL, NS_PER_MS, HOURS(24)},
+    {"stream", value_boolean, AT(is_stream), "false"},
+};
+#undef AT
+
+const struct schema schema_server = {"server", KEYS(server_keys)};
+const struct schema schema_admission = {"admission", KEYS(admission_keys)};
+const struct schema schema_admin = {"admin", KEYS(admin_keys)};
+const struct schema schema_log = {"log", KEYS(log_keys)};
+const struct schema schema_listener = {"listener", KEYS(listener_keys), .array_max = 64};
+const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024};
+static const struct config_route route_start = {.listener = CONFIG_ANY_LISTENER, .deadline_ns = -1};
+const struct schema schema_route = {"route", KEYS(route_keys), .array_max = 4096,
+                                    .start = &route_start};
+
+const struct schema *const schema_all[] = {
+    &schema_server,   &schema_admission, &schema_admin, &schema_log,
+    &schema_listener, &schema_pipeline,  &schema_route, NULL,
+};

@@ -1,0 +1,102 @@
+/* What no single key can know. */
+#include "config/check.h"
+
+#include "expect.h"
+
+static void names_are_unique(void **state) {
+    expect_errors(LISTENER "[[listener]]\nname = 'l'\nlisten = ':81'\n" PIPELINE PIPELINE ROUTE,
+                  "t:5:8: listener.name: found \"l\", expected another name than in line 2\n"
+                  "t:11:8: pipeline.name: found \"p\", expected another name than in line 8\n");
+    expect_errors(LISTENER PIPELINE ROUTE "name = 'r'\n" ROUTE "name = 'r'\nmatch.path = '/a'\n",
+                  "t:12:8: route.name: found \"r\", expected another name than in line 9\n");
+}
+
+static void two_listeners_do_not_share_an_address(void **state) {
+    expect_errors(LISTENER "[[listener]]\nname = 'm'\nlisten = '127.0.0.1:80'\n" PIPELINE ROUTE,
+                  "t:6:10: listener.listen: found \"127.0.0.1:80\", expected another address than "
+                  "\":80\" in line 3\n");
+    expect_errors("[admin]\nlisten = ':80'" REST,
+                  "t:5:10: listener.listen: found \":80\", expected another address than the admin "
+                  "listener's \":80\"\n");
+    expect_errors("[[listener]]\nname = 'm'\nlisten = '[::]:9901'\n" PIPELINE ROUTE,
+                  "t:3:10: listener.listen: found \"[::]:9901\", expected another address than the "
+                  "admin listener's \"127.0.0.1:9901\"\n");
+    config_free(
+        parse("[admin]\nlisten = 'off'\n[[listener]]\nname = 'm'\nlisten = ':9901'\n" REST));
+}
+
+static void a_reference_leads_somewhere(void **state) {
+    expect_errors(LISTENER "[[pipeline]]\nname = 'engine'\nendpoints = ['a:1']\n"
+                           "[[route]]\npipeline = 'engin'\nlistener = 'http'\n"
+                           "[[route]]\npipeline = ''\n",
+                  "t:8:12: route.pipeline: found \"engin\" (string), expected the name of a "
+                  "[[pipeline]]; did you mean \"engine\"?\n"
+                  "t:9:12: route.listener: found \"http\" (string), expected the name of a "
+                  "[[listener]]\n"
+                  "t:11:12: route.pipeline: found \"\" (string), expected the name of a "
+                  "[[pipeline]]\n");
+}
+
+static void path_and_exact_contradict_each_other(void **state) {
+    expect_errors(LISTENER PIPELINE ROUTE "match = { path = '/a', exact = '/a' }\n",
+                  "t:9:9: route.match: found both path and exact, expected only one of them\n");
+}
+
+static void a_target_fits_into_its_head(void **state) {
+    expect_errors("[[listener]]\nname = 'l'\nlisten = ':80'\nlimits = { head = '1KiB', "
+                  "target = '2KiB' }\n" PIPELINE ROUTE,
+                  "t:4:36: listener.limits.target: found \"2KiB\" (string), expected at most the "
+                  "size of head, 1024\n");
+    /* Said once. */
+    expect_errors("[[listener]]\nname = 'l'\nlisten = ':80'\nlimits = { head = '1KiB', "
+                  "target = '2KB' }\n" PIPELINE ROUTE,
+                  "t:4:36: listener.limits.target: found \"2KB\" (string), expected a size from 64 "
+                  "to 1MiB; did you mean \"2KiB\"?\n");
+}
+
+static void two_routes_do_not_match_the_same(void **state) {
+    expect_errors(LISTENER PIPELINE ROUTE ROUTE,
+                  "t:9:1: route.match: found the same as in line 7, expected each route to match "
+                  "something else\n");
+    expect_errors(LISTENER PIPELINE ROUTE
+                  "match = { host = 'A.b', path = '/x', method = ['GET', 'PUT'], header = { a = "
+                  "'1', b = true } }\n" ROUTE
+                  "match = { host = 'a.b', path = '/x', method = ['PUT', 'GET'], header = { B = "
+                  "true, A = '1' } }\n",
+                  "t:12:9: route.match: found the same as in line 9, expected each route to match "
+                  "something else\n");
+}
+
+static void routes_that_differ_in_one_thing_are_two(void **state) {
+    config_free(parse(
+        LISTENER PIPELINE ROUTE ROUTE
+        "listener = 'l'\n" ROUTE "match = { path = '/' }\n" ROUTE "match = { exact = '/' }\n" ROUTE
+        "match = { host = 'a' }\n" ROUTE "match = { method = 'GET' }\n" ROUTE
+        "match = { method = 'PUT' }\n" ROUTE "match = { method = ['GET', 'PUT'] }\n" ROUTE
+        "match = { header = { a = true } }\n" ROUTE "match = { header = { a = '1' } }\n" ROUTE
+        "match = { header = { a = '2' } }\n" ROUTE "match = { header = { b = '1' } }\n"));
+}
+
+static void what_was_refused_already_is_no_duplicate(void **state) {
+    expect_errors(LISTENER PIPELINE ROUTE ROUTE "match = { path = 'x' }\n" ROUTE
+                                                "match = { method = 'get' }\n",
+                  "t:11:18: route.match.path: found \"x\" (string), expected a path that begins "
+                  "with '/'\n"
+                  "t:14:20: route.match.method: found \"get\" (string), expected a method in upper "
+                  "case of at most 63 letters; did you mean \"GET\"?\n");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_unique),
+        cmocka_unit_test(two_listeners_do_not_share_an_address),
+        cmocka_unit_test(a_reference_leads_somewhere),
+        cmocka_unit_test(path_and_exact_contradict_each_other),
+        cmocka_unit_test(a_target_fits_into_its_head),
+        cmocka_unit_test(two_routes_do_not_match_the_same),
+        cmocka_unit_test(routes_that_differ_in_one_thing_are_two),
+        cmocka_unit_test(what_was_refused_already_is_no_duplicate),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
