@@ -9,6 +9,7 @@
  *   CLOSED   the sending side of the client is closed, or we are about to close */
 #pragma once
 
+#include "base/buffer.h"
 #include "codec/h1_parse.h"
 #include "exchange/exchange.h"
 #include "transport/conn.h"
@@ -47,10 +48,10 @@ struct h1_server_loop {
      * @out. */
     void (*write_refusal)(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                           struct buffer *out);
-    bool is_draining;   /* set by h1_server_drain() */
-    struct list all;    /* struct h1_server */
-    unsigned count;     /* of all */
-    struct buffer head; /* scratch for heads */
+    bool is_draining;       /* set by h1_server_drain() */
+    struct list all;        /* struct h1_server */
+    _Atomic unsigned count; /* of all; any thread may read */
+    struct buffer head;     /* scratch for heads */
 };
 
 void h1_server_loop_init(struct h1_server_loop *shared);

@@ -86,8 +86,8 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     write_text(out, "method", head->method_text, FIELD_MAX);
     write_text(out, "host", head->authority, FIELD_MAX);
     write_text(out, "target", head->path, TARGET_MAX);
-    write_text(out, "protocol",
-               head->version == HTTP_1_0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"), FIELD_MAX);
+    write_text(out, "protocol", head->version == HTTP_1_0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"),
+               FIELD_MAX);
     buffer_printf(out, ",\"status\":%u", status);
     if (c->route)
         write_text(out, "route", slice_str(c->route->name), FIELD_MAX);

@@ -26,9 +26,9 @@ static const struct {
     int err;
     const char *name;
 } accept_errors[] = {
-    {EMFILE, "EMFILE"},       {ENFILE, "ENFILE"},   {ENOBUFS, "ENOBUFS"},
-    {ENOMEM, "ENOMEM"},       {EPERM, "EPERM"},     {ECONNABORTED, "ECONNABORTED"},
-    {EPROTO, "EPROTO"},       {EINTR, "EINTR"},     {0, "other"},
+    {EMFILE, "EMFILE"}, {ENFILE, "ENFILE"}, {ENOBUFS, "ENOBUFS"},
+    {ENOMEM, "ENOMEM"}, {EPERM, "EPERM"},   {ECONNABORTED, "ECONNABORTED"},
+    {EPROTO, "EPROTO"}, {EINTR, "EINTR"},   {0, "other"},
 };
 #define ACCEPT_ERRORS (sizeof accept_errors / sizeof *accept_errors)
 
@@ -73,8 +73,8 @@ struct counters *counters_new(const struct config *config) {
     add_rejected(c, config);
     add_listeners(c, config);
     add_pipelines(c, config);
-    family = metrics_family(c->builder, METRICS_GAUGE, "weir_exchanges_active",
-                            "Exchanges under way.");
+    family =
+        metrics_family(c->builder, METRICS_GAUGE, "weir_exchanges_active", "Exchanges under way.");
     c->active = metrics_series(c->builder, family, "");
     family = metrics_family(c->builder, METRICS_GAUGE, "weir_streams_active",
                             "Live streams: event streams and tunnels.");
@@ -113,10 +113,9 @@ void counters_count(const struct counters *c, struct metrics metrics,
     metrics_add(metrics, route->received, (int64_t)done->received_bytes);
     metrics_add(metrics, route->sent, (int64_t)done->sent_bytes);
     if (done->fail != FAIL_NONE)
-        metrics_add(metrics,
-                    c->rejected[(done->listener * (c->pipelines + 1) + pipeline) * FAILS +
-                                done->fail],
-                    1);
+        metrics_add(
+            metrics,
+            c->rejected[(done->listener * (c->pipelines + 1) + pipeline) * FAILS + done->fail], 1);
     if (pipeline == c->pipelines)
         return;
     if (done->queue_wait_ns >= 0)
@@ -171,8 +170,7 @@ int64_t counters_active(const struct counters *c, const struct metrics_segment *
 }
 
 static bool is_possible(const struct config *config, size_t listener, size_t route) {
-    return route == config->route_count ||
-           config->routes[route].listener == CONFIG_ANY_LISTENER ||
+    return route == config->route_count || config->routes[route].listener == CONFIG_ANY_LISTENER ||
            config->routes[route].listener == listener;
 }
 
@@ -181,12 +179,12 @@ static void add_route_families(struct counters *c, const struct config *config) 
     unsigned requests =
         metrics_family(c->builder, METRICS_COUNTER, "weir_requests_total",
                        "Finished exchanges, by the status that the client got (499: it had left).");
-    unsigned duration = metrics_family(c->builder, METRICS_HISTOGRAM,
-                                       "weir_request_duration_seconds",
-                                       "From the end of the request head to the end of the response.");
-    unsigned first_byte = metrics_family(c->builder, METRICS_HISTOGRAM,
-                                         "weir_time_to_first_byte_seconds",
-                                         "From the end of the request head to the response head.");
+    unsigned duration =
+        metrics_family(c->builder, METRICS_HISTOGRAM, "weir_request_duration_seconds",
+                       "From the end of the request head to the end of the response.");
+    unsigned first_byte =
+        metrics_family(c->builder, METRICS_HISTOGRAM, "weir_time_to_first_byte_seconds",
+                       "From the end of the request head to the response head.");
     unsigned received = metrics_family(c->builder, METRICS_COUNTER, "weir_received_bytes_total",
                                        "Request content that clients have sent.");
     unsigned sent = metrics_family(c->builder, METRICS_COUNTER, "weir_sent_bytes_total",
@@ -256,9 +254,9 @@ static void add_rejected(struct counters *c, const struct config *config) {
 static void add_listeners(struct counters *c, const struct config *config) {
     unsigned accepted = metrics_family(c->builder, METRICS_COUNTER, "weir_accepted_total",
                                        "Client connections accepted.");
-    unsigned errors = metrics_family(c->builder, METRICS_COUNTER,
-                                     "weir_listener_accept_errors_total",
-                                     "Failed accepts, by error.");
+    unsigned errors =
+        metrics_family(c->builder, METRICS_COUNTER, "weir_listener_accept_errors_total",
+                       "Failed accepts, by error.");
 
     c->by_listener = xcalloc(c->listeners, sizeof *c->by_listener);
     for (size_t listener = 0; listener < c->listeners; listener++) {
@@ -281,9 +279,9 @@ static void add_listeners(struct counters *c, const struct config *config) {
 }
 
 static void add_pipelines(struct counters *c, const struct config *config) {
-    unsigned wait = metrics_family(c->builder, METRICS_HISTOGRAM,
-                                   "weir_pipeline_queue_wait_seconds",
-                                   "From reaching the queue to being sent on.");
+    unsigned wait =
+        metrics_family(c->builder, METRICS_HISTOGRAM, "weir_pipeline_queue_wait_seconds",
+                       "From reaching the queue to being sent on.");
     unsigned retries = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_retries_total",
                                       "Attempts beyond the first.");
 
@@ -294,8 +292,8 @@ static void add_pipelines(struct counters *c, const struct config *config) {
 
         metrics_label(&labels, "pipeline", config->pipelines[pipeline].name);
         buffer_append_char(&labels, '\0');
-        c->queue_wait[pipeline] = metrics_histogram(c->builder, wait, labels.base,
-                                                    counters_bounds_ns, COUNTERS_BOUNDS);
+        c->queue_wait[pipeline] =
+            metrics_histogram(c->builder, wait, labels.base, counters_bounds_ns, COUNTERS_BOUNDS);
         c->retries[pipeline] = metrics_series(c->builder, retries, labels.base);
         buffer_deinit(&labels);
     }

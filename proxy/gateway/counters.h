@@ -1,6 +1,6 @@
-/* The gateway's counters: which families and series there are, by listener, route and pipeline, and where
- * in the segment. Made from the configuration alone, so that whoever provides the segment's memory
- * knows its size before the gateway exists. Immutable afterwards. */
+/* The gateway's counters: which families and series there are, by listener, route and pipeline, and
+ * where in the segment. Made from the configuration alone, so that whoever provides the segment's
+ * memory knows its size before the gateway exists. Immutable afterwards. */
 #pragma once
 
 #include "config/config.h"
@@ -27,9 +27,9 @@ struct counters_exchange {
     size_t pipeline; /* COUNTERS_NO_PIPELINE */
     unsigned status; /* what the client got, or would have got */
     int64_t duration_ns;
-    int64_t first_byte_ns;      /* from start to response head; -1: none */
-    int64_t queue_wait_ns;      /* -1: never reached the queue */
-    enum fail fail;             /* weir's own answer, or why it ended early; FAIL_NONE */
+    int64_t first_byte_ns;               /* from start to response head; -1: none */
+    int64_t queue_wait_ns;               /* -1: never reached the queue */
+    enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
 };
@@ -38,11 +38,11 @@ void counters_count(const struct counters *counters, struct metrics metrics,
                     const struct counters_exchange *done);
 
 void counters_exchange_active(const struct counters *counters, struct metrics metrics, int by);
-void counters_stream_active(const struct counters *counters, struct metrics metrics,
-                            bool is_tunnel, int by);
+void counters_stream_active(const struct counters *counters, struct metrics metrics, bool is_tunnel,
+                            int by);
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
-void counters_accept_error(const struct counters *counters, struct metrics metrics,
-                           size_t listener, int err);
+void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
+                           int err);
 
 /* Sums over all loops, for the status page. */
 int64_t counters_accepted(const struct counters *counters, const struct metrics_segment *segment,

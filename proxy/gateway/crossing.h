@@ -30,18 +30,18 @@ enum step {
 
 struct crossing {
     struct exchange x;
-    struct crossing *next_free; /* borrowed: the loop's pool */
-    struct list link;           /* in the loop's exchanges, oldest first */
+    struct crossing *next_free;        /* borrowed: the loop's pool */
+    struct list link;                  /* in the loop's exchanges, oldest first */
     struct gateway_listener *listener; /* borrowed */
     enum step step;
-    bool has_started; /* its head was read: it counts */
-    bool is_trusted;  /* the client's forwarding fields are believed */
-    bool is_upstream_done; /* both messages have gone through the upstream */
+    bool has_started;                          /* its head was read: it counts */
+    bool is_trusted;                           /* the client's forwarding fields are believed */
+    bool is_upstream_done;                     /* both messages have gone through the upstream */
     bool is_counted_stream, is_counted_tunnel; /* in the streams gauge */
 
     const struct config_route *route; /* borrowed: config; NULL until found */
     size_t route_index;
-    struct slice allow; /* arena; of a 405 */
+    struct slice allow;         /* arena; of a 405 */
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
     struct permit permit;
@@ -75,8 +75,8 @@ void steps_run(struct task *task);
 /* The pipelines' gate callback. */
 void steps_permit_granted(struct gate_ticket *ticket, void *gift);
 
-/* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c). Into @out, whose
- * fields live in the arena. */
+/* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c).
+ * Into @out, whose fields live in the arena. */
 void forward_request(struct crossing *c, struct request_head *out);
 /* The same for x->response_head, in place. */
 void forward_response(struct crossing *c);

@@ -37,8 +37,8 @@ void forward_request(struct crossing *c, struct request_head *out) {
             field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
             field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA)
             continue; /* made anew below */
-        if (field->id == FIELD_MAX_FORWARDS && (x->request_head.method == METHOD_TRACE ||
-                                                x->request_head.method == METHOD_OPTIONS)) {
+        if (field->id == FIELD_MAX_FORWARDS &&
+            (x->request_head.method == METHOD_TRACE || x->request_head.method == METHOD_OPTIONS)) {
             add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
                 arena_printf(&x->arena, "%lu", strtoul(field->value.base, NULL, 10) - 1));
             continue;
@@ -48,8 +48,8 @@ void forward_request(struct crossing *c, struct request_head *out) {
     if (config->host)
         out->authority = slice_str(config->host);
     else if (out->authority.len == 0)
-        out->authority = slice_str(c->endpoint->address.ss_family == AF_UNIX ? "localhost"
-                                                                             : c->endpoint->text);
+        out->authority =
+            slice_str(c->endpoint->address.ss_family == AF_UNIX ? "localhost" : c->endpoint->text);
     add_upgrade(c, out);
     add_forwarding(c, out);
     add_request_id(c, out);
@@ -129,7 +129,8 @@ static void add(struct fields *fields, struct arena *arena, enum field_id id, st
     fields_add(fields, arena, id, field_name(id), value);
 }
 
-/* RFC 9110 section 7.8: the upgrade that the client asks for is asked for again, on this connection. */
+/* RFC 9110 section 7.8: the upgrade that the client asks for is asked for again, on this
+ * connection. */
 static void add_upgrade(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     const struct fields *in = &x->request_head.fields;
@@ -138,14 +139,13 @@ static void add_upgrade(struct crossing *c, struct request_head *out) {
     bool has_trailers = fields_list_has(in, FIELD_TE, SLICE("trailers"));
 
     if (has_upgrade)
-        for (const struct field *f = fields_find(in, FIELD_UPGRADE); f;
-             f = fields_find_next(in, f))
+        for (const struct field *f = fields_find(in, FIELD_UPGRADE); f; f = fields_find_next(in, f))
             add(&out->fields, &x->arena, FIELD_UPGRADE, f->value);
     if (has_trailers)
         add(&out->fields, &x->arena, FIELD_TE, SLICE("trailers"));
     if (has_upgrade || has_trailers)
         add(&out->fields, &x->arena, FIELD_CONNECTION,
-            !has_trailers  ? SLICE("upgrade")
+            !has_trailers ? SLICE("upgrade")
             : has_upgrade ? SLICE("upgrade, te")
                           : SLICE("te"));
 }
@@ -167,10 +167,9 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     if (field || in->authority.len > 0)
         add(&out->fields, arena, FIELD_X_FORWARDED_HOST, field ? field->value : in->authority);
     add_list(c, &out->fields, FIELD_FORWARDED,
-             in->authority.len > 0
-                 ? arena_printf(arena, "for=%.*s;host=\"%.*s\";proto=http", SLICE_ARG(node),
-                                SLICE_ARG(in->authority))
-                 : arena_printf(arena, "for=%.*s;proto=http", SLICE_ARG(node)));
+             in->authority.len > 0 ? arena_printf(arena, "for=%.*s;host=\"%.*s\";proto=http",
+                                                  SLICE_ARG(node), SLICE_ARG(in->authority))
+                                   : arena_printf(arena, "for=%.*s;proto=http", SLICE_ARG(node)));
     /* Via is no claim about the client: it is always kept and added to (RFC 9110 section 7.6.3). */
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))

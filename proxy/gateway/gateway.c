@@ -15,7 +15,8 @@
 #define FAILURES_LOGGED_PER_S 10
 
 static int open_pipelines(struct gateway *gateway, char **why);
-static int open_loop(struct gateway *gateway, unsigned index, const struct gateway_options *options);
+static int open_loop(struct gateway *gateway, unsigned index,
+                     const struct gateway_options *options);
 static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
 static void on_accept(void *ctx, struct conn *conn);
@@ -113,8 +114,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
-        census->permits += atomic_load(&pipeline->concurrency.taken) +
-                           atomic_load(&pipeline->streams.taken);
+        census->permits +=
+            atomic_load(&pipeline->concurrency.taken) + atomic_load(&pipeline->streams.taken);
         pipeline_close(pipeline);
     }
     free(gateway->pipelines);
@@ -294,8 +295,8 @@ static void on_abort(struct loop *loop, struct mail *mail) {
         h1_server_abort_all(&gl->listeners[i].h1);
 }
 
-/* Goes on once no client connection and no exchange is left: first the upstream connections end, then
- * the loop. */
+/* Goes on once no client connection and no exchange is left: first the upstream connections end,
+ * then the loop. */
 static void on_drain_timer(struct timer *timer) {
     struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, drain_timer);
     bool has_clients = !list_is_empty(&gl->crossings);

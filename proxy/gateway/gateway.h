@@ -21,8 +21,8 @@ struct crossing;
 
 /* A listener on one loop. Home: loop. */
 struct gateway_listener {
-    struct gateway_loop *gl; /* borrowed */
-    size_t index;            /* in the config */
+    struct gateway_loop *gl;              /* borrowed */
+    size_t index;                         /* in the config */
     const struct config_listener *config; /* borrowed */
     struct h1_server_settings settings;
     struct h1_server_loop h1;
@@ -42,15 +42,15 @@ struct gateway_loop {
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
-    struct buffer scratch;       /* log lines */
+    struct buffer scratch; /* log lines */
     struct log_limit failures_logged;
-    char date[32];               /* for Date fields; of date_s */
+    char date[32]; /* for Date fields; of date_s */
     int64_t date_s;
-    struct timer tick;           /* once a second: oldest_ns, loop lag */
-    _Atomic int64_t lag_ns;      /* how late the last tick was; any thread may read */
+    struct timer tick;      /* once a second: oldest_ns, loop lag */
+    _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
     struct mail drain_mail, abort_mail;
-    struct timer drain_timer;    /* looks whether everything is gone */
+    struct timer drain_timer; /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
     unsigned active_crossings;
@@ -62,15 +62,15 @@ struct gateway_loop {
 struct gateway {
     const struct config *config; /* borrowed */
     struct route_table *routes;
-    struct counters *counters;          /* borrowed: the caller */
-    struct metrics_segment *segment;    /* borrowed: the caller */
+    struct counters *counters;       /* borrowed: the caller */
+    struct metrics_segment *segment; /* borrowed: the caller */
     struct fds fds;
-    struct gate connections;            /* client connections at once */
+    struct gate connections; /* client connections at once */
     struct resolver *resolver;
-    struct pipeline **pipelines;        /* owned; as in the config */
-    struct gateway_loop *loops;         /* owned */
+    struct pipeline **pipelines; /* owned; as in the config */
+    struct gateway_loop *loops;  /* owned */
     unsigned loop_count;
-    _Atomic int state;                  /* enum gateway_state */
+    _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
 };
 
@@ -86,7 +86,7 @@ struct gateway_socket {
 struct gateway_options {
     const struct config *config;
     struct counters *counters;
-    struct metrics_segment *segment;      /* with a row per loop and one more */
+    struct metrics_segment *segment;      /* with a row per loop */
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
 };
@@ -95,8 +95,8 @@ struct gateway_options {
  * (the caller frees). */
 int gateway_open(struct gateway **out, const struct gateway_options *options, char **why);
 
-/* Stops accepting and lets exchanges finish; what is left after the drain time is broken off. Returns at once. Any
- * thread but a loop. */
+/* Stops accepting and lets exchanges finish; what is left after the drain time is broken off.
+ * Returns at once. Any thread but a loop. */
 void gateway_drain(struct gateway *gateway);
 
 /* Breaks off what is left. Any thread but a loop. */
@@ -110,7 +110,8 @@ struct census {
     unsigned handles, connections, exchanges, timers, fds, permits;
 };
 
-/* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts NULL. */
+/* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts
+ * NULL. */
 bool gateway_close(struct gateway *gateway, struct census *census);
 
 /* Sources for the admin plane (status.c). Any thread. */

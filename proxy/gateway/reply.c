@@ -5,8 +5,8 @@
 
 #define RETRY_AFTER_S 1 /* queues turn over within seconds */
 
-static void write_problem(struct buffer *out, enum fail fail, const char *why,
-                          const char *pipeline, struct slice request_id);
+static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
+                          struct slice request_id);
 static void add(struct exchange *x, const char *name, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
 
@@ -61,8 +61,8 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
     access_record_refusal(listener, refusal);
 }
 
-static void write_problem(struct buffer *out, enum fail fail, const char *why,
-                          const char *pipeline, struct slice request_id) {
+static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
+                          struct slice request_id) {
     const struct fail_row *row = fail_row(fail);
 
     buffer_printf(out, "{\"type\":\"urn:weir:%s\",\"title\":", row->reason);

@@ -2,8 +2,8 @@
  *
  * Codecs, timers and gates record events and wake the exchange; the loop then runs its current step
  * from the top of the stack. A step asks one question of a lower room and answers NEXT (go on with
- * the next step now), WAIT (an event will wake us), FAIL (c->fail says why) or DONE (the exchange is
- * gone).
+ * the next step now), WAIT (an event will wake us), FAIL (c->fail says why) or DONE (the exchange
+ * is gone).
  *
  *   ROUTE -> QUEUE -> LEASE -> SEND -> AWAIT -> RESPOND -> RELAY -> FINISH
  *                       ^-------------- retry ----'  `-- failed: REPLY -> FINISH */
@@ -37,9 +37,9 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,     [STEP_QUEUE] = queue,   [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request, [STEP_AWAIT] = await, [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,     [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,       [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request, [STEP_AWAIT] = await,       [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,       [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {
@@ -104,8 +104,8 @@ static enum answer route(struct crossing *c) {
     crossing_start(c);
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
-    switch (route_match(gl->gateway->routes, c->listener->index, &x->request_head, &x->arena,
-                        &match)) {
+    switch (
+        route_match(gl->gateway->routes, c->listener->index, &x->request_head, &x->arena, &match)) {
     case ROUTE_FOUND:
         break;
     case ROUTE_NONE:
@@ -318,8 +318,8 @@ static void handle_fail(struct crossing *c) {
     }
 }
 
-/* Only what surely was not processed, or may be processed twice; only while nothing has been said to
- * the client, and while the request can be said again. */
+/* Only what surely was not processed, or may be processed twice; only while nothing has been said
+ * to the client, and while the request can be said again. */
 static bool may_retry(const struct crossing *c) {
     const struct exchange *x = &c->x;
     const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;

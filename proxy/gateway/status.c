@@ -1,0 +1,245 @@
+/* What the admin plane tells of the gateway: the status object and the gauges that are read from
+ * live atomics instead of the segment. Any thread; waits for no loop. */
+#include "gateway/gateway.h"
+
+#include <inttypes.h>
+
+static json_t *fds_of(struct gateway *gateway);
+static json_t *listeners_of(struct gateway *gateway);
+static json_t *pipelines_of(struct gateway *gateway);
+static json_t *endpoints_of(struct pipeline *pipeline);
+static const char *state_of(const struct endpoint *endpoint);
+static double oldest_s(const struct gateway *gateway);
+static void family(struct buffer *text, const char *name, const char *kind, const char *help);
+static void collect_pipelines(struct gateway *gateway, struct buffer *text);
+static void collect_endpoints(struct gateway *gateway, struct buffer *text);
+static void sample(struct buffer *text, const char *name, const struct buffer *labels,
+                   double value);
+
+json_t *gateway_status(struct gateway *gateway) {
+    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o}", "threads", (int)gateway->loop_count,
+                     "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
+                     "oldest_exchange_s", oldest_s(gateway), "fds", fds_of(gateway), "listeners",
+                     listeners_of(gateway), "pipelines", pipelines_of(gateway));
+}
+
+void gateway_collect(struct gateway *gateway, struct buffer *text) {
+    const struct config *config = gateway->config;
+    struct buffer labels = {0};
+
+    family(text, "weir_oldest_exchange_age_seconds", "gauge", "Age of the oldest exchange.");
+    sample(text, "weir_oldest_exchange_age_seconds", NULL, oldest_s(gateway));
+    family(text, "weir_connections", "gauge", "Client connections, closing ones included.");
+    sample(text, "weir_connections", NULL, atomic_load(&gateway->connections.taken));
+    family(text, "weir_connections_max", "gauge", "How many there may be.");
+    sample(text, "weir_connections_max", NULL, gateway->connections.limit);
+    family(text, "weir_fds", "gauge", "File descriptors in use, by class.");
+    for (unsigned i = FD_CLIENT; i <= FD_UPSTREAM; i++) {
+        labels.len = 0;
+        metrics_label(&labels, "class", fds_class_name(i));
+        sample(text, "weir_fds", &labels, fds_used(&gateway->fds, i));
+    }
+    family(text, "weir_fd_limit", "gauge", "RLIMIT_NOFILE that the budget was made for.");
+    sample(text, "weir_fd_limit", NULL, config->admission.fd_limit);
+    family(text, "weir_loop_lag_seconds", "gauge", "How late the last tick of a loop was.");
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        labels.len = 0;
+        buffer_printf(&labels, "loop=\"%u\"", i);
+        sample(text, "weir_loop_lag_seconds", &labels,
+               (double)atomic_load(&gateway->loops[i].lag_ns) / 1e9);
+    }
+    family(text, "weir_listener_up", "gauge", "1 while the listener accepts.");
+    for (size_t i = 0; i < config->listener_count; i++) {
+        labels.len = 0;
+        metrics_label(&labels, "listener", config->listeners[i].name);
+        sample(text, "weir_listener_up", &labels,
+               atomic_load(&gateway->state) == GATEWAY_LIVE ? 1 : 0);
+    }
+    buffer_deinit(&labels);
+    collect_pipelines(gateway, text);
+    collect_endpoints(gateway, text);
+}
+
+static json_t *fds_of(struct gateway *gateway) {
+    return json_pack("{s:i, s:i, s:i, s:i, s:i}", "limit", (int)gateway->config->admission.fd_limit,
+                     "client", (int)fds_used(&gateway->fds, FD_CLIENT), "upstream",
+                     (int)fds_used(&gateway->fds, FD_UPSTREAM), "file",
+                     (int)fds_used(&gateway->fds, FD_FILE), "reserve",
+                     (int)gateway->config->admission.fd_reserve);
+}
+
+static json_t *listeners_of(struct gateway *gateway) {
+    static const char *const states[] = {"starting", "accepting", "draining"};
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < gateway->config->listener_count; i++) {
+        const struct config_listener *config = &gateway->config->listeners[i];
+        int64_t connections = 0;
+
+        for (unsigned j = 0; j < gateway->loop_count; j++)
+            connections += atomic_load_explicit(&gateway->loops[j].listeners[i].h1.count,
+                                                memory_order_relaxed);
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:I, s:I}", "name", config->name, "address",
+                      config->listen.text, "protocol", "http1", "state",
+                      states[atomic_load(&gateway->state)], "connections", (json_int_t)connections,
+                      "connections_max", (int)gateway->connections.limit, "accepted_total",
+                      (json_int_t)counters_accepted(gateway->counters, gateway->segment, i),
+                      "requests_total",
+                      (json_int_t)counters_requests(gateway->counters, gateway->segment, i)));
+    }
+    return list;
+}
+
+static json_t *pipelines_of(struct gateway *gateway) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        struct pipeline *pipeline = gateway->pipelines[i];
+
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
+                      "inflight", (int)atomic_load(&pipeline->concurrency.taken), "concurrency",
+                      (int)pipeline->concurrency.limit, "queued",
+                      (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
+                      (int)pipeline->concurrency.line_max, "streams",
+                      (int)atomic_load(&pipeline->streams.taken), "streams_limit",
+                      (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
+    }
+    return list;
+}
+
+static json_t *endpoints_of(struct pipeline *pipeline) {
+    struct endpoint_set *set = pipeline_endpoints(pipeline);
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < set->count; i++) {
+        const struct endpoint *endpoint = set->list[i];
+
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I}", "address",
+                                        endpoint->text, "state", state_of(endpoint), "connections",
+                                        (int)atomic_load(&endpoint->connections.taken),
+                                        "connections_max", (int)endpoint->connections.limit,
+                                        "inflight", (int)atomic_load(&endpoint->inflight), "dials",
+                                        (int)atomic_load(&endpoint->dials), "failures_total",
+                                        (json_int_t)atomic_load(&endpoint->failures)));
+    }
+    endpoint_set_unref(set);
+    return list;
+}
+
+static const char *state_of(const struct endpoint *endpoint) {
+    return endpoint_may_dial(endpoint, clock_now_ns()) ? "up" : "backing off";
+}
+
+static double oldest_s(const struct gateway *gateway) {
+    int64_t oldest_ns = 0;
+
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        int64_t ns = atomic_load_explicit(&gateway->loops[i].oldest_ns, memory_order_relaxed);
+
+        if (ns && (!oldest_ns || ns < oldest_ns))
+            oldest_ns = ns;
+    }
+    return oldest_ns ? (double)(clock_now_ns() - oldest_ns) / 1e9 : 0;
+}
+
+static void family(struct buffer *text, const char *name, const char *kind, const char *help) {
+    buffer_printf(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
+}
+
+static void sample(struct buffer *text, const char *name, const struct buffer *labels,
+                   double value) {
+    if (labels)
+        buffer_printf(text, "%s{%.*s} %.9g\n", name, SLICE_ARG(buffer_slice(labels)), value);
+    else
+        buffer_printf(text, "%s %.9g\n", name, value);
+}
+
+struct pipeline_gauge {
+    const char *name, *help;
+    double (*value)(const struct pipeline *pipeline);
+};
+
+static double inflight(const struct pipeline *p) {
+    return atomic_load(&p->concurrency.taken);
+}
+
+static double concurrency_limit(const struct pipeline *p) {
+    return p->concurrency.limit;
+}
+
+static double queue_length(const struct pipeline *p) {
+    return atomic_load(&p->concurrency.waiting);
+}
+
+static double queue_limit(const struct pipeline *p) {
+    return p->concurrency.line_max;
+}
+
+static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
+    static const struct pipeline_gauge gauges[] = {
+        {"weir_pipeline_inflight", "Exchanges in flight, streams excluded.", inflight},
+        {"weir_pipeline_concurrency_limit", "How many there may be.", concurrency_limit},
+        {"weir_pipeline_queue_length", "Exchanges that wait.", queue_length},
+        {"weir_pipeline_queue_limit", "How many may wait.", queue_limit},
+    };
+    struct buffer labels = {0};
+
+    for (size_t g = 0; g < sizeof gauges / sizeof *gauges; g++) {
+        family(text, gauges[g].name, "gauge", gauges[g].help);
+        for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+            labels.len = 0;
+            metrics_label(&labels, "pipeline", gateway->config->pipelines[i].name);
+            sample(text, gauges[g].name, &labels, gauges[g].value(gateway->pipelines[i]));
+        }
+    }
+    buffer_deinit(&labels);
+}
+
+static void label_endpoint(struct buffer *labels, const struct pipeline *pipeline,
+                           const struct endpoint *endpoint) {
+    labels->len = 0;
+    metrics_label(labels, "pipeline", pipeline->config->name);
+    metrics_label(labels, "endpoint", endpoint->text);
+}
+
+static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
+    struct buffer connections = {0}, connects = {0}, healthy = {0}, labels = {0};
+
+    family(&connections, "weir_endpoint_connections", "gauge",
+           "Sockets to the endpoint, dials and closing ones included.");
+    family(&connects, "weir_endpoint_connects_total", "counter", "Finished dials, by result.");
+    family(&healthy, "weir_endpoint_healthy", "gauge", "1 while the endpoint may be dialled.");
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        struct pipeline *pipeline = gateway->pipelines[i];
+        struct endpoint_set *set = pipeline_endpoints(pipeline);
+
+        for (size_t j = 0; j < set->count; j++) {
+            const struct endpoint *endpoint = set->list[j];
+
+            label_endpoint(&labels, pipeline, endpoint);
+            sample(&connections, "weir_endpoint_connections", &labels,
+                   atomic_load(&endpoint->connections.taken));
+            sample(&healthy, "weir_endpoint_healthy", &labels,
+                   endpoint_may_dial(endpoint, clock_now_ns()));
+            for (unsigned r = 0; r < DIAL_RESULTS; r++) {
+                label_endpoint(&labels, pipeline, endpoint);
+                metrics_label(&labels, "result", endpoint_dial_result_name(r));
+                sample(&connects, "weir_endpoint_connects_total", &labels,
+                       (double)atomic_load(&endpoint->dialled[r]));
+            }
+        }
+        endpoint_set_unref(set);
+    }
+    buffer_append(text, buffer_slice(&connections));
+    buffer_append(text, buffer_slice(&connects));
+    buffer_append(text, buffer_slice(&healthy));
+    buffer_deinit(&connections);
+    buffer_deinit(&connects);
+    buffer_deinit(&healthy);
+    buffer_deinit(&labels);
+}

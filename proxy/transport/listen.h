@@ -1,0 +1,14 @@
+/* Listening sockets: bound and listening, non-blocking, closed on exec. Any thread; blocks briefly.
+ */
+#pragma once
+
+#include "config/config.h"
+
+#define LISTEN_BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
+
+/* Makes @count sockets on @address (no name) into @fds: with SO_REUSEPORT for TCP, so that each
+ * loop has its own queue. A unix socket cannot be shared out like that: its fd is duplicated, and a
+ * stale socket file that nobody listens on is removed first. Before binding, the address is tried
+ * without SO_REUSEPORT, which would hide another process that holds it. -errno; *why then says what
+ * is in the way (the caller frees). */
+int listen_open(const struct config_address *address, int *fds, unsigned count, char **why);
