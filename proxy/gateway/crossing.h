@@ -81,7 +81,10 @@ void forward_request(struct crossing *c, struct request_head *out);
 /* The same for x->response_head, in place. */
 void forward_response(struct crossing *c);
 /* A trusted client's X-Request-Id if it is sound, else a new one; arena. */
-struct slice crossing_request_id(struct crossing *c);
+struct slice forward_request_id(struct crossing *c);
+/* A new one into @to. */
+#define REQUEST_ID_BYTES 32
+struct slice forward_make_request_id(char *to);
 /* Max-Forwards has run out (RFC 9110 section 7.6.2). */
 bool forward_is_stopped(const struct crossing *c);
 
@@ -93,4 +96,5 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
 
 /* Access log and counters of a finished one (access.c). */
 void access_record(struct crossing *c);
-void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal);
+void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
+                           struct slice request_id);

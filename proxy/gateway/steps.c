@@ -45,6 +45,8 @@ static step_fn *const steps[STEPS] = {
 void steps_run(struct task *task) {
     struct crossing *c = crossing_of(CONTAINER_OF(task, struct exchange, task));
 
+    if (!c->has_started)
+        crossing_start(c);
     for (;;) {
         enum answer answer = look_at_client(c);
 
@@ -101,7 +103,6 @@ static enum answer route(struct crossing *c) {
     struct route_match match = {0};
     int64_t deadline_ns;
 
-    crossing_start(c);
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
     switch (
