@@ -111,7 +111,7 @@ void h1_server_continue(struct h1_server *server) {
 
     if (server->is_closing || (server->shared->is_draining && rest.len == 0) ||
         (server->is_eof && rest.len == 0)) {
-        bool is_unread = server->reading == H1_CONTENT || rest.len > 0;
+        bool is_unread = server->reading != H1_WAIT || rest.len > 0;
 
         server->reading = H1_CLOSED;
         loop_timer_stop(server->shared->loop, &server->timer);
