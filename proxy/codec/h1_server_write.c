@@ -52,13 +52,13 @@ static void send_response(struct exchange *x, struct content content) {
     x->response.sink = &response_sink;
     x->response.sink_ctx = server;
     if (server->send.framing.kind == CONTENT_TUNNEL) {
-        size_t rest = server->input.len - server->input_used;
+        struct slice rest = slice_skip(buffer_slice(&server->input), server->input_used);
 
         /* What the client sent behind its request is the tunnel's. */
         server->reading = H1_TUNNEL;
         x->is_tunnel = true;
         x->request.state = BODY_OPEN;
-        body_push_copy(&x->request, slice_of(server->input.base + server->input_used, rest));
+        body_push_copy(&x->request, rest);
         buffer_deinit(&server->input);
         server->input_used = 0;
         if (server->is_eof)
