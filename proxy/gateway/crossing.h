@@ -34,9 +34,10 @@ struct crossing {
     struct list link;                  /* in the loop's exchanges, oldest first */
     struct gateway_listener *listener; /* borrowed */
     enum step step;
-    bool has_started;                          /* its head was read: it counts */
-    bool is_trusted;                           /* the client's forwarding fields are believed */
-    bool is_upstream_done;                     /* both messages have gone through the upstream */
+    bool has_started;      /* its head was read: it counts */
+    bool is_trusted;       /* the client's forwarding fields are believed */
+    bool needs_fresh;      /* a connection that was not idle: the last one was stale */
+    bool is_upstream_done; /* both messages have gone through the upstream */
     bool is_counted_stream, is_counted_tunnel; /* in the streams gauge */
 
     const struct config_route *route; /* borrowed: config; NULL until found */

@@ -180,7 +180,7 @@ static enum answer lease(struct crossing *c) {
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
     c->lease.ready = on_lease_ready;
-    switch (pool_lease(pool, &c->lease, &c->lease_fail)) {
+    switch (pool_lease(pool, &c->lease, c->needs_fresh, &c->lease_fail)) {
     case POOL_READY:
         return NEXT;
     case POOL_FAILED:
@@ -298,6 +298,7 @@ static void handle_fail(struct crossing *c) {
         x->response_head = (struct response_head){0};
         body_deinit(&x->response);
         body_init(&x->response, x->loop);
+        c->needs_fresh = c->fail == FAIL_UPSTREAM_STALE;
         c->fail = FAIL_NONE;
         c->step = STEP_LEASE;
         return;
