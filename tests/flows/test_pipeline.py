@@ -247,7 +247,7 @@ def test_the_keepalive_race_is_retried_where_that_is_safe(weir, up, method):
     assert (got.method, got.target) == (method, "/again")
     second.send(response(body=b"" if method == "HEAD" else b"second"))
     assert client.read_response(method).status == 200
-    assert w.metrics().sum("weir_pipeline_retries_total", pipeline="up") == 1
+    w.await_metric("weir_pipeline_retries_total", 1, pipeline="up")
 
 
 def test_the_keepalive_race_is_retried_after_a_reset_too(weir, up):
