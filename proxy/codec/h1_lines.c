@@ -64,14 +64,13 @@ enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_lim
  * before it. In the middle of a field line that is still unfinished neither matters: there are only
  * new bytes to check. */
 static size_t unfinished_line(struct slice in, size_t seen, size_t start_max, size_t *lines) {
-    const char *at = in.base, *end = in.base + in.len, *newline;
+    const char *at = in.base, *end = in.base + seen, *newline;
 
     *lines = 0;
     if (seen == 0 || seen >= in.len)
         return seen < in.len ? 0 : in.len;
     if (seen > start_max && !memchr(in.base + seen, '\n', in.len - seen))
         return seen;
-    end = in.base + seen;
     while (at < end && (newline = memchr(at, '\n', (size_t)(end - at)))) {
         at = newline + 1;
         ++*lines;

@@ -24,7 +24,7 @@ struct h1_line {
 struct h1_split {
     struct h1_part method, target; /* request */
     struct h1_part reason;         /* response */
-    unsigned status;               /* response: three digits, 000 included */
+    unsigned status;               /* response */
     enum http_version version;
     unsigned count;
     struct h1_line lines[H1_FIELDS_MAX]; /* the first @count are filled in */

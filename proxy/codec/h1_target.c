@@ -70,11 +70,12 @@ static const char *split_absolute(struct request_head *head, struct slice target
 }
 
 bool h1_is_authority(struct slice s) {
-    const char *end = s.base + s.len, *at;
+    const char *end, *at;
     size_t host_len;
 
     if (s.len == 0)
         return true;
+    end = s.base + s.len;
     at = h1_chars_skip(s.base, end, H1_CHAR_HOST);
     if (at == end || *at == ':')
         return at == end || is_port(at + 1, end);
