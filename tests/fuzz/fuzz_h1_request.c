@@ -1,6 +1,7 @@
 /* Request heads. The first byte says where the input is cut. Invariants: cutting changes nothing;
- * the two parsers behind h1_parse_request() agree; what is accepted has only proper lines, and
- * written again it is the same head. */
+ * the two ways through h1_parse_request() agree; what is accepted has only proper lines, and
+ * written again it is the same head; libh2o's parser reads it in the same way. */
+#include "../codec/picohttp.h"
 #include "base/buffer.h"
 #include "codec/h1_parse.h"
 #include "codec/h1_parts.h"
@@ -96,6 +97,33 @@ static void check_again(const struct result *first, struct arena *arena) {
     buffer_deinit(&out);
 }
 
+/* libh2o's parser sees the same parts. */
+static void ask_picohttp(struct slice in, const struct result *r) {
+    const char *method, *target;
+    size_t method_len, target_len, count = 16, hosts = 0;
+    struct phr_header raw[16];
+    int minor, len = phr_parse_request(in.base, in.len, &method, &method_len, &target, &target_len,
+                                       &minor, raw, &count, 0);
+
+    assert(len == (int)r->used);
+    assert(slice_equal(slice_of(method, method_len), r->head.method_text));
+    assert((minor == 0) == (r->head.version == HTTP_1_0));
+    assert(r->head.form != TARGET_ORIGIN ||
+           slice_equal(slice_of(target, target_len), r->head.path));
+    for (size_t i = 0; i < count; i++) {
+        struct slice name = slice_of(raw[i].name, raw[i].name_len);
+        const struct field *field = &r->head.fields.list[i - hosts];
+
+        if (slice_equal_case(name, SLICE("host"))) {
+            hosts++;
+            continue;
+        }
+        assert(slice_equal(field->name, name));
+        assert(slice_equal(field->value, slice_trim(slice_of(raw[i].value, raw[i].value_len))));
+    }
+    assert(r->head.fields.count == count - hosts);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char memory[1 << 16];
     struct result whole, part;
@@ -123,6 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_same(&whole, &part);
     if (whole.outcome == H1_DONE) {
         check_lines(slice_of(in.base, whole.used));
+        ask_picohttp(in, &whole);
         check_again(&whole, &arena);
     }
     arena_deinit(&arena);

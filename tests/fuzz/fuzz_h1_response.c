@@ -1,6 +1,8 @@
 /* Response heads. The first byte says where the input is cut and what the request was. Invariants:
- * cutting changes nothing; the two parsers behind h1_parse_response() agree; what is accepted has
- * only proper lines, and written again it is the same head. */
+ * cutting changes nothing; the two ways through h1_parse_response() agree; what is accepted has
+ * only proper lines, and written again it is the same head; libh2o's parser reads it in the same
+ * way. */
+#include "../codec/picohttp.h"
 #include "base/buffer.h"
 #include "codec/h1_parse.h"
 #include "codec/h1_parts.h"
@@ -91,6 +93,27 @@ static void check_again(const struct result *first, struct arena *arena) {
     buffer_deinit(&out);
 }
 
+/* libh2o's parser sees the same parts. */
+static void ask_picohttp(struct slice in, const struct result *r) {
+    struct phr_header raw[16];
+    size_t reason_len, count = 16;
+    const char *reason;
+    int minor, status,
+        len = phr_parse_response(in.base, in.len, &minor, &status, &reason, &reason_len, raw,
+                                 &count, 0);
+
+    assert(len == (int)r->used && status == (int)r->head.status);
+    assert((minor == 0) == (r->head.version == HTTP_1_0));
+    assert(slice_equal(slice_of(reason, reason_len), r->head.reason));
+    assert(r->head.fields.count == count);
+    for (size_t i = 0; i < count; i++) {
+        const struct field *field = &r->head.fields.list[i];
+
+        assert(slice_equal(field->name, slice_of(raw[i].name, raw[i].name_len)));
+        assert(slice_equal(field->value, slice_trim(slice_of(raw[i].value, raw[i].value_len))));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char memory[1 << 16];
     struct result whole, part;
@@ -119,6 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_same(&whole, &part);
     if (whole.outcome == H1_DONE) {
         check_lines(slice_of(in.base, whole.used));
+        ask_picohttp(in, &whole);
         check_again(&whole, &arena);
     }
     arena_deinit(&arena);
