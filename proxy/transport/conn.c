@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -178,7 +179,8 @@ int conn_export(struct conn *conn) {
         conn_close(conn);
         return err;
     }
-    /* h2o has duplicated the fd and closed its own socket. */
+    /* h2o has duplicated the fd, without the flag, and closed its own socket. */
+    fcntl(export.fd, F_SETFD, FD_CLOEXEC);
     conn->is_closed = true;
     fds_force(conn->account.fds, conn->account.fd_class);
     h2o_buffer_dispose(&export.input);

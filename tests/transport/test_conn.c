@@ -410,6 +410,7 @@ static void an_exported_connection_goes_on_elsewhere_with_its_bytes(void **state
     codec.conn->account.right = NULL; /* it travels */
     fd = conn_export(codec.conn);
     assert_true(fd >= 0);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 2); /* the old one is not closed yet */
     other.conn = conn_open(&loops[1], fd, true, NULL, &account);
     conn_start(other.conn, &events, &other);
