@@ -17,12 +17,14 @@ struct acceptor {
     bool is_closed;
     struct task retry; /* a right has come: accept */
     struct timer pause;
+    struct mail farewell; /* the last letter to it: what was posted to its desk comes first */
 };
 
 static void on_readable(uv_poll_t *poll, int status, int events);
 static void on_granted(struct gate_ticket *ticket, void *gift);
 static void on_pause_over(struct timer *timer);
 static void on_closed(uv_handle_t *handle);
+static void on_farewell(struct loop *loop, struct mail *mail);
 static void on_retry(struct task *task);
 static void accept_some(struct acceptor *acceptor);
 static bool accept_one(struct acceptor *acceptor);
@@ -42,6 +44,7 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
     }
     task_init(&acceptor->retry, on_retry);
     timer_init(&acceptor->pause, on_pause_over);
+    acceptor->farewell.deliver = on_farewell;
     gate_desk_init(&acceptor->desk, options->connections, options->loop, on_granted);
     uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
     *out = acceptor;
@@ -168,5 +171,11 @@ static void on_pause_over(struct timer *timer) {
 }
 
 static void on_closed(uv_handle_t *handle) {
-    free(CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll));
+    struct acceptor *acceptor = CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll);
+
+    loop_post(acceptor->o.loop, &acceptor->farewell);
+}
+
+static void on_farewell(struct loop *loop, struct mail *mail) {
+    free(CONTAINER_OF(mail, struct acceptor, farewell));
 }
