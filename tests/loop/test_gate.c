@@ -19,6 +19,7 @@ struct guest {
     struct gate_ticket ticket;
     char name;
     void *gift;
+    enum { AWAY, WAITS, IN } place; /* with threads: what its own one knows */
 };
 
 static char granted[32]; /* names in order */
@@ -348,6 +349,7 @@ static _Atomic uint32_t inside;
 static void come_in(struct gate_ticket *ticket, void *gift) {
     assert(atomic_fetch_add(&inside, 1) < STRESS_LIMIT);
     assert(!gift || gift == &gate);
+    CONTAINER_OF(ticket, struct guest, ticket)->place = IN;
 }
 
 static void *make_gate_gift(void *ctx, struct gate_desk *to) {
@@ -360,28 +362,39 @@ static bool act(struct crowd *crowd, struct guest *guest) {
     uint64_t choice = rnd(&crowd->seed) % 8;
     void *gift;
 
-    switch (guest->ticket.state) {
-    case TICKET_OUT:
+    switch (guest->place) {
+    case AWAY:
         if (is_over)
             return false;
         crowd->visits++;
-        if (gate_enter(&crowd->desk, &guest->ticket) == GATE_IN)
+        switch (gate_enter(&crowd->desk, &guest->ticket)) {
+        case GATE_IN:
             come_in(&guest->ticket, NULL);
-        return true;
-    case TICKET_IN:
+            break;
+        case GATE_WAIT:
+            guest->place = WAITS;
+            break;
+        case GATE_FULL:
+            break;
+        }
+        break;
+    case IN:
+        guest->place = AWAY;
         atomic_fetch_sub(&inside, 1);
         if (choice == 0 && gate_pass(&gate, &crowd->loop, make_gate_gift, NULL))
             guest->ticket.state = TICKET_OUT;
         else
             gate_leave(&gate, &guest->ticket, &crowd->loop);
-        return true;
-    default:
+        break;
+    case WAITS:
         if (choice > 0 && !is_over)
-            return true;
+            break;
+        guest->place = AWAY;
         if (gate_cancel(&guest->ticket, &gift) == GATE_OWED)
             gate_leave(&gate, NULL, &crowd->loop);
-        return true;
+        break;
     }
+    return true;
 }
 
 static void on_idle(uv_idle_t *idle) {
