@@ -17,6 +17,7 @@ struct upstream_conn {
     struct timer timer;      /* dial timeout */
     int64_t idle_since_ns;
     bool is_idle;
+    bool is_back; /* its codec has told how it was left behind since it was leased */
 };
 
 /* A connection on its way to whoever waits for it. */
@@ -163,6 +164,8 @@ void lease_end(struct lease *lease) {
     case LEASE_HELD:
         lease->conn->lease = NULL;
         h1_client_detach(lease->conn->codec);
+        if (!lease->conn->is_back) /* no exchange was started on it */
+            on_codec_idle(lease->conn, H1_CLIENT_REUSABLE);
         break;
     }
     lease->conn = NULL;
@@ -328,6 +331,7 @@ static void open_codec(struct upstream_conn *uc, bool is_used) {
 static void hold(struct lease *lease, struct upstream_conn *uc) {
     list_push_back(&uc->pool->others, &uc->link);
     uc->is_idle = false;
+    uc->is_back = false;
     uc->lease = lease;
     lease->pool = uc->pool;
     lease->conn = uc;
@@ -339,6 +343,7 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
     struct upstream_conn *uc = ctx;
     struct pool *pool = uc->pool;
 
+    uc->is_back = true;
     if (end == H1_CLIENT_REUSABLE && !pool->is_closing) {
         offer(uc);
         return;
