@@ -150,7 +150,7 @@ void lease_end(struct lease *lease) {
         if (gate_cancel(&lease->ticket, &gift) != GATE_OWED)
             break;
         if (gift)
-            offer(unwrap(pool, gift));
+            on_codec_idle(unwrap(pool, gift), H1_CLIENT_REUSABLE);
         else
             gate_leave(&pool->endpoint->connections, NULL, pool->shared->loop);
         break;
@@ -192,6 +192,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     lease->state = LEASE_DIAL_LINE;
     list_push_back(&pool->dial_line, &lease->link);
     start_dials(pool);
+    close_if_empty(pool); /* a closing pool has refused it */
 }
 
 static void start_dials(struct pool *pool) {
