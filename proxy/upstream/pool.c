@@ -44,6 +44,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift);
 static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift);
 static void ask_others(struct pool *pool);
 static void on_asked(struct loop *loop, struct mail *mail);
+static void hand_over(struct pool *pool);
 static void on_idle_timer(struct timer *timer);
 static void drop(struct upstream_conn *uc);
 static void close_if_empty(struct pool *pool);
@@ -392,7 +393,7 @@ static void offer(struct upstream_conn *uc) {
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
     /* Who began to wait meanwhile either sees idle_count, or is seen here. */
     if (atomic_load(&pool->endpoint->connections.waiting) > 0)
-        on_asked(loop, &pool->asked);
+        hand_over(pool);
 }
 
 /* Gives the connection and its right to the first in line, if any. */
@@ -452,6 +453,11 @@ static void on_asked(struct loop *loop, struct mail *mail) {
     struct pool *pool = CONTAINER_OF(mail, struct pool, asked);
 
     atomic_store(&pool->is_asked, false);
+    hand_over(pool);
+}
+
+/* Gives idle connections to whoever waits for them, on whatever loop. */
+static void hand_over(struct pool *pool) {
     while (!list_is_empty(&pool->idle)) {
         struct upstream_conn *uc = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
 
