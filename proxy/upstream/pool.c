@@ -196,9 +196,15 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     close_if_empty(pool); /* a closing pool has refused it */
 }
 
+/* What a refused dial gives back may go to a lease of this very pool, which then comes here too:
+ * the outermost call sees to it, so that a long line costs no stack. */
 static void start_dials(struct pool *pool) {
+    if (pool->is_starting)
+        return;
+    pool->is_starting = true;
     while (pool->dialling < pool->settings->dials && !list_is_empty(&pool->dial_line))
         dial(pool, CONTAINER_OF(list_pop(&pool->dial_line), struct lease, link));
+    pool->is_starting = false;
 }
 
 static void dial(struct pool *pool, struct lease *lease) {
