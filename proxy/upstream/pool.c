@@ -17,6 +17,7 @@ struct upstream_conn {
     struct timer timer;      /* dial timeout */
     int64_t idle_since_ns;
     bool is_idle;
+    bool is_lost; /* it ended while it was leased but not in use yet */
     bool is_back; /* its codec has told how it was left behind since it was leased */
 };
 
@@ -166,7 +167,8 @@ void lease_end(struct lease *lease) {
         lease->conn->lease = NULL;
         h1_client_detach(lease->conn->codec);
         if (!lease->conn->is_back) /* no exchange was started on it */
-            on_codec_idle(lease->conn, H1_CLIENT_REUSABLE);
+            on_codec_idle(lease->conn,
+                          lease->conn->is_lost ? H1_CLIENT_BROKEN : H1_CLIENT_REUSABLE);
         break;
     }
     lease->conn = NULL;
@@ -351,8 +353,12 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
     struct upstream_conn *uc = ctx;
     struct pool *pool = uc->pool;
 
+    if (uc->lease) {
+        uc->is_lost = true; /* not closed under who has it: lease_end() follows */
+        return;
+    }
     uc->is_back = true;
-    if (end == H1_CLIENT_REUSABLE && !pool->is_closing) {
+    if (end == H1_CLIENT_REUSABLE && !uc->is_lost && !pool->is_closing) {
         offer(uc);
         return;
     }

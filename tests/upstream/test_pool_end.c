@@ -139,6 +139,20 @@ static void a_held_connection_that_was_not_used_goes_back(void **state) {
     close(server);
 }
 
+static void a_held_connection_that_ends_before_its_use_stays_the_holders(void **state) {
+    struct taker unused, used;
+
+    hold(&unused, 0);
+    close(server_accept());
+    hold(&used, 0);
+    close(server_accept());
+    settle_down(&world.loops[0], &world.loops[1]);
+    exchange_start(&used, 0);
+    exchange_end(&used);
+    lease_end(&unused.lease);
+    ASK_AWAIT(OPEN_CONNECTIONS == 0);
+}
+
 static void a_held_connection_in_mid_message_is_closed(void **state) {
     struct taker taker;
     char text[256];
@@ -303,6 +317,7 @@ int main(void) {
         WITH(set_up_blocked, who_waits_to_dial_may_leave),
         WITH(set_up, a_dial_that_nobody_waits_for_becomes_an_idle_connection),
         WITH(set_up, a_held_connection_that_was_not_used_goes_back),
+        WITH(set_up, a_held_connection_that_ends_before_its_use_stays_the_holders),
         WITH(set_up, a_held_connection_in_mid_message_is_closed),
         WITH(set_up, a_closing_pool_closes_its_idle_connections),
         WITH(set_up, a_closing_pool_waits_for_its_leases),
