@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
+                           int64_t now_ns);
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns);
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
@@ -63,14 +65,17 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid) {
     int64_t now_ns = part->pools_shared->loop->now_ns;
     struct pool *best = NULL;
-    size_t usable = 0, first, second;
+    size_t usable, first, second;
 
     if (!part->set || part->set->count == 0)
         return NULL;
     if (part->set->count == 1)
         return part->pools[0];
-    for (size_t i = 0; i < part->set->count; i++)
-        usable += is_usable(part->pools[i], avoid, now_ns);
+    usable = count_usable(part, avoid, now_ns);
+    if (usable == 0) {
+        avoid = NULL; /* there is no choice */
+        usable = count_usable(part, avoid, now_ns);
+    }
     if (usable == 0)
         return part->pools[random_below(part->set->count)];
     first = random_below(usable);
@@ -125,7 +130,16 @@ void permit_release(struct pipeline_loop *part, struct permit *permit) {
         gate_leave(&part->shared->concurrency, NULL, loop);
 }
 
-/* @avoid counts as not usable: pipeline_pick() falls back to any when nothing else is left. */
+static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
+                           int64_t now_ns) {
+    size_t usable = 0;
+
+    for (size_t i = 0; i < part->set->count; i++)
+        usable += is_usable(part->pools[i], avoid, now_ns);
+    return usable;
+}
+
+/* @avoid counts as not usable: pipeline_pick() asks again without it when nothing else is left. */
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns) {
     return pool->endpoint != avoid &&
            (!list_is_empty(&pool->idle) || endpoint_may_dial(pool->endpoint, now_ns));
