@@ -66,6 +66,7 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
     int64_t now_ns = part->pools_shared->loop->now_ns;
     struct pool *best = NULL;
     size_t usable, first, second;
+    uint32_t least = 0;
 
     if (!part->set || part->set->count == 0)
         return NULL;
@@ -83,13 +84,17 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
     if (usable > 1 && second >= first)
         second++;
     for (size_t i = 0, n = 0; i < part->set->count; i++) {
+        uint32_t inflight;
+
         if (!is_usable(part->pools[i], avoid, now_ns))
             continue;
+        inflight = atomic_load_explicit(&part->pools[i]->endpoint->inflight, memory_order_relaxed);
+        /* Of equals the one that was drawn first, or all would go to the front of the list. */
         if ((n == first || n == second) &&
-            (!best ||
-             atomic_load_explicit(&part->pools[i]->endpoint->inflight, memory_order_relaxed) <
-                 atomic_load_explicit(&best->endpoint->inflight, memory_order_relaxed)))
+            (!best || inflight < least || (inflight == least && n == first))) {
             best = part->pools[i];
+            least = inflight;
+        }
         n++;
     }
     return best;
