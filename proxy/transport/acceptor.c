@@ -56,11 +56,15 @@ void acceptor_close(struct acceptor *acceptor) {
 
     if (!acceptor || acceptor->is_closed)
         return;
+    /* Who is in the backlog would be reset when the socket closes. */
+    while (!acceptor_is_waiting(acceptor) && accept_one(acceptor))
+        ;
     acceptor->is_closed = true;
     task_cancel(&acceptor->retry);
     loop_timer_stop(acceptor->o.loop, &acceptor->pause);
     if (gate_cancel(&acceptor->ticket, &gift) == GATE_OWED || acceptor->has_right)
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
+    uv_poll_stop(&acceptor->poll);
     uv_close((uv_handle_t *)&acceptor->poll, on_closed);
 }
 
@@ -173,6 +177,7 @@ static void on_pause_over(struct timer *timer) {
 static void on_closed(uv_handle_t *handle) {
     struct acceptor *acceptor = CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll);
 
+    close(acceptor->o.fd);
     loop_post(acceptor->o.loop, &acceptor->farewell);
 }
 

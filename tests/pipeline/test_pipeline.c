@@ -167,7 +167,7 @@ static void when_none_is_usable_one_says_why(void **state) {
         fail_dial(i);
     pool = pipeline_pick(&parts[0], NULL);
     assert_non_null(pool);
-    assert_int_equal(pool_lease(pool, &lease, &reason), POOL_FAILED);
+    assert_int_equal(pool_lease(pool, &lease, false, &reason), POOL_FAILED);
     assert_int_equal(reason, FAIL_CONNECT_REFUSED);
 }
 

@@ -140,10 +140,8 @@ static int tear_down(void **state) {
     assert_int_equal(atomic_load(&gate.taken), 0);
     assert_int_equal(atomic_load(&gate.waiting), 0);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++)
         assert_int_equal(finish_loop(&loops[i]), 0);
-        close(doors[i].fd);
-    }
     gate_deinit(&gate);
     return 0;
 }
@@ -231,8 +229,8 @@ static void one_wake_accepts_a_bounded_number(void **state) {
         close(clients[i]);
 }
 
-static void a_closed_acceptor_gives_back_what_it_waits_for(void **state) {
-    int in[LIMIT], waits[2], later;
+static void a_closed_acceptor_leaves_the_line_and_closes_its_socket(void **state) {
+    int in[LIMIT], waits[2], late;
 
     for (unsigned i = 0; i < LIMIT; i++)
         in[i] = come(0);
@@ -245,13 +243,28 @@ static void a_closed_acceptor_gives_back_what_it_waits_for(void **state) {
     doors[0].acceptor = NULL;
     close(in[0]);
     AWAIT(&loops[0], &loops[1], doors[1].accepted == 1);
-    later = come(0);
-    settle_down(&loops[0], &loops[1]);
     assert_int_equal(doors[0].accepted, LIMIT);
+    late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(late, (struct sockaddr *)&doors[0].address, doors[0].address_len), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(late);
     close(in[1]);
     close(waits[0]);
     close(waits[1]);
-    close(later);
+}
+
+static void who_is_in_the_backlog_is_taken_in_before_the_close(void **state) {
+    int clients[LIMIT + 1];
+
+    for (unsigned i = 0; i < LIMIT + 1; i++)
+        clients[i] = come(0);
+    acceptor_close(doors[0].acceptor);
+    doors[0].acceptor = NULL;
+    assert_int_equal(doors[0].accepted, LIMIT); /* as far as there are rights */
+    assert_int_equal(atomic_load(&gate.waiting), 0);
+    for (unsigned i = 0; i < LIMIT + 1; i++)
+        close(clients[i]);
+    AWAIT(&loops[0], &loops[1], doors[0].closed == LIMIT);
 }
 
 /* On loop 1: a right is sent here, and the acceptor is closed before its letter is read. */
@@ -344,7 +357,8 @@ int main(void) {
         AT_NARROW_DOORS(a_place_that_one_loop_gives_up_lets_in_who_waits_at_another),
         AT_NARROW_DOORS(no_place_is_kept_for_nobody),
         cmocka_unit_test_setup_teardown(one_wake_accepts_a_bounded_number, set_up_wide, tear_down),
-        AT_DOORS(a_closed_acceptor_gives_back_what_it_waits_for),
+        AT_DOORS(a_closed_acceptor_leaves_the_line_and_closes_its_socket),
+        AT_DOORS(who_is_in_the_backlog_is_taken_in_before_the_close),
         AT_NARROW_DOORS(an_acceptor_may_be_closed_while_a_right_is_on_its_way),
         cmocka_unit_test(accept_errors_are_counted_and_pass),
     };

@@ -67,7 +67,7 @@ void world_close(void) {
 enum pool_outcome take(struct taker *taker, unsigned at) {
     *taker = (struct taker){.lease.ready = on_ready};
     world.loops[at].now_ns = clock_now_ns();
-    return pool_lease(world.pools[at], &taker->lease, &taker->fail);
+    return pool_lease(world.pools[at], &taker->lease, false, &taker->fail);
 }
 
 void hold(struct taker *taker, unsigned at) {

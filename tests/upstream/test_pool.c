@@ -67,6 +67,36 @@ static void what_was_used_last_is_used_first(void **state) {
     close(second);
 }
 
+static void a_fresh_one_is_dialled_though_others_are_idle(void **state) {
+    struct taker taker;
+    int first, second;
+
+    hold(&taker, 0);
+    first = server_accept();
+    exchange_whole(&taker, 0, first);
+    taker = (struct taker){.lease.ready = taker.lease.ready};
+    assert_int_equal(pool_lease(world.pools[0], &taker.lease, true, &taker.fail), POOL_WAIT);
+    ASK_AWAIT(taker.readies == 1);
+    second = server_accept();
+    exchange_whole(&taker, 0, second);
+    assert_int_equal(OPEN_CONNECTIONS, 2);
+    close(first);
+    close(second);
+}
+
+static void at_the_bound_a_fresh_one_may_be_an_idle_one(void **state) {
+    struct taker taker;
+    int server;
+
+    hold(&taker, 0);
+    server = server_accept();
+    exchange_whole(&taker, 0, server);
+    taker = (struct taker){.lease.ready = taker.lease.ready};
+    assert_int_equal(pool_lease(world.pools[0], &taker.lease, true, &taker.fail), POOL_READY);
+    exchange_whole(&taker, 0, server);
+    close(server);
+}
+
 static void the_bound_holds_over_all_loops(void **state) {
     struct taker held[4], more[2];
     int servers[4];
@@ -366,6 +396,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH(set_up, a_connection_is_dialled_once_and_used_again),
         WITH(set_up, what_was_used_last_is_used_first),
+        WITH(set_up, a_fresh_one_is_dialled_though_others_are_idle),
+        WITH(set_up_one, at_the_bound_a_fresh_one_may_be_an_idle_one),
         WITH(set_up, the_bound_holds_over_all_loops),
         WITH(set_up_one, an_idle_connection_goes_to_the_loop_that_waits),
         WITH(set_up_one, a_connection_that_was_handed_over_is_not_new),
