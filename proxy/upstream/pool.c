@@ -362,6 +362,7 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
     }
     uc->is_back = true;
     if (end == H1_CLIENT_REUSABLE && !uc->is_lost && !pool->is_closing) {
+        conn_resume(uc->conn); /* a long answer may have paused it */
         offer(uc);
         return;
     }

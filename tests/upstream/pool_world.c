@@ -95,20 +95,29 @@ int server_block(void) {
     return fd;
 }
 
-void exchange_start(struct taker *taker, unsigned at) {
+static void send_request(struct taker *taker, unsigned at, bool has_content) {
     struct request_head head = {
-        .method = METHOD_GET,
+        .method = has_content ? METHOD_POST : METHOD_GET,
         .version = HTTP_1_1,
-        .method_text = SLICE("GET"),
+        .method_text = has_content ? SLICE("POST") : SLICE("GET"),
         .authority = SLICE("here"),
         .path = SLICE("/"),
     };
 
     exchange_init(&taker->x, &world.loops[at], run_nothing, taker->memory, sizeof taker->memory);
     taker->x.request_head = head;
-    body_end(&taker->x.request);
+    if (!has_content)
+        body_end(&taker->x.request);
     h1_client_start(lease_codec(&taker->lease), &taker->x, &head,
-                    (struct content){CONTENT_NONE, 0});
+                    (struct content){has_content ? CONTENT_CHUNKED : CONTENT_NONE, 0});
+}
+
+void exchange_start(struct taker *taker, unsigned at) {
+    send_request(taker, at, false);
+}
+
+void exchange_start_upload(struct taker *taker, unsigned at) {
+    send_request(taker, at, true);
 }
 
 void exchange_end(struct taker *taker) {

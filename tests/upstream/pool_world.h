@@ -49,6 +49,8 @@ int server_block(void);
 void exchange_whole(struct taker *taker, unsigned at, int server);
 /* Only the first half of that. */
 void exchange_start(struct taker *taker, unsigned at);
+/* The same with content that is still to come: a chunked POST. */
+void exchange_start_upload(struct taker *taker, unsigned at);
 void exchange_end(struct taker *taker);
 
 /* Connections of the endpoint, dials and closing ones included. */

@@ -226,6 +226,33 @@ static void an_idle_connection_is_closed_after_its_timeout(void **state) {
     ASK_AWAIT(OPEN_CONNECTIONS == 0);
 }
 
+/* An answer so long that reading was paused: its exchange still has it, the connection is free. */
+static void a_connection_is_read_again_however_it_was_left(void **state) {
+    static char some[60000];
+    struct taker taker;
+    char head[100];
+    int server;
+
+    hold(&taker, 0);
+    server = server_accept();
+    exchange_start_upload(&taker, 0);
+    snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", 2 * sizeof some);
+    SAY(server, head);
+    say(server, slice_of(some, sizeof some));
+    settle_down(&world.loops[0], NULL);
+    say(server, slice_of(some, sizeof some));
+    ASK_AWAIT(taker.x.response.state == BODY_ENDED);
+    settle_down(&world.loops[0], NULL); /* more than the window holds */
+    body_end(&taker.x.request);
+    body_flush(&taker.x.request);
+    assert_true(taker.x.events & EXCHANGE_UPSTREAM_DONE);
+    hear(server, some, sizeof some);
+    exchange_end(&taker);
+    assert_int_equal(take(&taker, 0), POOL_READY);
+    exchange_whole(&taker, 0, server);
+    close(server);
+}
+
 /* --- Dials ----------------------------------------------------------------------------------- */
 
 static void a_refused_dial_is_told_and_backed_off_from(void **state) {
@@ -405,6 +432,7 @@ int main(void) {
         WITH(set_up, a_connection_that_ends_while_idle_is_never_leased),
         WITH(set_up, bytes_that_nobody_asked_for_end_an_idle_connection),
         WITH(set_up, an_idle_connection_is_closed_after_its_timeout),
+        WITH(set_up, a_connection_is_read_again_however_it_was_left),
         WITH(set_up_refusing, a_refused_dial_is_told_and_backed_off_from),
         WITH(set_up, backoff_doubles_up_to_its_bound_and_one_success_ends_it),
         WITH(set_up_blocked, a_dial_without_an_answer_ends_after_its_timeout),
