@@ -48,18 +48,19 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
     }
     list_init(&local);
     pthread_mutex_lock(&gate->lock);
-    if (atomic_load(&gate->waiting) >= gate->line_max) {
-        /* The line may be full of those whose right came back just now. */
+    /* The line may be full of those whose right came back just now. */
+    if (atomic_load(&gate->waiting) >= gate->line_max)
         pump(gate, desk->loop, &local);
-        if (atomic_load(&gate->waiting) > 0 || !take(gate)) {
-            pthread_mutex_unlock(&gate->lock);
-            grant(&local);
-            return GATE_FULL;
-        }
+    if (atomic_load(&gate->waiting) == 0 && take(gate)) {
         ticket->state = TICKET_IN;
         pthread_mutex_unlock(&gate->lock);
         grant(&local);
         return GATE_IN;
+    }
+    if (atomic_load(&gate->waiting) >= gate->line_max) {
+        pthread_mutex_unlock(&gate->lock);
+        grant(&local);
+        return GATE_FULL;
     }
     ticket->state = TICKET_WAITING;
     list_push_back(&gate->line, &ticket->link);

@@ -49,8 +49,11 @@ int loop_open(struct loop *loop, unsigned index) {
 
 void loop_run(struct loop *loop) {
     uv_run(&loop->uv, UV_RUN_DEFAULT);
-    deliver_mail(loop); /* letters that came too late to wake anybody */
-    loop_turn(loop);
+    /* What came too late to wake anybody, and what that leads to. */
+    do {
+        deliver_mail(loop);
+        loop_turn(loop);
+    } while (atomic_load(&loop->mailbox.first) || !list_is_empty(&loop->ready));
 }
 
 void loop_stop(struct loop *loop) {
@@ -87,7 +90,9 @@ void loop_turn(struct loop *loop) {
         task->run(task);
     }
     loop->in_turn = false;
-    if (!list_is_empty(&loop->ready) && !uv_is_active((uv_handle_t *)&loop->idle))
+    /* After loop_stop() nothing more is started, or the loop would not end: loop_run() sees to it.
+     */
+    if (!list_is_empty(&loop->ready) && !uv_is_closing((uv_handle_t *)&loop->idle))
         uv_idle_start(&loop->idle, on_idle);
 }
 

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
+                           int64_t now_ns);
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns);
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
@@ -63,14 +65,18 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid) {
     int64_t now_ns = part->pools_shared->loop->now_ns;
     struct pool *best = NULL;
-    size_t usable = 0, first, second;
+    size_t usable, first, second;
+    uint32_t least = 0;
 
     if (!part->set || part->set->count == 0)
         return NULL;
     if (part->set->count == 1)
         return part->pools[0];
-    for (size_t i = 0; i < part->set->count; i++)
-        usable += is_usable(part->pools[i], avoid, now_ns);
+    usable = count_usable(part, avoid, now_ns);
+    if (usable == 0) {
+        avoid = NULL; /* there is no choice */
+        usable = count_usable(part, avoid, now_ns);
+    }
     if (usable == 0)
         return part->pools[random_below(part->set->count)];
     first = random_below(usable);
@@ -78,13 +84,17 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
     if (usable > 1 && second >= first)
         second++;
     for (size_t i = 0, n = 0; i < part->set->count; i++) {
+        uint32_t inflight;
+
         if (!is_usable(part->pools[i], avoid, now_ns))
             continue;
+        inflight = atomic_load_explicit(&part->pools[i]->endpoint->inflight, memory_order_relaxed);
+        /* Of equals the one that was drawn first, or all would go to the front of the list. */
         if ((n == first || n == second) &&
-            (!best ||
-             atomic_load_explicit(&part->pools[i]->endpoint->inflight, memory_order_relaxed) <
-                 atomic_load_explicit(&best->endpoint->inflight, memory_order_relaxed)))
+            (!best || inflight < least || (inflight == least && n == first))) {
             best = part->pools[i];
+            least = inflight;
+        }
         n++;
     }
     return best;
@@ -125,7 +135,16 @@ void permit_release(struct pipeline_loop *part, struct permit *permit) {
         gate_leave(&part->shared->concurrency, NULL, loop);
 }
 
-/* @avoid counts as not usable: pipeline_pick() falls back to any when nothing else is left. */
+static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
+                           int64_t now_ns) {
+    size_t usable = 0;
+
+    for (size_t i = 0; i < part->set->count; i++)
+        usable += is_usable(part->pools[i], avoid, now_ns);
+    return usable;
+}
+
+/* @avoid counts as not usable: pipeline_pick() asks again without it when nothing else is left. */
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns) {
     return pool->endpoint != avoid &&
            (!list_is_empty(&pool->idle) || endpoint_may_dial(pool->endpoint, now_ns));

@@ -15,14 +15,21 @@ struct acceptor {
     struct gate_ticket ticket; /* in line while no right is free */
     bool has_right;            /* one that came from the line, not used yet */
     bool is_closed;
+    struct task retry; /* a right has come: accept */
     struct timer pause;
+    struct mail farewell; /* the last letter to it: what was posted to its desk comes first */
 };
 
 static void on_readable(uv_poll_t *poll, int status, int events);
 static void on_granted(struct gate_ticket *ticket, void *gift);
 static void on_pause_over(struct timer *timer);
 static void on_closed(uv_handle_t *handle);
+static void on_farewell(struct loop *loop, struct mail *mail);
+static void on_retry(struct task *task);
+static void accept_some(struct acceptor *acceptor);
 static bool accept_one(struct acceptor *acceptor);
+static bool take_right(struct acceptor *acceptor);
+static void rest(struct acceptor *acceptor);
 static bool is_passing(int err);
 
 int acceptor_open(struct acceptor **out, const struct acceptor_options *options) {
@@ -35,7 +42,9 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
         free(acceptor);
         return err;
     }
+    task_init(&acceptor->retry, on_retry);
     timer_init(&acceptor->pause, on_pause_over);
+    acceptor->farewell.deliver = on_farewell;
     gate_desk_init(&acceptor->desk, options->connections, options->loop, on_granted);
     uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
     *out = acceptor;
@@ -51,6 +60,7 @@ void acceptor_close(struct acceptor *acceptor) {
     while (!acceptor_is_waiting(acceptor) && accept_one(acceptor))
         ;
     acceptor->is_closed = true;
+    task_cancel(&acceptor->retry);
     loop_timer_stop(acceptor->o.loop, &acceptor->pause);
     if (gate_cancel(&acceptor->ticket, &gift) == GATE_OWED || acceptor->has_right)
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
@@ -67,9 +77,22 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     struct loop *loop = acceptor->o.loop;
 
     loop->now_ns = clock_now_ns();
+    accept_some(acceptor);
+    loop_turn(loop);
+}
+
+/* The client that waited may have gone, and there may be one at another loop's acceptor: the right
+ * is used or passed on at once, never kept for a client to come. */
+static void on_retry(struct task *task) {
+    struct acceptor *acceptor = CONTAINER_OF(task, struct acceptor, retry);
+
+    uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+    accept_some(acceptor);
+}
+
+static void accept_some(struct acceptor *acceptor) {
     for (unsigned i = 0; i < ACCEPTOR_BATCH && accept_one(acceptor); i++)
         ;
-    loop_turn(loop);
 }
 
 /* False: enough for now. */
@@ -80,13 +103,8 @@ static bool accept_one(struct acceptor *acceptor) {
     socklen_t len = sizeof peer;
     int fd;
 
-    if (!acceptor->has_right && !gate_try(o->connections)) {
-        uv_poll_stop(&acceptor->poll);
-        if (gate_enter(&acceptor->desk, &acceptor->ticket) == GATE_WAIT)
-            return false;
-        on_granted(&acceptor->ticket, NULL);
-    }
-    acceptor->has_right = true;
+    if (!take_right(acceptor))
+        return false;
     fd = accept4(o->fd, o->is_unix ? NULL : &peer.any, o->is_unix ? NULL : &len,
                  SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
@@ -99,14 +117,39 @@ static bool accept_one(struct acceptor *acceptor) {
         o->on_error(o->ctx, err);
         if (is_passing(err))
             return true;
-        uv_poll_stop(&acceptor->poll);
-        loop_timer_start(o->loop, &acceptor->pause, ACCEPTOR_PAUSE_NS);
+        rest(acceptor);
         return false;
     }
     acceptor->has_right = false;
     fds_force(o->fds, FD_CLIENT);
     o->on_accept(o->ctx, conn_open(o->loop, fd, o->is_unix, &peer, &account));
     return true;
+}
+
+static bool take_right(struct acceptor *acceptor) {
+    if (acceptor->has_right || gate_try(acceptor->o.connections)) {
+        acceptor->has_right = true;
+        return true;
+    }
+    switch (gate_enter(&acceptor->desk, &acceptor->ticket)) {
+    case GATE_IN:
+        acceptor->ticket.state = TICKET_OUT;
+        acceptor->has_right = true;
+        return true;
+    case GATE_WAIT:
+        uv_poll_stop(&acceptor->poll);
+        return false;
+    case GATE_FULL:
+        rest(acceptor);
+        return false;
+    }
+    return false;
+}
+
+/* For a while. */
+static void rest(struct acceptor *acceptor) {
+    uv_poll_stop(&acceptor->poll);
+    loop_timer_start(acceptor->o.loop, &acceptor->pause, ACCEPTOR_PAUSE_NS);
 }
 
 /* Errors of the connection that was to be accepted, not of accepting (accept(2)). */
@@ -122,7 +165,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     /* The right goes on with the next connection, the ticket is free again. */
     ticket->state = TICKET_OUT;
     acceptor->has_right = true;
-    uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+    loop_wake(acceptor->o.loop, &acceptor->retry);
 }
 
 static void on_pause_over(struct timer *timer) {
@@ -135,5 +178,9 @@ static void on_closed(uv_handle_t *handle) {
     struct acceptor *acceptor = CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll);
 
     close(acceptor->o.fd);
-    free(acceptor);
+    loop_post(acceptor->o.loop, &acceptor->farewell);
+}
+
+static void on_farewell(struct loop *loop, struct mail *mail) {
+    free(CONTAINER_OF(mail, struct acceptor, farewell));
 }

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ static void on_linger_over(struct timer *timer);
 static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
 static void linger_data(struct conn *conn, size_t len);
+static bool may_read(const struct conn *conn);
 static struct conn *conn_of(uv_handle_t *handle);
 
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
@@ -123,7 +125,7 @@ void conn_pause(struct conn *conn) {
 }
 
 void conn_resume(struct conn *conn) {
-    if (!conn->is_reading && !conn->is_closed && uv_is_readable(&conn->uv.stream))
+    if (!conn->is_reading && !conn->is_closed && may_read(conn))
         conn->is_reading = uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
 }
 
@@ -139,7 +141,7 @@ void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max) {
     conn->is_lingering = true;
     conn->linger_bytes_left = bytes_max;
     conn_finish(conn);
-    if (!uv_is_readable(&conn->uv.stream) && conn->out.bytes == 0) {
+    if (!may_read(conn) && conn->out.bytes == 0) {
         conn_close(conn); /* the other side has closed already */
         return;
     }
@@ -177,7 +179,8 @@ int conn_export(struct conn *conn) {
         conn_close(conn);
         return err;
     }
-    /* h2o has duplicated the fd and closed its own socket. */
+    /* h2o has duplicated the fd, without the flag, and closed its own socket. */
+    fcntl(export.fd, F_SETFD, FD_CLOEXEC);
     conn->is_closed = true;
     fds_force(conn->account.fds, conn->account.fd_class);
     h2o_buffer_dispose(&export.input);
@@ -230,11 +233,13 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
     loop->now_ns = clock_now_ns();
     if (nread < 0)
         conn->is_reading = false;
+    if (nread == UV_EOF)
+        conn->is_eof = true;
     if (conn->is_lingering) {
-        if (nread < 0)
-            conn_close(conn);
-        else
+        if (nread > 0)
             linger_data(conn, (size_t)nread);
+        else if (nread != UV_EOF || conn->out.bytes == 0)
+            conn_close(conn); /* else once the queue is sent */
     } else if (nread > 0) {
         conn->events->on_data(conn, slice_of(buf->base, (size_t)nread));
     } else if (nread == UV_EOF) {
@@ -291,7 +296,7 @@ static void on_written(uv_write_t *request, int status) {
             shut_down(conn);
         if (!conn->is_lingering)
             conn->events->on_drained(conn);
-        else if (!uv_is_readable(&conn->uv.stream))
+        else if (!may_read(conn))
             conn_close(conn);
     }
     loop_turn(loop);
@@ -333,6 +338,11 @@ static void shut_down(struct conn *conn) {
     conn->is_write_closed = true;
     if (uv_fileno(&conn->uv.handle, &fd) == 0)
         shutdown(fd, SHUT_WR);
+}
+
+/* libuv would tell of the end again with each uv_read_start(). */
+static bool may_read(const struct conn *conn) {
+    return !conn->is_eof && uv_is_readable(&conn->uv.stream);
 }
 
 static struct conn *conn_of(uv_handle_t *handle) {

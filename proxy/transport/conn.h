@@ -71,6 +71,7 @@ struct conn {
     void (*on_dialled)(struct conn *conn, int err); /* while dialling */
     size_t in_flight;                               /* bytes of `out` under way in `write` */
     bool is_reading : 1;
+    bool is_eof : 1;          /* the other side has closed its sending side */
     bool is_closed : 1;       /* conn_close() was called */
     bool is_write_closed : 1; /* our side is shut down */
     bool is_finishing : 1;    /* shut down once `out` is empty */

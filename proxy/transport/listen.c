@@ -87,8 +87,12 @@ static int open_unix(const struct target *target) {
     if (fd < 0)
         return -errno;
     if (bind(fd, (const struct sockaddr *)un, target->len) < 0) {
-        if (errno != EADDRINUSE || !is_stale(target))
-            return fail_at(fd);
+        int err = errno;
+
+        if (err != EADDRINUSE || !is_stale(target)) {
+            close(fd);
+            return -err;
+        }
         unlink(un->sun_path);
         if (bind(fd, (const struct sockaddr *)un, target->len) < 0)
             return fail_at(fd);

@@ -17,6 +17,8 @@ struct upstream_conn {
     struct timer timer;      /* dial timeout */
     int64_t idle_since_ns;
     bool is_idle;
+    bool is_lost; /* it ended while it was leased but not in use yet */
+    bool is_back; /* its codec has told how it was left behind since it was leased */
 };
 
 /* A connection on its way to whoever waits for it. */
@@ -43,6 +45,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift);
 static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift);
 static void ask_others(struct pool *pool);
 static void on_asked(struct loop *loop, struct mail *mail);
+static void hand_over(struct pool *pool);
 static void on_idle_timer(struct timer *timer);
 static void drop(struct upstream_conn *uc);
 static void close_if_empty(struct pool *pool);
@@ -152,7 +155,7 @@ void lease_end(struct lease *lease) {
         if (gate_cancel(&lease->ticket, &gift) != GATE_OWED)
             break;
         if (gift)
-            offer(unwrap(pool, gift));
+            on_codec_idle(unwrap(pool, gift), H1_CLIENT_REUSABLE);
         else
             gate_leave(&pool->endpoint->connections, NULL, pool->shared->loop);
         break;
@@ -166,6 +169,9 @@ void lease_end(struct lease *lease) {
     case LEASE_HELD:
         lease->conn->lease = NULL;
         h1_client_detach(lease->conn->codec);
+        if (!lease->conn->is_back) /* no exchange was started on it */
+            on_codec_idle(lease->conn,
+                          lease->conn->is_lost ? H1_CLIENT_BROKEN : H1_CLIENT_REUSABLE);
         break;
     }
     lease->conn = NULL;
@@ -192,11 +198,18 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     lease->state = LEASE_DIAL_LINE;
     list_push_back(&pool->dial_line, &lease->link);
     start_dials(pool);
+    close_if_empty(pool); /* a closing pool has refused it */
 }
 
+/* What a refused dial gives back may go to a lease of this very pool, which then comes here too:
+ * the outermost call sees to it, so that a long line costs no stack. */
 static void start_dials(struct pool *pool) {
+    if (pool->is_starting)
+        return;
+    pool->is_starting = true;
     while (pool->dialling < pool->settings->dials && !list_is_empty(&pool->dial_line))
         dial(pool, CONTAINER_OF(list_pop(&pool->dial_line), struct lease, link));
+    pool->is_starting = false;
 }
 
 static void dial(struct pool *pool, struct lease *lease) {
@@ -331,6 +344,7 @@ static void open_codec(struct upstream_conn *uc, bool is_used) {
 static void hold(struct lease *lease, struct upstream_conn *uc) {
     list_push_back(&uc->pool->others, &uc->link);
     uc->is_idle = false;
+    uc->is_back = false;
     uc->lease = lease;
     lease->pool = uc->pool;
     lease->conn = uc;
@@ -342,7 +356,13 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
     struct upstream_conn *uc = ctx;
     struct pool *pool = uc->pool;
 
-    if (end == H1_CLIENT_REUSABLE && !pool->is_closing) {
+    if (uc->lease) {
+        uc->is_lost = true; /* not closed under who has it: lease_end() follows */
+        return;
+    }
+    uc->is_back = true;
+    if (end == H1_CLIENT_REUSABLE && !uc->is_lost && !pool->is_closing) {
+        conn_resume(uc->conn); /* a long answer may have paused it */
         offer(uc);
         return;
     }
@@ -389,7 +409,7 @@ static void offer(struct upstream_conn *uc) {
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
     /* Who began to wait meanwhile either sees idle_count, or is seen here. */
     if (atomic_load(&pool->endpoint->connections.waiting) > 0)
-        on_asked(loop, &pool->asked);
+        hand_over(pool);
 }
 
 /* Gives the connection and its right to the first in line, if any. */
@@ -449,6 +469,11 @@ static void on_asked(struct loop *loop, struct mail *mail) {
     struct pool *pool = CONTAINER_OF(mail, struct pool, asked);
 
     atomic_store(&pool->is_asked, false);
+    hand_over(pool);
+}
+
+/* Gives idle connections to whoever waits for them, on whatever loop. */
+static void hand_over(struct pool *pool) {
     while (!list_is_empty(&pool->idle)) {
         struct upstream_conn *uc = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
 

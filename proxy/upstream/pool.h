@@ -35,6 +35,7 @@ struct pool {
     struct list others;    /* struct upstream_conn: dialling, leased or closing */
     struct list dial_line; /* struct lease that has a right and waits for its turn to dial */
     unsigned dialling;
+    bool is_starting;            /* dials, from dial_line */
     unsigned waiting;            /* leases in the endpoint's line */
     _Atomic unsigned idle_count; /* other loops look at it before they ask */
     struct mail asked;           /* another loop waits: hand over what is idle */

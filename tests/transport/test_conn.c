@@ -1,0 +1,567 @@
+/* The promises of proxy/transport/conn.h: a conn on one end of a pair of sockets, the test on the
+ * other. */
+#include "transport/conn.h"
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "support/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define FLOOD_BYTES (4 * 1024 * 1024)
+
+static struct loop loops[2];
+static struct fds fds;
+static struct gate gate;
+
+/* A codec that notes what it hears. */
+struct codec {
+    struct conn *conn;
+    struct buffer heard;
+    unsigned eofs, errors, drains, closed;
+    int err;
+    uint32_t used_at_close; /* of the ledger, as on_closed() was called */
+    bool is_closing_on_data;
+};
+
+static struct codec codec;
+static int wire; /* the test's end */
+
+static void on_data(struct conn *conn, struct slice bytes) {
+    struct codec *own = conn->codec;
+
+    assert_int_equal(own->eofs, 0);
+    assert_int_equal(own->closed, 0);
+    buffer_append(&own->heard, bytes);
+    if (own->is_closing_on_data)
+        conn_close(conn);
+}
+
+static void on_eof(struct conn *conn) {
+    ((struct codec *)conn->codec)->eofs++;
+}
+
+static void on_error(struct conn *conn, int err) {
+    struct codec *own = conn->codec;
+
+    own->errors++;
+    own->err = err;
+}
+
+static void on_drained(struct conn *conn) {
+    assert_true(conn_is_drained(conn));
+    ((struct codec *)conn->codec)->drains++;
+}
+
+static void on_closed(struct conn *conn) {
+    struct codec *own = conn->codec;
+
+    own->closed++;
+    own->conn = NULL;
+    own->used_at_close = fds_used(&fds, FD_CLIENT);
+}
+
+static const struct conn_events events = {on_data, on_eof, on_error, on_drained, on_closed};
+
+static struct conn *open_conn(struct codec *own, struct loop *loop, int fd, bool is_unix) {
+    struct conn_account account = {&fds, FD_CLIENT, &gate};
+
+    assert_true(gate_try(&gate));
+    fds_force(&fds, FD_CLIENT);
+    own->conn = conn_open(loop, fd, is_unix, NULL, &account);
+    conn_start(own->conn, &events, own);
+    return own->conn;
+}
+
+static int open_loops(void **state) {
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(loop_open(&loops[i], i), 0);
+    gate_init(&gate, 10, 10);
+    fds = (struct fds){.limit = {10, 10, 10, 10}};
+    codec = (struct codec){0};
+    wire = -1;
+    return 0;
+}
+
+static int set_up(void **state) {
+    int pair[2];
+
+    open_loops(NULL);
+    stream_pair(pair);
+    wire = pair[0];
+    open_conn(&codec, &loops[0], pair[1], true);
+    return 0;
+}
+
+static int set_up_tcp(void **state) {
+    int pair[2];
+
+    open_loops(NULL);
+    tcp_pair(pair);
+    wire = pair[0];
+    open_conn(&codec, &loops[0], pair[1], false);
+    return 0;
+}
+
+/* After every test: the conn is closed, and nothing of it is left anywhere. */
+static int tear_down(void **state) {
+    if (codec.conn)
+        conn_close(codec.conn);
+    settle_down(&loops[0], &loops[1]);
+    assert_null(codec.conn);
+    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
+    assert_int_equal(loops[0].conns + loops[1].conns, 0);
+    assert_int_equal(finish_loop(&loops[0]), 0);
+    assert_int_equal(finish_loop(&loops[1]), 0);
+    gate_deinit(&gate);
+    buffer_deinit(&codec.heard);
+    if (wire >= 0)
+        close(wire);
+    return 0;
+}
+
+static int send_text(struct conn *conn, const char *text) {
+    uv_buf_t buf = uv_buf_init((char *)text, (unsigned)strlen(text));
+
+    return conn_send(conn, &buf, 1);
+}
+
+/* Queues more than the socket takes: the bytes count up. */
+static void flood(struct conn *conn, size_t len) {
+    char *bytes = xmalloc(len);
+    uv_buf_t buf = uv_buf_init(bytes, (unsigned)len);
+
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = (char)(i * 31 >> 4);
+    assert_int_equal(conn_send(conn, &buf, 1), CONN_QUEUED);
+    free(bytes); /* it was copied */
+}
+
+/* Reads what there is, slowly; true when all @len bytes have come as flood() sent them. */
+static bool drink(size_t *got, size_t len) {
+    char some[60000];
+    ssize_t n = hear(wire, some, sizeof some);
+
+    assert_true(n > 0 || n == -EAGAIN);
+    for (ssize_t i = 0; i < n; i++, ++*got)
+        assert_int_equal((uint8_t)some[i], (uint8_t)(*got * 31 >> 4));
+    return *got == len;
+}
+
+static void bytes_arrive_both_ways(void **state) {
+    uv_buf_t bufs[] = {uv_buf_init((char *)"a", 1), uv_buf_init((char *)"bc", 2)};
+    char text[16];
+
+    SAY(wire, "hello");
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+    assert_memory_equal(codec.heard.base, "hello", 5);
+    assert_int_equal(conn_send(codec.conn, bufs, 2), CONN_SENT);
+    assert_int_equal(hear(wire, text, sizeof text), 3);
+    assert_string_equal(text, "abc");
+    assert_int_equal(codec.drains, 0);
+}
+
+static void a_slow_reader_gets_every_byte_in_order(void **state) {
+    size_t got = 0;
+
+    flood(codec.conn, FLOOD_BYTES);
+    assert_false(conn_is_drained(codec.conn));
+    AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
+    AWAIT(&loops[0], NULL, codec.drains == 1);
+    assert_int_equal(codec.errors, 0);
+    assert_int_equal(send_text(codec.conn, "x"), CONN_SENT);
+}
+
+static void what_is_sent_behind_a_queue_waits_for_its_turn(void **state) {
+    size_t got = 0;
+    char text[8];
+
+    flood(codec.conn, FLOOD_BYTES);
+    assert_int_equal(send_text(codec.conn, "after"), CONN_QUEUED);
+    spin(&loops[0], NULL);
+    assert_int_equal(send_text(codec.conn, "wards"), CONN_QUEUED);
+    while (got < FLOOD_BYTES) {
+        char some[1000];
+        size_t want = FLOOD_BYTES - got < sizeof some ? FLOOD_BYTES - got : sizeof some - 1;
+        ssize_t n = recv(wire, some, want, 0);
+
+        if (n < 0)
+            spin(&loops[0], NULL);
+        got += n > 0 ? (size_t)n : 0;
+    }
+    AWAIT(&loops[0], NULL, codec.drains == 1);
+    assert_int_equal(hear(wire, text, 6), 5);
+    assert_string_equal(text, "after");
+    assert_int_equal(hear(wire, text, 6), 5);
+    assert_string_equal(text, "wards");
+}
+
+static void a_paused_conn_leaves_bytes_with_the_sender(void **state) {
+    conn_pause(codec.conn);
+    SAY(wire, "later");
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.heard.len, 0);
+    conn_resume(codec.conn);
+    conn_resume(codec.conn);
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+}
+
+static void a_half_close_leaves_the_other_direction_open(void **state) {
+    char text[16];
+
+    SAY(wire, "last");
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+    assert_int_equal(codec.heard.len, 4);
+    assert_int_equal(send_text(codec.conn, "answer"), CONN_SENT);
+    conn_finish(codec.conn);
+    assert_int_equal(hear(wire, text, sizeof text), 6);
+    assert_int_equal(hear(wire, text, sizeof text), 0);
+    assert_int_equal(codec.closed, 0);
+    assert_int_equal(send_text(codec.conn, "more"), -EPIPE);
+}
+
+static void the_end_is_told_once(void **state) {
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+    conn_resume(codec.conn); /* as a body does whose window has room again */
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.eofs, 1);
+    assert_int_equal(codec.errors, 0);
+}
+
+static void finish_sends_what_is_queued_first(void **state) {
+    size_t got = 0;
+    char text[4];
+
+    flood(codec.conn, FLOOD_BYTES);
+    conn_finish(codec.conn);
+    AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 0);
+    assert_int_equal(codec.closed, 0);
+    SAY(wire, "still heard");
+    AWAIT(&loops[0], NULL, codec.heard.len == 11);
+}
+
+static void close_drops_what_is_unsent_and_is_idempotent(void **state) {
+    struct conn *conn = codec.conn;
+
+    flood(conn, FLOOD_BYTES);
+    conn_close(conn);
+    conn_close(conn);
+    assert_int_equal(send_text(conn, "x"), -EPIPE);
+    conn_pause(conn);
+    conn_resume(conn);
+    conn_linger(conn, NS_PER_S, 1000);
+    assert_int_equal(codec.closed, 0); /* not from within the call */
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.drains + codec.errors + codec.eofs, 0);
+}
+
+static void a_conn_may_be_closed_as_its_data_is_read(void **state) {
+    codec.is_closing_on_data = true;
+    SAY(wire, "x");
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.heard.len, 1);
+}
+
+static void fd_and_right_are_given_back_only_when_the_close_is_complete(void **state) {
+    conn_close(codec.conn);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
+    assert_int_equal(atomic_load(&gate.taken), 1);
+    assert_int_equal(loops[0].conns, 1);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.used_at_close, 1);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
+    assert_int_equal(atomic_load(&gate.taken), 0);
+}
+
+/* --- The end of a connection ----------------------------------------------------------------- */
+
+static void reset_gives_the_other_side_econnreset(void **state) {
+    char text[4];
+
+    assert_int_equal(send_text(codec.conn, "half of"), CONN_SENT);
+    conn_reset(codec.conn);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == -ECONNRESET);
+}
+
+static void a_reset_by_the_other_side_is_an_error(void **state) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.errors == 1);
+    assert_int_equal(codec.err, -ECONNRESET);
+    assert_int_equal(codec.closed, 0); /* closing is the codec's */
+}
+
+static void a_queue_to_a_reset_connection_is_an_error(void **state) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    conn_pause(codec.conn);
+    flood(codec.conn, FLOOD_BYTES);
+    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.errors == 1);
+    assert_true(codec.err == -ECONNRESET || codec.err == -EPIPE);
+    assert_int_equal(codec.drains, 0);
+}
+
+static void linger_lets_the_last_message_be_read_by_one_who_still_sends(void **state) {
+    char some[64 * 1024] = {0}, text[16];
+
+    assert_int_equal(send_text(codec.conn, "go away"), CONN_SENT);
+    conn_linger(codec.conn, 5 * NS_PER_S, SIZE_MAX);
+    for (unsigned i = 0; i < 50; i++) {
+        assert_true(send(wire, some, sizeof some, MSG_NOSIGNAL) > 0 || errno == EAGAIN);
+        spin(&loops[0], NULL);
+    }
+    assert_int_equal(hear(wire, text, sizeof text), 7);
+    assert_string_equal(text, "go away");
+    assert_int_equal(hear(wire, text, sizeof text), 0); /* our side is closed */
+    assert_int_equal(codec.heard.len, 0);               /* thrown away */
+    assert_int_equal(codec.closed, 0);
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.eofs + codec.errors, 0);
+}
+
+static void linger_sends_what_is_queued_first(void **state) {
+    size_t got = 0;
+    char text[4];
+
+    flood(codec.conn, FLOOD_BYTES);
+    conn_linger(codec.conn, 20 * NS_PER_S, SIZE_MAX);
+    AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 0);
+    assert_int_equal(codec.closed, 0);
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.drains, 0);
+}
+
+static void linger_ends_by_time(void **state) {
+    int64_t before_ns = clock_now_ns();
+
+    loops[0].now_ns = before_ns;
+    conn_linger(codec.conn, 20 * NS_PER_MS, SIZE_MAX);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_true(clock_now_ns() - before_ns >= 20 * NS_PER_MS);
+}
+
+static void linger_ends_by_bytes(void **state) {
+    conn_linger(codec.conn, 3600 * NS_PER_S, 10);
+    SAY(wire, "0123456789");
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.closed, 0);
+    SAY(wire, "x");
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+}
+
+static void linger_after_the_other_sides_end_closes_at_once(void **state) {
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+    conn_linger(codec.conn, 3600 * NS_PER_S, SIZE_MAX);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+}
+
+static void linger_after_the_other_sides_end_still_sends_what_is_queued(void **state) {
+    size_t got = 0;
+
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+    flood(codec.conn, FLOOD_BYTES);
+    conn_linger(codec.conn, 3600 * NS_PER_S, SIZE_MAX);
+    AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+}
+
+static void a_lingering_conn_hears_no_more_of_a_reset(void **state) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    conn_linger(codec.conn, 3600 * NS_PER_S, SIZE_MAX);
+    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.errors, 0);
+}
+
+/* --- From loop to loop ----------------------------------------------------------------------- */
+
+static void an_exported_connection_goes_on_elsewhere_with_its_bytes(void **state) {
+    struct conn_account account = {&fds, FD_CLIENT, &gate};
+    struct codec other = {0};
+    char text[16];
+    int fd;
+
+    conn_pause(codec.conn);
+    SAY(wire, "unread");
+    codec.conn->account.right = NULL; /* it travels */
+    fd = conn_export(codec.conn);
+    assert_true(fd >= 0);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 2); /* the old one is not closed yet */
+    other.conn = conn_open(&loops[1], fd, true, NULL, &account);
+    conn_start(other.conn, &events, &other);
+    AWAIT(&loops[0], &loops[1], other.heard.len == 6 && codec.closed == 1);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
+    assert_int_equal(atomic_load(&gate.taken), 1);
+    assert_int_equal(send_text(other.conn, "back"), CONN_SENT);
+    assert_int_equal(hear(wire, text, sizeof text), 4);
+    assert_int_equal(codec.heard.len + codec.eofs + codec.errors, 0);
+    conn_close(other.conn);
+    AWAIT(&loops[0], &loops[1], other.closed == 1);
+    buffer_deinit(&other.heard);
+}
+
+/* --- Dialling -------------------------------------------------------------------------------- */
+
+static unsigned dialled;
+static int dial_err;
+
+static void on_dialled(struct conn *conn, int err) {
+    assert_ptr_equal(conn->codec, &codec);
+    dialled++;
+    dial_err = err;
+}
+
+static int listen_on(struct sockaddr_in *address, int backlog) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof *address;
+
+    *address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(fd, (struct sockaddr *)address, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)address, &len), 0);
+    if (backlog >= 0)
+        assert_int_equal(listen(fd, backlog), 0);
+    return fd;
+}
+
+static void dial_to(const void *address) {
+    struct conn_account account = {&fds, FD_CLIENT, NULL};
+
+    dialled = 0;
+    dial_err = 1;
+    fds_force(&fds, FD_CLIENT);
+    assert_int_equal(conn_dial(&codec.conn, &loops[0], address, &account, on_dialled, &codec), 0);
+}
+
+static void a_dialled_conn_is_like_any_other(void **state) {
+    struct sockaddr_in address;
+    int listener = listen_on(&address, 1);
+
+    dial_to(&address);
+    AWAIT(&loops[0], NULL, dialled == 1);
+    assert_int_equal(dial_err, 0);
+    conn_start(codec.conn, &events, &codec);
+    wire = accept(listener, NULL, NULL);
+    SAY(wire, "hi");
+    AWAIT(&loops[0], NULL, codec.heard.len == 2);
+    close(listener);
+}
+
+static void a_refused_dial_says_so_once(void **state) {
+    struct sockaddr_in address;
+    int listener = listen_on(&address, -1); /* bound, but nobody listens */
+
+    dial_to(&address);
+    AWAIT(&loops[0], NULL, dialled == 1);
+    assert_int_equal(dial_err, -ECONNREFUSED);
+    conn_close(codec.conn);
+    settle_down(&loops[0], NULL);
+    assert_int_equal(dialled, 1);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
+    codec.conn = NULL;
+    close(listener);
+}
+
+static void a_dial_to_a_socket_file_that_is_not_there_says_so(void **state) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/nowhere/socket"};
+
+    dial_to(&address);
+    AWAIT(&loops[0], NULL, dialled == 1);
+    assert_int_equal(dial_err, -ENOENT);
+    conn_close(codec.conn);
+    settle_down(&loops[0], NULL);
+    codec.conn = NULL;
+}
+
+static void a_dial_that_is_closed_says_nothing(void **state) {
+    struct sockaddr_in address;
+    int listener = listen_on(&address, 1);
+
+    dial_to(&address);
+    conn_close(codec.conn);
+    settle_down(&loops[0], NULL);
+    assert_int_equal(dialled, 0);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
+    codec.conn = NULL;
+    close(listener);
+}
+
+static void an_address_reads_as_text(void **state) {
+    union conn_address address = {.in = {.sin_family = AF_INET}};
+    char text[INET6_ADDRSTRLEN];
+
+    address.in.sin_addr.s_addr = htonl(0xc0000201);
+    assert_true(slice_equal(conn_address_text(&address, text), SLICE("192.0.2.1")));
+    address = (union conn_address){.in6 = {.sin6_family = AF_INET6}};
+    address.in6.sin6_addr.s6_addr[0] = 0x20;
+    address.in6.sin6_addr.s6_addr[15] = 1;
+    assert_true(slice_equal(conn_address_text(&address, text), SLICE("2000::1")));
+    address.in6.sin6_addr = (struct in6_addr){.s6_addr = {[10] = 255, [11] = 255, 192, 0, 2, 7}};
+    assert_true(slice_equal(conn_address_text(&address, text), SLICE("192.0.2.7")));
+    address = (union conn_address){.any = {.sa_family = AF_UNSPEC}};
+    assert_true(slice_equal(conn_address_text(&address, text), SLICE("unix")));
+}
+
+#define ON_PAIR(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define ON_TCP(test) cmocka_unit_test_setup_teardown(test, set_up_tcp, tear_down)
+#define ON_LOOPS(test) cmocka_unit_test_setup_teardown(test, open_loops, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ON_PAIR(bytes_arrive_both_ways),
+        ON_PAIR(a_slow_reader_gets_every_byte_in_order),
+        ON_PAIR(what_is_sent_behind_a_queue_waits_for_its_turn),
+        ON_PAIR(a_paused_conn_leaves_bytes_with_the_sender),
+        ON_PAIR(a_half_close_leaves_the_other_direction_open),
+        ON_PAIR(the_end_is_told_once),
+        ON_PAIR(finish_sends_what_is_queued_first),
+        ON_PAIR(close_drops_what_is_unsent_and_is_idempotent),
+        ON_PAIR(a_conn_may_be_closed_as_its_data_is_read),
+        ON_PAIR(fd_and_right_are_given_back_only_when_the_close_is_complete),
+        ON_TCP(bytes_arrive_both_ways),
+        ON_TCP(a_slow_reader_gets_every_byte_in_order),
+        ON_TCP(reset_gives_the_other_side_econnreset),
+        ON_TCP(a_reset_by_the_other_side_is_an_error),
+        ON_TCP(a_queue_to_a_reset_connection_is_an_error),
+        ON_TCP(linger_lets_the_last_message_be_read_by_one_who_still_sends),
+        ON_TCP(linger_sends_what_is_queued_first),
+        ON_TCP(linger_ends_by_time),
+        ON_TCP(linger_ends_by_bytes),
+        ON_TCP(linger_after_the_other_sides_end_closes_at_once),
+        ON_TCP(linger_after_the_other_sides_end_still_sends_what_is_queued),
+        ON_TCP(a_lingering_conn_hears_no_more_of_a_reset),
+        ON_PAIR(an_exported_connection_goes_on_elsewhere_with_its_bytes),
+        ON_LOOPS(a_dialled_conn_is_like_any_other),
+        ON_LOOPS(a_refused_dial_says_so_once),
+        ON_LOOPS(a_dial_to_a_socket_file_that_is_not_there_says_so),
+        ON_LOOPS(a_dial_that_is_closed_says_nothing),
+        cmocka_unit_test(an_address_reads_as_text),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
