@@ -20,7 +20,7 @@ static const struct resource resources[] = {
     {"/events/sse", events_open, false, "curl -N '@/events/sse?n=5&ms=500'",
      "server-sent events up to number n (0: without end), one every ms (1000); goes on behind\n"
      "Last-Event-ID"},
-    {"/ws", websocket_open, false,
+    {"/ws", websocket_open, true,
      "curl -N -i -m 3 -H 'Connection: upgrade' -H 'Upgrade: websocket' \\\n"
      "       -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: d2VpciBzYXlzIGhlbGxvIQ==' @/ws",
      "WebSocket: says what you say, up to 1 MiB at once; this shows the handshake, or try\n"
