@@ -456,7 +456,7 @@ static void stop(struct server *server) {
                  census.connections, census.exchanges, census.timers, census.handles, census.fds,
                  census.permits);
     }
-    for (size_t i = 0; i < server->socket_count; i++)
+    for (size_t i = 0; !server->gateway && i < server->socket_count; i++)
         close(server->sockets[i].fd);
     for (size_t i = 0; i < server->config->listener_count; i++)
         if (server->config->listeners[i].listen.kind == ADDRESS_UNIX && server->gateway)

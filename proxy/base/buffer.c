@@ -15,7 +15,7 @@ void buffer_deinit(struct buffer *b) {
 }
 
 char *buffer_reserve(struct buffer *b, size_t n) {
-    if (b->cap - b->len < n) {
+    if (!b->base || b->cap - b->len < n) {
         size_t cap = b->cap ? b->cap * 2 : 256;
 
         while (cap < b->len + n)

@@ -40,7 +40,8 @@ static inline bool slice_starts(struct slice s, struct slice prefix) {
 
 /* The rest of @s after its first @n bytes (@n <= len). */
 static inline struct slice slice_skip(struct slice s, size_t n) {
-    return (struct slice){s.base + n, s.len - n};
+    /* Adding even 0 to NULL is undefined. */
+    return (struct slice){n ? s.base + n : s.base, s.len - n};
 }
 
 /* @s without leading and trailing OWS (space and tab, RFC 9110 section 5.6.3). */

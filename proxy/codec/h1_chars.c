@@ -1,4 +1,4 @@
-/* The table of h1_chars.h; tests/codec/test_picohttp.c compares it with the words of the RFCs. */
+/* The table of h1_chars.h; tests/codec/test_h1_chars.c compares it with the words of the RFCs. */
 #include "codec/h1_chars.h"
 
 /* clang-format off: sixteen to a row */

@@ -20,10 +20,28 @@ static inline bool h1_char_is(char c, unsigned classes) {
     return (h1_chars[(uint8_t)c] & classes) != 0;
 }
 
+/* The first byte from @at on that is in none of @classes, or @end. */
+static inline const char *h1_chars_skip(const char *at, const char *end, unsigned classes) {
+#define STEP(i)                      \
+    if (!h1_char_is(at[i], classes)) \
+        return at + (i);
+    for (; end - at >= 8; at += 8) {
+        STEP(0)
+        STEP(1)
+        STEP(2)
+        STEP(3)
+        STEP(4)
+        STEP(5)
+        STEP(6)
+        STEP(7)
+    }
+#undef STEP
+    while (at < end && h1_char_is(*at, classes))
+        at++;
+    return at;
+}
+
 /* Are all bytes of @s in one of @classes? True for none. */
 static inline bool h1_chars_are(struct slice s, unsigned classes) {
-    for (size_t i = 0; i < s.len; i++)
-        if (!h1_char_is(s.base[i], classes))
-            return false;
-    return true;
+    return s.len == 0 || h1_chars_skip(s.base, s.base + s.len, classes) == s.base + s.len;
 }

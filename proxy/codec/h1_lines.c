@@ -6,7 +6,6 @@
 #include "codec/h1_chars.h"
 #include "codec/h1_parts.h"
 
-#define VERSION_LEN (sizeof "HTTP/1.1" - 1)
 #define STATUS_AT (sizeof "HTTP/1.1 " - 1)
 #define CRLF_LEN 2
 
@@ -24,7 +23,7 @@ enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_lim
                                enum h1_start start, const char **why) {
     struct slice head =
         slice_of(in.base, in.len < limits->head_bytes ? in.len : limits->head_bytes);
-    size_t start_max = H1_METHOD_MAX + 1 + limits->target_bytes + 1 + VERSION_LEN + CRLF_LEN;
+    size_t start_max = H1_METHOD_MAX + 1 + limits->target_bytes + 1 + H1_VERSION_LEN + CRLF_LEN;
     size_t lines, at = unfinished_line(head, seen, start_max, &lines);
 
     while (at < head.len) {
@@ -65,14 +64,13 @@ enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_lim
  * before it. In the middle of a field line that is still unfinished neither matters: there are only
  * new bytes to check. */
 static size_t unfinished_line(struct slice in, size_t seen, size_t start_max, size_t *lines) {
-    const char *at = in.base, *end = in.base + in.len, *newline;
+    const char *at = in.base, *end = in.base + seen, *newline;
 
     *lines = 0;
     if (seen == 0 || seen >= in.len)
         return seen < in.len ? 0 : in.len;
     if (seen > start_max && !memchr(in.base + seen, '\n', in.len - seen))
         return seen;
-    end = in.base + seen;
     while (at < end && (newline = memchr(at, '\n', (size_t)(end - at)))) {
         at = newline + 1;
         ++*lines;
@@ -133,7 +131,7 @@ static enum h1_outcome check_growth(struct slice line, const struct h1_limits *l
         *why = "request target is too long";
         return H1_TARGET_LONG;
     }
-    if (space && (size_t)(target.base + target.len - space) > 1 + VERSION_LEN + CRLF_LEN) {
+    if (space && (size_t)(target.base + target.len - space) > 1 + H1_VERSION_LEN + CRLF_LEN) {
         *why = "malformed HTTP version";
         return H1_BAD;
     }
@@ -152,28 +150,35 @@ static enum h1_outcome check_line(struct slice line, enum h1_start kind, const c
 }
 
 static enum h1_outcome check_request_line(struct slice line, const char **why) {
-    const char *end = line.base + line.len, *method, *target;
+    const char *end = line.base + line.len, *space, *next;
     struct request_head head = {0};
     enum h1_outcome outcome;
+    struct slice target;
 
-    method = line.len > 0 ? memchr(line.base, ' ', line.len) : NULL;
-    target = method ? memchr(method + 1, ' ', (size_t)(end - method - 1)) : NULL;
-    if (!target) {
+    space = line.len > 0 ? memchr(line.base, ' ', line.len) : NULL;
+    next = space ? memchr(space + 1, ' ', (size_t)(end - space - 1)) : NULL;
+    if (!next) {
         *why = "request line is not method, target and version";
         return H1_BAD;
     }
-    outcome = check_version(slice_of(target + 1, (size_t)(end - target - 1)), why);
+    outcome = check_version(slice_of(next + 1, (size_t)(end - next - 1)), why);
     if (outcome != H1_DONE)
         return outcome;
-    head.method = method_of(slice_of(line.base, (size_t)(method - line.base)));
-    *why = h1_split_target(&head, slice_of(method + 1, (size_t)(target - method - 1)));
+    target = slice_of(space + 1, (size_t)(next - space - 1));
+    head.method = method_of(slice_of(line.base, (size_t)(space - line.base)));
+    if (target.len == 0)
+        *why = "request target is empty";
+    else if (!h1_chars_are(target, H1_CHAR_TARGET))
+        *why = "request target has a character that must be encoded";
+    else
+        *why = h1_split_target(&head, target);
     return *why ? H1_BAD : H1_DONE;
 }
 
 static enum h1_outcome check_version(struct slice version, const char **why) {
     const char *at = version.base;
 
-    if (version.len != VERSION_LEN || memcmp(at, "HTTP/", 5) != 0 ||
+    if (version.len != H1_VERSION_LEN || memcmp(at, "HTTP/", 5) != 0 ||
         !h1_char_is(at[5], H1_CHAR_DIGIT) || at[6] != '.' || !h1_char_is(at[7], H1_CHAR_DIGIT)) {
         *why = "malformed HTTP version";
         return H1_BAD;

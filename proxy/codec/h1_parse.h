@@ -1,8 +1,8 @@
 /* HTTP/1 heads from bytes, strictly (RFC 9112 sections 2-5, RFC 9110 section 5).
  *
- * picohttpparser splits the lines; it is lenient (bare LF, obs-fold, any byte in a value), so
- * everything that it lets through is checked again here. Nothing is repaired: a head is either
- * well-formed or refused. */
+ * Nothing is repaired: a head is either well-formed or refused. The outcome is that of the first
+ * fault and does not depend on how the bytes were cut; a fault in a line is told when the line has
+ * ended, without waiting for the rest of the head. */
 #pragma once
 
 #include "exchange/head.h"

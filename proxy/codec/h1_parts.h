@@ -1,15 +1,40 @@
-/* The parts that h1_parse.c puts together: the lines of a head, the request target, the framing
- * fields. Private to the HTTP/1 parser. */
+/* The parts that h1_parse.c puts together: the fast split of a flawless head, the slow check of
+ * another, the request target, the framing fields. Private to the HTTP/1 parser. */
 #pragma once
 
 #include "codec/h1_parse.h"
 
 #define H1_METHOD_MAX 64 /* bytes; a longer method is refused */
 
+#define H1_VERSION_LEN (sizeof "HTTP/1.1" - 1)
 #define H1_REASON_AT (sizeof "HTTP/1.1 200 " - 1) /* in a status line */
 
 /* What the first line of a head is. */
 enum h1_start { H1_START_REQUEST, H1_START_STATUS, H1_START_NONE };
+
+/* Where the parts of a head are, in bytes from its start. Values are without OWS around them. */
+struct h1_part {
+    uint32_t at, len;
+};
+
+struct h1_line {
+    struct h1_part name, value;
+};
+
+struct h1_split {
+    struct h1_part method, target; /* request */
+    struct h1_part reason;         /* response */
+    unsigned status;               /* response */
+    enum http_version version;
+    unsigned count;
+    struct h1_line lines[H1_FIELDS_MAX]; /* the first @count are filled in */
+};
+
+/* Splits a head that is complete and whose lines have no fault, and returns its bytes; otherwise 0.
+ * The request target is one by its characters only. Of @in, at most limits->head_bytes are looked
+ * at. */
+size_t h1_split(struct slice in, const struct h1_limits *limits, enum h1_start start,
+                struct h1_split *split);
 
 /* Looks for the first fault in the lines of a head, of which the first @seen bytes have been
  * through here before. Slow and exact, for heads that are incomplete or refused: every fault has
@@ -20,8 +45,8 @@ enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_lim
                                enum h1_start start, const char **why);
 
 /* Fills in form, scheme, authority (left alone in origin-form and asterisk-form) and path from
- * @target (RFC 9112 section 3.2); the method must be there. The path of an absolute-form may come
- * out as "?query". NULL, or what is wrong. */
+ * @target (RFC 9112 section 3.2), which is not empty and of H1_CHAR_TARGET; the method must be
+ * there. The path of an absolute-form may come out as "?query". NULL, or what is wrong. */
 const char *h1_split_target(struct request_head *head, struct slice target);
 
 /* How the content that follows is framed (RFC 9112 section 6): H1_DONE, H1_BAD or H1_NOT_CODED. */

@@ -9,6 +9,10 @@
 /* Input that may wait behind the exchange under way before reading is stopped. */
 #define H1_PIPELINED_BYTES_MAX (64 * 1024)
 
+/* How long an idle connection is still read when it is closed for a drain: a request that crosses
+ * our FIN on its way is not answered with a reset. */
+#define DRAIN_LINGER_NS (500 * NS_PER_MS)
+
 /* The timer looks at a connection at least this often. */
 #define CHECK_MAX_NS (60 * NS_PER_S)
 
@@ -31,7 +35,6 @@ static void keep_rest(struct h1_server *server, struct slice rest);
 static void consume_input(struct h1_server *server);
 static void pause_source(struct body *body);
 static void source_taken(struct body *body, size_t n);
-static void arm(struct h1_server *server, int64_t timeout_ns);
 static int64_t check_idle(struct h1_server *server);
 static int64_t check_reading(struct h1_server *server);
 static int64_t check_writing(struct h1_server *server);
@@ -71,7 +74,7 @@ void h1_server_open(struct h1_server_loop *shared, struct conn *conn) {
     list_push_back(&shared->all, &server->link);
     shared->count++;
     timer_init(&server->timer, on_timer);
-    arm(server, shared->settings->header_timeout_ns);
+    h1_server_arm(server, shared->settings->header_timeout_ns);
     conn_start(conn, &events, server);
 }
 
@@ -85,7 +88,7 @@ void h1_server_drain(struct h1_server_loop *shared) {
         next = link->next;
         if (may_close_when_idle(server)) {
             server->reading = H1_CLOSED;
-            conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
+            conn_linger(server->conn, DRAIN_LINGER_NS, CONN_LINGER_BYTES_MAX);
         }
     }
 }
@@ -108,7 +111,7 @@ void h1_server_continue(struct h1_server *server) {
 
     if (server->is_closing || (server->shared->is_draining && rest.len == 0) ||
         (server->is_eof && rest.len == 0)) {
-        bool is_unread = server->reading == H1_CONTENT || rest.len > 0;
+        bool is_unread = server->reading != H1_WAIT || rest.len > 0;
 
         server->reading = H1_CLOSED;
         loop_timer_stop(server->shared->loop, &server->timer);
@@ -132,9 +135,9 @@ void h1_server_continue(struct h1_server *server) {
     if (server->is_eof && server->reading == H1_HEAD)
         conn_close(server->conn); /* half a request, and its end will never come */
     else if (!server->x && server->head_since_ns)
-        arm(server, server->shared->settings->header_timeout_ns);
+        h1_server_arm(server, server->shared->settings->header_timeout_ns);
     else
-        arm(server, server->shared->settings->idle_timeout_ns);
+        h1_server_arm(server, server->shared->settings->idle_timeout_ns);
 }
 
 static void on_data(struct conn *conn, struct slice bytes) {
@@ -206,7 +209,7 @@ static size_t read_head(struct h1_server *server, struct slice in) {
     if (outcome == H1_PARTIAL) {
         if (server->seen == 0) {
             server->head_since_ns = shared->loop->now_ns;
-            arm(server, shared->settings->header_timeout_ns);
+            h1_server_arm(server, shared->settings->header_timeout_ns);
         }
         server->seen = in.len;
         return 0;
@@ -221,6 +224,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     const struct h1_server_settings *settings = server->shared->settings;
 
     server->x = x;
+    server->shared->active++;
     server->seen = 0;
     server->head_since_ns = 0;
     server->requests++;
@@ -243,7 +247,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
         server->content_left = content.length;
     else
         end_content(server);
-    arm(server, settings->body_timeout_ns);
+    h1_server_arm(server, settings->body_timeout_ns);
     exchange_wake(x, EXCHANGE_STARTED);
 }
 
@@ -368,8 +372,6 @@ static void on_eof(struct conn *conn) {
         h1_server_client_gone(server, FAIL_CLIENT_GONE); /* the content will never be whole */
     } else if (!server->shared->settings->half_close) {
         h1_server_client_gone(server, FAIL_CLIENT_GONE);
-    } else {
-        server->is_persistent = false;
     }
 }
 
@@ -383,6 +385,7 @@ void h1_server_client_gone(struct h1_server *server, enum fail fail) {
     server->reading = H1_CLOSED;
     if (x) {
         server->x = NULL;
+        server->shared->active--;
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);
         exchange_client_gone(x, fail);
@@ -432,7 +435,7 @@ static void source_taken(struct body *body, size_t n) {
 
 /* One timer for everything: it never fires too late, and when it fires too early it looks what is
  * really due. So it is moved once per phase at most, not once per read. */
-static void arm(struct h1_server *server, int64_t timeout_ns) {
+void h1_server_arm(struct h1_server *server, int64_t timeout_ns) {
     struct loop *loop = server->shared->loop;
 
     if (timeout_ns == 0 || timeout_ns > CHECK_MAX_NS)
@@ -461,7 +464,7 @@ static void on_timer(struct timer *timer) {
         }
     }
     if (next_ns > 0)
-        arm(server, next_ns);
+        h1_server_arm(server, next_ns);
 }
 
 /* The checks act when their time has come and answer 0; else they answer how long it is until then.
@@ -486,14 +489,22 @@ static int64_t check_idle(struct h1_server *server) {
 }
 
 static int64_t check_reading(struct h1_server *server) {
-    int64_t left;
+    const struct body *request = &server->x->request;
+    int64_t timeout_ns = server->shared->settings->body_timeout_ns;
+    int64_t now_ns = server->shared->loop->now_ns, left;
 
-    if (server->reading != H1_CONTENT || !server->conn->is_reading)
-        return left_ns(server, server->shared->loop->now_ns,
-                       server->shared->settings->body_timeout_ns);
-    left = left_ns(server, server->read_ns, server->shared->settings->body_timeout_ns);
+    if (server->reading != H1_CONTENT)
+        return left_ns(server, now_ns, timeout_ns);
+    if (server->conn->is_reading) {
+        left = left_ns(server, server->read_ns, timeout_ns);
+        if (left == 0)
+            fail_content(server, FAIL_REQUEST_TIMEOUT);
+        return left;
+    }
+    /* We are held back: by an upstream that takes nothing, or because there is none yet. */
+    left = left_ns(server, request->sink ? request->moved_ns : now_ns, timeout_ns);
     if (left == 0)
-        fail_content(server, FAIL_REQUEST_TIMEOUT);
+        fail_content(server, FAIL_UPSTREAM_STALLED);
     return left;
 }
 

@@ -48,10 +48,11 @@ struct h1_server_loop {
      * @out. */
     void (*write_refusal)(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                           struct buffer *out);
-    bool is_draining;       /* set by h1_server_drain() */
-    struct list all;        /* struct h1_server */
-    _Atomic unsigned count; /* of all; any thread may read */
-    struct buffer head;     /* scratch for heads */
+    bool is_draining;        /* set by h1_server_drain() */
+    struct list all;         /* struct h1_server */
+    _Atomic unsigned count;  /* of all; any thread may read */
+    _Atomic unsigned active; /* of these with an exchange; any thread may read */
+    struct buffer head;      /* scratch for heads */
 };
 
 void h1_server_loop_init(struct h1_server_loop *shared);

@@ -47,5 +47,8 @@ void h1_server_continue(struct h1_server *server);
  * the scratch buffer. */
 void h1_server_pump(struct h1_server *server, bool has_head);
 
+/* Reading half: has the timer look after @timeout_ns at the latest. */
+void h1_server_arm(struct h1_server *server, int64_t timeout_ns);
+
 /* Reading half: the connection is of no use any more. */
 void h1_server_client_gone(struct h1_server *server, enum fail fail);

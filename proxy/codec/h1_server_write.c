@@ -44,19 +44,21 @@ static void send_response(struct exchange *x, struct content content) {
 
     h1_send_init(&server->send, frame(x, content));
     server->is_sending = true;
+    if (x->is_stream)
+        h1_server_arm(server, server->shared->settings->stream_idle_timeout_ns);
     out->len = 0;
     h1_write_response(out, &x->response_head, server->send.framing, connection_option(server, x),
                       show_length);
     x->response.sink = &response_sink;
     x->response.sink_ctx = server;
     if (server->send.framing.kind == CONTENT_TUNNEL) {
-        size_t rest = server->input.len - server->input_used;
+        struct slice rest = slice_skip(buffer_slice(&server->input), server->input_used);
 
         /* What the client sent behind its request is the tunnel's. */
         server->reading = H1_TUNNEL;
         x->is_tunnel = true;
         x->request.state = BODY_OPEN;
-        body_push_copy(&x->request, slice_of(server->input.base + server->input_used, rest));
+        body_push_copy(&x->request, rest);
         buffer_deinit(&server->input);
         server->input_used = 0;
         if (server->is_eof)
@@ -91,7 +93,8 @@ static struct slice connection_option(struct h1_server *server, const struct exc
     if (server->send.framing.kind == CONTENT_TUNNEL)
         return SLICE("upgrade");
     if (!server->is_persistent || server->send.framing.kind == CONTENT_CLOSE || is_early ||
-        server->shared->is_draining || server->reading == H1_CLOSED || server->is_eof)
+        server->shared->is_draining || server->reading == H1_CLOSED ||
+        (server->is_eof && server->input.len == server->input_used))
         server->is_closing = true;
     if (server->is_closing)
         return SLICE("close");
@@ -143,6 +146,7 @@ static void finished(struct exchange *x) {
 
     assert(server->x == x);
     server->x = NULL;
+    server->shared->active--;
     h1_chunked_deinit(&server->chunked);
     if (is_broken || x->is_tunnel) {
         server->reading = H1_CLOSED;

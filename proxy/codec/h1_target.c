@@ -9,16 +9,12 @@
 static const char *split_absolute(struct request_head *head, struct slice target);
 static bool is_ip_literal(struct slice s);
 static bool is_reg_name(struct slice s);
-static bool is_port(struct slice s);
+static bool is_port(const char *at, const char *end);
 static struct slice port_of(struct slice authority, size_t *host_len);
 
 const char *h1_split_target(struct request_head *head, struct slice target) {
     size_t host_len;
 
-    if (target.len == 0)
-        return "request target is empty";
-    if (!h1_chars_are(target, H1_CHAR_TARGET))
-        return "request target has a character that must be encoded";
     if (head->method == METHOD_CONNECT) {
         if (!h1_is_authority(target) || port_of(target, &host_len).len == 0 || host_len == 0)
             return "target of CONNECT is not host:port";
@@ -74,18 +70,19 @@ static const char *split_absolute(struct request_head *head, struct slice target
 }
 
 bool h1_is_authority(struct slice s) {
-    struct slice host, port;
+    const char *end, *at;
     size_t host_len;
 
     if (s.len == 0)
         return true;
-    port = port_of(s, &host_len);
-    host = slice_of(s.base, host_len);
-    if (host_len < s.len && s.base[host_len] != ':')
-        return false;
-    if (host_len > 0 && host.base[0] == '[' ? !is_ip_literal(host) : !is_reg_name(host))
-        return false;
-    return is_port(port);
+    end = s.base + s.len;
+    at = h1_chars_skip(s.base, end, H1_CHAR_HOST);
+    if (at == end || *at == ':')
+        return at == end || is_port(at + 1, end);
+    at = s.base + s.len - port_of(s, &host_len).len;
+    return (s.base[0] == '[' ? is_ip_literal(slice_of(s.base, host_len))
+                             : is_reg_name(slice_of(s.base, host_len))) &&
+           is_port(at, end);
 }
 
 /* What follows the colon behind the host, "" without one. */
@@ -116,26 +113,20 @@ static bool is_ip_literal(struct slice s) {
 }
 
 static bool is_reg_name(struct slice s) {
-    for (size_t i = 0; i < s.len; i++) {
-        if (h1_char_is(s.base[i], H1_CHAR_HOST))
-            continue;
-        if (s.base[i] != '%' || s.len - i < 3 ||
-            !h1_chars_are(slice_of(s.base + i + 1, 2), H1_CHAR_HEX))
+    const char *at = s.base, *end = s.base + s.len;
+
+    while ((at = h1_chars_skip(at, end, H1_CHAR_HOST)) < end) {
+        if (*at != '%' || end - at < 3 || !h1_chars_are(slice_of(at + 1, 2), H1_CHAR_HEX))
             return false;
-        i += 2;
+        at += 3;
     }
     return true;
 }
 
-static bool is_port(struct slice s) {
+static bool is_port(const char *at, const char *end) {
     unsigned port = 0;
 
-    for (size_t i = 0; i < s.len; i++) {
-        if (!h1_char_is(s.base[i], H1_CHAR_DIGIT))
-            return false;
-        port = port * 10 + (unsigned)(s.base[i] - '0');
-        if (port > PORT_MAX)
-            return false;
-    }
-    return true;
+    for (; at < end && h1_char_is(*at, H1_CHAR_DIGIT) && port <= PORT_MAX; at++)
+        port = port * 10 + (unsigned)(*at - '0');
+    return at == end && port <= PORT_MAX;
 }

@@ -42,10 +42,9 @@ struct config_server {
 
 struct config_admission {
     unsigned
-        max_connections; /* client connections at once over all loops, > 0 (derived when "auto") */
-    unsigned max_connections_per_address; /* 0 = no bound */
-    unsigned fd_limit;                    /* RLIMIT_NOFILE that the sums were made for */
-    unsigned fd_reserve;                  /* fds for admin, logs, files, spare */
+        max_connections;  /* client connections at once over all loops, > 0 (derived when "auto") */
+    unsigned fd_limit;    /* RLIMIT_NOFILE that the sums were made for */
+    unsigned fd_reserve;  /* fds for admin, logs, files, spare */
     unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
 };
 

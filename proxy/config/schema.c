@@ -47,8 +47,8 @@ static const struct schema_key server_keys[] = {
     {"drain.shutdown", value_duration, AT(drain_shutdown_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
     {"drain.reload", value_duration, AT(drain_reload_ns), "\"10m\"", NS_PER_MS, HOURS(168)},
     {"resolver", value_resolver, AT(resolver)},
-    {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1), HOURS(24),
-     .is_never_off = true},
+    {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1) / 10,
+     HOURS(24), .is_never_off = true},
 };
 #undef AT
 
@@ -56,8 +56,6 @@ static const struct schema_key server_keys[] = {
 static const struct schema_key admission_keys[] = {
     {"max_connections", value_count, AT(max_connections), "\"auto\"", 1, 10 * MILLION,
      .may_be_auto = true},
-    {"max_connections_per_address", value_count, AT(max_connections_per_address), "0", 0,
-     10 * MILLION},
     {"fd_reserve", value_count, AT(fd_reserve), "\"auto\"", 1, MILLION, .may_be_auto = true},
 };
 #undef AT
@@ -103,7 +101,7 @@ static const struct schema_key pipeline_keys[] = {
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
     /* Without one: the server's. */
-    {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1), HOURS(24),
+    {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1) / 10, HOURS(24),
      .is_never_off = true},
     {"limits.concurrency", value_count, AT(limits.concurrency), "64", 1, MILLION},
     {"limits.connections", value_count, AT(limits.connections), "\"auto\"", 1, MILLION,

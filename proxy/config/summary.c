@@ -121,7 +121,7 @@ static void print_fds(const struct config *config, struct buffer *to) {
     unsigned threads = config->server.threads;
     unsigned listening = (unsigned)config->listener_count * threads;
 
-    buffer_printf(to, "file descriptors\n");
+    buffer_printf(to, "file descriptors (fds)\n");
     buffer_printf(to, "  %10u  in reserve: admin, logs, files, %u thread%s\n",
                   admission->fd_reserve, threads, threads == 1 ? "" : "s");
     buffer_printf(to, "  %10u  to listen: %zu listener%s x %u thread%s\n", listening,

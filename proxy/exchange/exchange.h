@@ -44,7 +44,6 @@ struct exchange {
     struct task task;
     struct loop *loop; /* borrowed */
     struct arena arena;
-    uint64_t id;     /* unique in this process; xid= in the log */
     uint32_t events; /* enum exchange_event bits, cleared by who has acted on them */
     int64_t started_ns;
 

@@ -25,13 +25,13 @@ static const uint8_t first_of_length[NAME_MAX_LEN + 2] = {
     [1] = FIELD_TE,
     [2] = FIELD_TE,
     [3] = FIELD_AGE,
-    [4] = FIELD_DATE,
+    [4] = FIELD_HOST,
     [5] = FIELD_ALLOW,
     [6] = FIELD_ACCEPT,
     [7] = FIELD_TRAILER,
     [8] = FIELD_FORWARDED,
     [9] = FIELD_FORWARDED,
-    [10] = FIELD_CONNECTION,
+    [10] = FIELD_USER_AGENT,
     [11] = FIELD_RETRY_AFTER,
     [12] = FIELD_CONTENT_TYPE,
     [13] = FIELD_AUTHORIZATION,
@@ -44,7 +44,7 @@ static const uint8_t first_of_length[NAME_MAX_LEN + 2] = {
     [20] = FIELD_IDS,
 };
 
-static bool is_name(const char *text, const char *lower, size_t len);
+static inline bool is_name(const char *text, const char *lower, size_t len);
 
 enum field_id field_id_of(struct slice name) {
     if (name.len > NAME_MAX_LEN)
@@ -122,7 +122,7 @@ static uint32_t load4(const char *from) {
 }
 
 /* Words at both ends overlap, so that there is no tail. */
-static bool is_name(const char *text, const char *lower, size_t len) {
+static inline bool is_name(const char *text, const char *lower, size_t len) {
     if (len >= 8)
         return (load8(text) | NAME_CASE) == load8(lower) &&
                (len <= 16 || (load8(text + 8) | NAME_CASE) == load8(lower + 8)) &&

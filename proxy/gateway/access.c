@@ -41,7 +41,8 @@ void access_record(struct crossing *c) {
         write_line(c, status, done.duration_ns);
 }
 
-void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal) {
+void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
+                           struct slice request_id) {
     struct gateway_loop *gl = listener->gl;
     const struct fail_row *row = fail_row(refusal->fail);
     struct counters_exchange done = {
@@ -66,6 +67,7 @@ void access_record_refusal(struct gateway_listener *listener, const struct h1_re
     buffer_printf(out, ",\"status\":%u", row->http);
     write_text(out, "reason", slice_str(row->reason), FIELD_MAX);
     write_text(out, "detail", slice_str(refusal->why), FIELD_MAX);
+    write_text(out, "request_id", request_id, FIELD_MAX);
     buffer_append_char(out, '}');
     log_access(buffer_slice(out));
 }

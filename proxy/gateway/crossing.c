@@ -2,7 +2,6 @@
 #include "gateway/crossing.h"
 
 #include "base/alloc.h"
-#include "base/random.h"
 
 #include <stdlib.h>
 
@@ -32,9 +31,8 @@ void crossing_start(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     c->has_started = true;
-    c->x.id = random_next();
     c->is_trusted = gateway_trusts(c->listener, c->x.client_address);
-    c->request_id = crossing_request_id(c);
+    c->request_id = forward_request_id(c);
     list_push_back(&gl->crossings, &c->link);
     counters_exchange_active(gl->gateway->counters, gl->metrics, 1);
 }

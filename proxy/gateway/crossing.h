@@ -34,9 +34,10 @@ struct crossing {
     struct list link;                  /* in the loop's exchanges, oldest first */
     struct gateway_listener *listener; /* borrowed */
     enum step step;
-    bool has_started;                          /* its head was read: it counts */
-    bool is_trusted;                           /* the client's forwarding fields are believed */
-    bool is_upstream_done;                     /* both messages have gone through the upstream */
+    bool has_started;      /* its head was read: it counts */
+    bool is_trusted;       /* the client's forwarding fields are believed */
+    bool needs_fresh;      /* a connection that was not idle: the last one was stale */
+    bool is_upstream_done; /* both messages have gone through the upstream */
     bool is_counted_stream, is_counted_tunnel; /* in the streams gauge */
 
     const struct config_route *route; /* borrowed: config; NULL until found */
@@ -81,7 +82,10 @@ void forward_request(struct crossing *c, struct request_head *out);
 /* The same for x->response_head, in place. */
 void forward_response(struct crossing *c);
 /* A trusted client's X-Request-Id if it is sound, else a new one; arena. */
-struct slice crossing_request_id(struct crossing *c);
+struct slice forward_request_id(struct crossing *c);
+/* A new one into @to. */
+#define REQUEST_ID_BYTES 32
+struct slice forward_make_request_id(char *to);
 /* Max-Forwards has run out (RFC 9110 section 7.6.2). */
 bool forward_is_stopped(const struct crossing *c);
 
@@ -93,4 +97,5 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
 
 /* Access log and counters of a finished one (access.c). */
 void access_record(struct crossing *c);
-void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal);
+void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
+                           struct slice request_id);

@@ -213,20 +213,25 @@ static void add_request_id(struct crossing *c, struct request_head *out) {
     add(&out->fields, &c->x.arena, FIELD_X_REQUEST_ID, c->request_id);
 }
 
-struct slice crossing_request_id(struct crossing *c) {
-    static const char hex[] = "0123456789abcdef";
+struct slice forward_request_id(struct crossing *c) {
     const struct field *field =
         c->is_trusted ? fields_find(&c->x.request_head.fields, FIELD_X_REQUEST_ID) : NULL;
-    char id[32];
-    uint64_t bits = c->x.id;
+    char id[REQUEST_ID_BYTES];
 
     if (field && is_request_id(field->value))
         return field->value;
-    for (size_t i = 0; i < sizeof id; i++) {
-        if (i == 16)
+    return arena_copy(&c->x.arena, forward_make_request_id(id));
+}
+
+struct slice forward_make_request_id(char *to) {
+    static const char hex[] = "0123456789abcdef";
+    uint64_t bits = 0;
+
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++) {
+        if (i % 16 == 0)
             bits = random_next();
-        id[i] = hex[bits >> 60];
+        to[i] = hex[bits >> 60];
         bits <<= 4;
     }
-    return arena_copy(&c->x.arena, slice_of(id, sizeof id));
+    return slice_of(to, REQUEST_ID_BYTES);
 }

@@ -15,6 +15,7 @@
 #define FAILURES_LOGGED_PER_S 10
 
 static int open_pipelines(struct gateway *gateway, char **why);
+static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
 static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
@@ -44,8 +45,12 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
-    gateway->loops = xcalloc(gateway->loop_count, sizeof *gateway->loops);
     err = open_pipelines(gateway, why);
+    if (err) {
+        close_shared(gateway);
+        return err;
+    }
+    gateway->loops = xcalloc(gateway->loop_count, sizeof *gateway->loops);
     for (unsigned i = 0; !err && i < gateway->loop_count; i++) {
         err = open_loop(gateway, i, options);
         if (err)
@@ -111,18 +116,11 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
     census->permits = atomic_load(&gateway->connections.taken);
-    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
-        struct pipeline *pipeline = gateway->pipelines[i];
-
-        census->permits +=
-            atomic_load(&pipeline->concurrency.taken) + atomic_load(&pipeline->streams.taken);
-        pipeline_close(pipeline);
-    }
-    free(gateway->pipelines);
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++)
+        census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
+                           atomic_load(&gateway->pipelines[i]->streams.taken);
     free(gateway->loops);
-    gate_deinit(&gateway->connections);
-    route_table_free(gateway->routes);
-    free(gateway);
+    close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
                census->fds + census->permits ==
            0;
@@ -164,6 +162,17 @@ static int open_pipelines(struct gateway *gateway, char **why) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);
     return err;
+}
+
+/* What belongs to no loop. */
+static void close_shared(struct gateway *gateway) {
+    resolver_close(gateway->resolver);
+    for (size_t i = 0; gateway->pipelines && i < gateway->config->pipeline_count; i++)
+        pipeline_close(gateway->pipelines[i]);
+    free(gateway->pipelines);
+    gate_deinit(&gateway->connections);
+    route_table_free(gateway->routes);
+    free(gateway);
 }
 
 static int open_loop(struct gateway *gateway, unsigned index,

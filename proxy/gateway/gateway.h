@@ -76,7 +76,8 @@ struct gateway {
 
 enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };
 
-/* A bound, listening, non-blocking socket. The caller keeps it open while the gateway lives. */
+/* A bound, listening, non-blocking socket: the gateway's once it is open, which closes it when it
+ * drains. Whoever wants to keep listening keeps a duplicate. */
 struct gateway_socket {
     size_t listener; /* index in the config */
     unsigned loop;   /* which loop accepts on it */

@@ -47,18 +47,20 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
     const struct fail_row *row = fail_row(refusal->fail);
     struct buffer *problem = &listener->gl->scratch;
     struct slice date = gateway_date(listener->gl);
+    char id[REQUEST_ID_BYTES];
+    struct slice request_id = forward_make_request_id(id);
 
     problem->len = 0;
-    write_problem(problem, refusal->fail, refusal->why, NULL, SLICE_NONE);
+    write_problem(problem, refusal->fail, refusal->why, NULL, request_id);
     buffer_printf(out,
                   "HTTP/1.1 %u %.*s\r\ncontent-type: application/problem+json\r\n"
                   "cache-control: no-store\r\ndate: %.*s\r\n"
-                  "proxy-status: weir; error=%s; details=\"%s\"\r\n"
+                  "proxy-status: weir; error=%s; details=\"%s\"\r\nx-request-id: %.*s\r\n"
                   "content-length: %zu\r\nconnection: close\r\n\r\n",
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
-                  row->reason, problem->len);
+                  row->reason, SLICE_ARG(request_id), problem->len);
     buffer_append(out, buffer_slice(problem));
-    access_record_refusal(listener, refusal);
+    access_record_refusal(listener, refusal, request_id);
 }
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
@@ -73,10 +75,8 @@ static void write_problem(struct buffer *out, enum fail fail, const char *why, c
         buffer_append(out, SLICE(",\"pipeline\":"));
         buffer_append_json(out, slice_str(pipeline));
     }
-    if (request_id.len > 0) {
-        buffer_append(out, SLICE(",\"request_id\":"));
-        buffer_append_json(out, request_id);
-    }
+    buffer_append(out, SLICE(",\"request_id\":"));
+    buffer_append_json(out, request_id);
     buffer_append(out, SLICE("}\n"));
 }
 

@@ -11,6 +11,8 @@ static json_t *endpoints_of(struct pipeline *pipeline);
 static const char *state_of(const struct endpoint *endpoint);
 static double oldest_s(const struct gateway *gateway);
 static void family(struct buffer *text, const char *name, const char *kind, const char *help);
+static void collect_connections(struct gateway *gateway, struct buffer *text);
+static double buffered_bytes(const struct gateway *gateway);
 static void collect_pipelines(struct gateway *gateway, struct buffer *text);
 static void collect_endpoints(struct gateway *gateway, struct buffer *text);
 static void sample(struct buffer *text, const char *name, const struct buffer *labels,
@@ -29,8 +31,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
 
     family(text, "weir_oldest_exchange_age_seconds", "gauge", "Age of the oldest exchange.");
     sample(text, "weir_oldest_exchange_age_seconds", NULL, oldest_s(gateway));
-    family(text, "weir_connections", "gauge", "Client connections, closing ones included.");
-    sample(text, "weir_connections", NULL, atomic_load(&gateway->connections.taken));
+    collect_connections(gateway, text);
     family(text, "weir_connections_max", "gauge", "How many there may be.");
     sample(text, "weir_connections_max", NULL, gateway->connections.limit);
     family(text, "weir_fds", "gauge", "File descriptors in use, by class.");
@@ -41,6 +42,8 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     }
     family(text, "weir_fd_limit", "gauge", "RLIMIT_NOFILE that the budget was made for.");
     sample(text, "weir_fd_limit", NULL, config->admission.fd_limit);
+    family(text, "weir_buffered_bytes", "gauge", "Content that waits for its reader.");
+    sample(text, "weir_buffered_bytes", NULL, buffered_bytes(gateway));
     family(text, "weir_loop_lag_seconds", "gauge", "How late the last tick of a loop was.");
     for (unsigned i = 0; i < gateway->loop_count; i++) {
         labels.len = 0;
@@ -58,6 +61,44 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     buffer_deinit(&labels);
     collect_pipelines(gateway, text);
     collect_endpoints(gateway, text);
+}
+
+static void collect_connections(struct gateway *gateway, struct buffer *text) {
+    struct buffer labels = {0};
+
+    family(text, "weir_connections", "gauge",
+           "Client connections: active ones carry an exchange, idle ones wait or are closing.");
+    for (size_t i = 0; i < gateway->config->listener_count; i++) {
+        unsigned active = 0, count = 0;
+        size_t len;
+
+        for (unsigned j = 0; j < gateway->loop_count; j++) {
+            const struct h1_server_loop *h1 = &gateway->loops[j].listeners[i].h1;
+            unsigned busy = atomic_load_explicit(&h1->active, memory_order_relaxed);
+            unsigned all = atomic_load_explicit(&h1->count, memory_order_relaxed);
+
+            active += busy;
+            count += all > busy ? all : busy;
+        }
+        labels.len = 0;
+        metrics_label(&labels, "listener", gateway->config->listeners[i].name);
+        len = labels.len;
+        metrics_label(&labels, "state", "active");
+        sample(text, "weir_connections", &labels, active);
+        labels.len = len;
+        metrics_label(&labels, "state", "idle");
+        sample(text, "weir_connections", &labels, count - active);
+    }
+    buffer_deinit(&labels);
+}
+
+static double buffered_bytes(const struct gateway *gateway) {
+    double sum = 0;
+
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        sum += (double)atomic_load_explicit(&gateway->loops[i].loop.buffered_bytes,
+                                            memory_order_relaxed);
+    return sum;
 }
 
 static json_t *fds_of(struct gateway *gateway) {

@@ -45,6 +45,8 @@ static step_fn *const steps[STEPS] = {
 void steps_run(struct task *task) {
     struct crossing *c = crossing_of(CONTAINER_OF(task, struct exchange, task));
 
+    if (!c->has_started)
+        crossing_start(c);
     for (;;) {
         enum answer answer = look_at_client(c);
 
@@ -101,7 +103,6 @@ static enum answer route(struct crossing *c) {
     struct route_match match = {0};
     int64_t deadline_ns;
 
-    crossing_start(c);
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
     switch (
@@ -179,7 +180,7 @@ static enum answer lease(struct crossing *c) {
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
     c->lease.ready = on_lease_ready;
-    switch (pool_lease(pool, &c->lease, &c->lease_fail)) {
+    switch (pool_lease(pool, &c->lease, c->needs_fresh, &c->lease_fail)) {
     case POOL_READY:
         return NEXT;
     case POOL_FAILED:
@@ -297,6 +298,7 @@ static void handle_fail(struct crossing *c) {
         x->response_head = (struct response_head){0};
         body_deinit(&x->response);
         body_init(&x->response, x->loop);
+        c->needs_fresh = c->fail == FAIL_UPSTREAM_STALE;
         c->fail = FAIL_NONE;
         c->step = STEP_LEASE;
         return;

@@ -15,10 +15,12 @@ struct chunk {
 };
 
 static struct chunk *take(struct loop *loop);
+static void count(struct loop *loop, size_t by);
 static void give_back(struct loop *loop, struct chunk *chunk);
 
 void chunks_push(struct chunks *queue, struct loop *loop, struct slice s) {
     queue->bytes += s.len;
+    count(loop, s.len);
     while (s.len > 0) {
         struct chunk *chunk = queue->last;
         size_t n;
@@ -51,6 +53,7 @@ unsigned chunks_peek(const struct chunks *queue, uv_buf_t *bufs, unsigned max) {
 void chunks_drop(struct chunks *queue, struct loop *loop, size_t n) {
     assert(n <= queue->bytes);
     queue->bytes -= n;
+    count(loop, -n);
     while (queue->first) {
         struct chunk *chunk = queue->first;
         size_t held = chunk->end - chunk->start;
@@ -74,6 +77,13 @@ void chunk_pool_drop(struct loop *loop) {
         free(chunk);
     }
     loop->chunk_count = 0;
+}
+
+/* One writer, so no locked instruction. */
+static void count(struct loop *loop, size_t by) {
+    size_t before = atomic_load_explicit(&loop->buffered_bytes, memory_order_relaxed);
+
+    atomic_store_explicit(&loop->buffered_bytes, before + by, memory_order_relaxed);
 }
 
 static struct chunk *take(struct loop *loop) {

@@ -49,10 +49,11 @@ struct loop {
     struct mailbox mailbox;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_idle_t idle;           /* runs while a turn was cut short: keeps poll from blocking */
-    char *read_buffer;        /* owned; LOOP_READ_BYTES */
-    struct chunk *chunks;     /* free ones; owned */
-    unsigned chunk_count;     /* of chunks */
+    uv_idle_t idle;                /* runs while a turn was cut short: keeps poll from blocking */
+    char *read_buffer;             /* owned; LOOP_READ_BYTES */
+    struct chunk *chunks;          /* free ones; owned */
+    unsigned chunk_count;          /* of chunks */
+    _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
     unsigned conns;           /* open connections, closing ones included: for the drain's census */
     _Atomic int64_t alive_ns; /* heartbeat: when a turn last ended; any thread may read */
 };

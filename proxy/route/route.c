@@ -42,6 +42,7 @@ struct rule {
 /* A host of a listener. */
 struct node {
     uint64_t lengths[PATH_KINDS]; /* bit n: a path of n modulo 64 bytes is there */
+    size_t longest_prefix;        /* bytes */
     bool has_hosts;               /* on the node of any host: others are there too */
 };
 
@@ -82,6 +83,7 @@ static size_t find_nodes(const struct route_table *table, size_t listener, struc
                          uint32_t *nodes);
 static const struct rule *ask_node(const struct route_table *table, uint32_t id,
                                    struct question *q);
+static bool has_length(const struct node *node, enum path_kind kind, size_t len);
 static const struct rule *ask_bucket(const struct route_table *table, uint32_t node,
                                      enum path_kind kind, size_t len, uint64_t hash,
                                      struct question *q);
@@ -112,6 +114,7 @@ struct route_table *route_table_new(const struct config *config) {
     qsort(table->rules, table->rule_count, sizeof *table->rules, compare_rules);
     for (uint32_t i = 0; i < table->rule_count; i++) {
         struct rule *rule = &table->rules[i], *next = rule + 1;
+        struct node *node = &table->nodes[rule->node];
         uint32_t scope = rule->node * PATH_KINDS + rule->kind;
         uint64_t hash = hash_path(rule->path);
 
@@ -119,7 +122,9 @@ struct route_table *route_table_new(const struct config *config) {
                         next->kind != rule->kind || !slice_equal(next->path, rule->path);
         if (map_get(&table->paths, scope, rule->path, hash) == NOTHING)
             map_put(&table->paths, scope, rule->path, hash, i);
-        table->nodes[rule->node].lengths[rule->kind] |= UINT64_C(1) << (rule->path.len & 63);
+        node->lengths[rule->kind] |= UINT64_C(1) << (rule->path.len & 63);
+        if (rule->kind == PATH_PREFIX && rule->path.len > node->longest_prefix)
+            node->longest_prefix = rule->path.len;
     }
     return table;
 }
@@ -325,21 +330,24 @@ static size_t find_nodes(const struct route_table *table, size_t listener, struc
 static const struct rule *ask_node(const struct route_table *table, uint32_t id,
                                    struct question *q) {
     const struct rule *best = ask_bucket(table, id, PATH_PREFIX, 0, HASH_START, q), *rule;
+    size_t longest = table->nodes[id].longest_prefix, len = q->path.len;
+    const char *path = q->path.base;
     uint64_t hash = HASH_START;
 
-    for (size_t i = 0; i < q->path.len; i++) {
-        bool is_slash = q->path.base[i] == '/';
-
-        if (is_slash && i > 0 && (rule = ask_bucket(table, id, PATH_PREFIX, i, hash, q)))
-            best = rule;
-        hash = hash_step(hash, q->path.base[i]);
-        if ((is_slash || i + 1 == q->path.len) &&
-            (rule = ask_bucket(table, id, PATH_PREFIX, i + 1, hash, q)))
+    for (size_t n = 1; n <= len && n <= longest; n++) {
+        hash = hash_step(hash, path[n - 1]);
+        if ((path[n - 1] == '/' || n == len || path[n] == '/') &&
+            (rule = ask_bucket(table, id, PATH_PREFIX, n, hash, q)))
             best = rule;
     }
-    if (q->path.len > 0 && (rule = ask_bucket(table, id, PATH_EXACT, q->path.len, hash, q)))
+    if (len > 0 && has_length(&table->nodes[id], PATH_EXACT, len) &&
+        (rule = ask_bucket(table, id, PATH_EXACT, len, hash_path(q->path), q)))
         best = rule;
     return best;
+}
+
+static bool has_length(const struct node *node, enum path_kind kind, size_t len) {
+    return node->lengths[kind] >> (len & 63) & 1;
 }
 
 /* The first rule of the bucket for the first @len bytes of the path that matches. */
@@ -349,7 +357,7 @@ static const struct rule *ask_bucket(const struct route_table *table, uint32_t n
     const struct rule *rule;
     uint32_t first;
 
-    if (!(table->nodes[node].lengths[kind] >> (len & 63) & 1))
+    if (!has_length(&table->nodes[node], kind, len))
         return NULL;
     first = map_get(&table->paths, node * PATH_KINDS + kind, slice_of(q->path.base, len), hash);
     if (first == NOTHING)

@@ -47,10 +47,14 @@ void acceptor_close(struct acceptor *acceptor) {
 
     if (!acceptor || acceptor->is_closed)
         return;
+    /* Who is in the backlog would be reset when the socket closes. */
+    while (!acceptor_is_waiting(acceptor) && accept_one(acceptor))
+        ;
     acceptor->is_closed = true;
     loop_timer_stop(acceptor->o.loop, &acceptor->pause);
     if (gate_cancel(&acceptor->ticket, &gift) == GATE_OWED || acceptor->has_right)
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
+    uv_poll_stop(&acceptor->poll);
     uv_close((uv_handle_t *)&acceptor->poll, on_closed);
 }
 
@@ -128,5 +132,8 @@ static void on_pause_over(struct timer *timer) {
 }
 
 static void on_closed(uv_handle_t *handle) {
-    free(CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll));
+    struct acceptor *acceptor = CONTAINER_OF((uv_poll_t *)handle, struct acceptor, poll);
+
+    close(acceptor->o.fd);
+    free(acceptor);
 }

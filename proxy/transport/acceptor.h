@@ -15,7 +15,7 @@ struct acceptor;
 
 struct acceptor_options {
     struct loop *loop; /* borrowed */
-    int fd;            /* listening, non-blocking; owned by the caller, who closes it later */
+    int fd;            /* listening, non-blocking; the acceptor's once it is open */
     bool is_unix;
     struct fds *fds;          /* borrowed */
     struct gate *connections; /* borrowed: one right per client connection */
@@ -28,7 +28,8 @@ struct acceptor_options {
 
 int acceptor_open(struct acceptor **out, const struct acceptor_options *options);
 
-/* Stops accepting. Connections live on. Accepts NULL. */
+/* Takes what waits in the backlog, as far as there are rights, then closes the socket. Connections
+ * live on. Accepts NULL. */
 void acceptor_close(struct acceptor *acceptor);
 
 /* Is it kept from accepting by the connection limit? */

@@ -101,11 +101,14 @@ void pool_close(struct pool *pool) {
     close_if_empty(pool);
 }
 
-enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, enum fail *fail) {
+enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
+                             enum fail *fail) {
     struct endpoint *endpoint = pool->endpoint;
 
     assert(lease->state == LEASE_NONE);
-    if (!list_is_empty(&pool->idle)) {
+    if (is_fresh && atomic_load(&endpoint->connections.taken) >= endpoint->connections.limit)
+        is_fresh = false;
+    if (!list_is_empty(&pool->idle) && !is_fresh) {
         atomic_fetch_sub(&pool->idle_count, 1);
         hold(lease, CONTAINER_OF(list_pop(&pool->idle), struct upstream_conn, link));
         atomic_fetch_add(&endpoint->inflight, 1);

@@ -71,7 +71,10 @@ struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
  * back. The pool frees itself after its last connection. */
 void pool_close(struct pool *pool);
 
-enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, enum fail *fail);
+/* @is_fresh: dials, unless the bound is reached, though there are idle connections: one of them has
+ * just turned out to be dead. */
+enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
+                             enum fail *fail);
 
 /* The codec of a held lease. */
 struct h1_client *lease_codec(const struct lease *lease);

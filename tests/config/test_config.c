@@ -42,7 +42,6 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(config->server.drain_reload_ns, 600 * NS_PER_S);
     assert_null(config->server.resolver);
     assert_int_equal(config->server.resolve_interval_ns, 30 * NS_PER_S);
-    assert_int_equal(config->admission.max_connections_per_address, 0);
     assert_true(config->admin.is_on);
     assert_string_equal(config->admin.listen.text, "127.0.0.1:9901");
     assert_int_equal(config->log.level, CONFIG_LOG_INFO);
@@ -100,7 +99,7 @@ static void the_server_keys_arrive(void **state) {
     struct config *config =
         parse("[server]\nthreads = 3\ndrain = { shutdown = 0, reload = '1h' }\n"
               "resolver = '127.0.0.1:53 , ::1,[::1]:5353'\nresolve_interval = '5s'\n"
-              "[admission]\nmax_connections = 100\nmax_connections_per_address = 7\n"
+              "[admission]\nmax_connections = 100\n"
               "fd_reserve = 90\n[admin]\nlisten = 'off'\n"
               "[log]\nlevel = 'debug'\nfile = '/var/log/weir.log'\naccess = 'off'\n" REST);
 
@@ -110,7 +109,6 @@ static void the_server_keys_arrive(void **state) {
     assert_string_equal(config->server.resolver, "127.0.0.1:53,::1,[::1]:5353");
     assert_int_equal(config->pipelines[0].resolve_interval_ns, 5 * NS_PER_S);
     assert_int_equal(config->admission.max_connections, 100);
-    assert_int_equal(config->admission.max_connections_per_address, 7);
     assert_int_equal(config->admission.fd_reserve, 90);
     assert_false(config->admin.is_on);
     assert_null(config->admin.listen.text);

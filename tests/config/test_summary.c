@@ -37,7 +37,7 @@ static void the_summary_shows_limits_and_sums_in_columns(void **state) {
         "  *:/      any listener  /                                    to p\n"
         "  l:a.b/x  l             GET,PUT a.b/x exactly with x-a, x-b  to jobs\n"
         "\n"
-        "file descriptors\n"
+        "file descriptors (fds)\n"
         "          48  in reserve: admin, logs, files, 2 threads\n"
         "           4  to listen: 2 listeners x 2 threads\n"
         "         486  connections to upstreams\n"

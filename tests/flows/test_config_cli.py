@@ -109,7 +109,7 @@ def test_a_setting_is_refused_with_its_place(tmp_path, old, new, words):
     text = GOOD.replace(old, new)
     found = faults(tmp_path, text)
     if new:
-        line = line_of(text, new.splitlines()[0])
+        line = line_of(GOOD, old.splitlines()[0])
         mine = [rest for at, _, rest in found if at == line]
         assert mine, f"expected an error on line {line}: {found}"
         for word in words:

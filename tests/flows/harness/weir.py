@@ -334,5 +334,5 @@ def base_config(directory, endpoints, *, threads=2):
         "log": {"level": "debug", "access": str(Path(directory) / "access.log")},
         "listener": [{"name": "http", "listen": f"127.0.0.1:{free_port()}"}],
         "pipeline": [{"name": "up", "endpoints": list(endpoints)}],
-        "route": [{"name": "all", "listener": "http", "match": {"path": "/"}, "pipeline": "up"}],
+        "route": [{"name": "all", "listener": "http", "match": {}, "pipeline": "up"}],
     }
