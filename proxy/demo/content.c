@@ -71,6 +71,7 @@ static void too_large(struct visit *v) {
 static void echo_reply(struct visit *v, struct slice content) {
     const struct request_head *head = &v->x.request_head;
     json_t *echo = json_object();
+    struct buffer out = {0};
     char *text;
 
     json_object_set_new(echo, "method", text_of(head->method_text));
@@ -84,9 +85,10 @@ static void echo_reply(struct visit *v, struct slice content) {
         json_object_set_new(echo, "trailers", fields_of(&v->x.request.trailers));
     text = json_dumps(echo, JSON_INDENT(2));
     json_decref(echo);
-    text = xrealloc(text, strlen(text) + 2);
-    strcat(text, "\n");
-    visit_reply(v, 200, "application/json", slice_str(text));
+    buffer_append(&out, slice_str(text));
+    buffer_append_char(&out, '\n');
+    visit_reply(v, 200, "application/json", buffer_slice(&out));
+    buffer_deinit(&out);
     free(text);
 }
 

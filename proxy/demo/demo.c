@@ -125,7 +125,7 @@ static int read_arguments(struct demo *demo, int argc, char **argv) {
         size_t j = 0, len = strcspn(argv[i], "=");
         const char *value = argv[i][len] ? argv[i] + len + 1 : NULL;
 
-        while (j < 2 && (strlen(options[j].name) != len || strncmp(argv[i], options[j].name, len)))
+        while (j < 2 && !slice_equal(slice_of(argv[i], len), slice_str(options[j].name)))
             j++;
         if (j == 2) {
             fprintf(stderr, "weir demo: unexpected '%s'; see weir demo --help\n", argv[i]);

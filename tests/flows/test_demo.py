@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import json
 import os
 import re
@@ -93,13 +94,18 @@ def run_curl(line):
     return done.stdout
 
 
+def run_curls(lines):
+    with concurrent.futures.ThreadPoolExecutor(len(lines)) as pool:
+        return list(pool.map(run_curl, lines))
+
+
 def test_the_curl_lines_that_it_prints_work(demo):
     assert shutil.which("curl"), "curl is not installed"
     curls = [x.strip() for x in demo.stdout().splitlines() if x.strip().startswith("curl ")]
     assert len(curls) >= 3
-    answers = {line: run_curl(line) for line in curls}
-    assert all(answers.values()), answers
-    words = b"\n".join(answers.values())
+    answers = run_curls(curls)
+    assert all(answers), answers
+    words = b"\n".join(answers)
     assert b'"method": "POST"' in words and b"\nid: 2\n" in words
     assert b"502 Bad Gateway" in words and b"weir_build_info" in words
 
@@ -111,10 +117,9 @@ def test_the_index_lists_what_works(demo, tmp_path):
     file.write_bytes(b"x" * 100000)
     curls = re.findall(r"^ +\$ (curl (?:[^\n\\]|\\\n)*)", body.decode(), re.M)
     assert len(curls) >= 12
-    for line in curls:
-        line = line.replace("\\\n", " ").replace("FILE", str(file))
-        out = run_curl(line)
-        assert out or "/dev/null" in line, line
+    curls = [line.replace("\\\n", " ").replace("FILE", str(file)) for line in curls]
+    for line, answer in zip(curls, run_curls(curls)):
+        assert answer or "/dev/null" in line, line
 
 
 def test_the_index_shows_the_address_that_was_asked(demo):
