@@ -6,7 +6,19 @@
 #define CHUNK_SIZE_TEXT_MAX 20
 #define BUFS_AROUND 4 /* head, chunk size, CRLF, last chunk */
 
+static int send_some(struct h1_send *send, struct body *body, bool has_head);
+
 int h1_send_body(struct h1_send *send, struct body *body, bool has_head) {
+    int outcome = send_some(send, body, has_head);
+
+    /* A body may be in more pieces than one write takes. When the socket has taken all of them, no
+     * drained event will come for the others. */
+    while (outcome == H1_SEND_MORE && conn_is_drained(send->conn) && body_waiting(body) > 0)
+        outcome = send_some(send, body, false);
+    return outcome;
+}
+
+static int send_some(struct h1_send *send, struct body *body, bool has_head) {
     uv_buf_t bufs[CONN_SEND_BUFS_MAX], *at = bufs, *data = bufs + 2;
     char chunk_size[CHUNK_SIZE_TEXT_MAX];
     size_t head_len = has_head ? send->scratch->len : 0, bytes = 0;

@@ -1,0 +1,32 @@
+/* What the engine answers, by path. Home: loop. */
+#pragma once
+
+#include "demo/visit.h"
+
+struct resource {
+    const char *path; /* one that ends in '/' stands for everything below it, "/" for itself only */
+    void (*open)(struct visit *v);
+    bool reads_content; /* else it is thrown away */
+    const char *curl;   /* how to try it; "@" stands for "http://host:port" */
+    const char *help;   /* one line, or some */
+};
+
+/* NULL: there is none. */
+const struct resource *resource_find(struct slice path);
+
+/* content.c */
+void echo_open(struct visit *v);
+void upload_open(struct visit *v);
+/* paced.c */
+void slow_open(struct visit *v);
+void stream_open(struct visit *v);
+void events_open(struct visit *v);
+/* bulk.c */
+void bulk_open(struct visit *v);
+/* trouble.c */
+void status_open(struct visit *v);
+void trouble_open(struct visit *v);
+void early_open(struct visit *v);
+void flaky_open(struct visit *v);
+/* websocket.c */
+void websocket_open(struct visit *v);
