@@ -17,7 +17,7 @@ struct column {
     bool is_text;
 };
 
-struct table {
+struct status_table {
     const struct column *columns;
     unsigned column_count;
     char **cells; /* owned, row by row */
@@ -51,13 +51,13 @@ static const struct column endpoint_columns[] = {
     {"FAILURES", "failures_total", NULL, false},
 };
 
-#define TABLE(c) ((struct table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})
+#define TABLE(c) ((struct status_table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})
 
 static void print_summary(json_t *status, FILE *out);
 static void print_facts(json_t *object, const struct column *facts, unsigned count, FILE *out);
 static void print_tables(json_t *status, FILE *out);
-static void table_add(struct table *table, json_t *row);
-static void table_print(struct table *table, FILE *out);
+static void table_add(struct status_table *table, json_t *row);
+static void table_print(struct status_table *table, FILE *out);
 static char *cell_text(json_t *row, const struct column *column);
 static char *value_text(json_t *value);
 
@@ -120,8 +120,8 @@ static void print_facts(json_t *object, const struct column *facts, unsigned cou
 }
 
 static void print_tables(json_t *status, FILE *out) {
-    struct table listeners = TABLE(listener_columns), pipelines = TABLE(pipeline_columns),
-                 endpoints = TABLE(endpoint_columns);
+    struct status_table listeners = TABLE(listener_columns), pipelines = TABLE(pipeline_columns),
+                        endpoints = TABLE(endpoint_columns);
     json_t *row, *endpoint;
     size_t i, j;
 
@@ -139,7 +139,7 @@ static void print_tables(json_t *status, FILE *out) {
     table_print(&endpoints, out);
 }
 
-static void table_add(struct table *table, json_t *row) {
+static void table_add(struct status_table *table, json_t *row) {
     size_t first = table->row_count * table->column_count;
 
     table->cells = xrealloc(table->cells, (first + table->column_count) * sizeof *table->cells);
@@ -149,7 +149,7 @@ static void table_add(struct table *table, json_t *row) {
 }
 
 /* Frees what is in the table. */
-static void table_print(struct table *table, FILE *out) {
+static void table_print(struct status_table *table, FILE *out) {
     size_t columns = table->column_count, cells = table->row_count * columns;
     int widths[COLUMNS_MAX];
 

@@ -368,9 +368,8 @@ static void on_eof(struct conn *conn) {
     } else if (server->reading == H1_TUNNEL) {
         body_end(&server->x->request);
         body_flush(&server->x->request);
-    } else if (server->reading == H1_CONTENT) {
-        h1_server_client_gone(server, FAIL_CLIENT_GONE); /* the content will never be whole */
-    } else if (!server->shared->settings->half_close) {
+    } else if (server->reading == H1_CONTENT || !server->shared->settings->half_close) {
+        /* Its content will never be whole, or nobody is taken to be there for the answer. */
         h1_server_client_gone(server, FAIL_CLIENT_GONE);
     }
 }

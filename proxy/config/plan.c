@@ -159,7 +159,7 @@ static void refuse(const struct config *config, const struct tomlc_node *root,
         "%llu: %.*s%sraise the limit (ulimit -n, LimitNOFILE=) to %s",
         path, need.base, (unsigned long long)plan->reserve, (unsigned long long)plan->listening,
         config->listener_count, config->listener_count == 1 ? "" : "s", config->server.threads,
-        (unsigned long long)(plan->fixed + plan->automatic), (unsigned long long)plan->clients,
+        (unsigned long long)plan->fixed + plan->automatic, (unsigned long long)plan->clients,
         (unsigned long long)plan->limit, SLICE_ARG(remedy), remedy.len ? ", or " : "", need.base);
     buffer_deinit(&need);
     buffer_deinit(&remedy);

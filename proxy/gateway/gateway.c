@@ -157,7 +157,7 @@ static int open_pipelines(struct gateway *gateway, char **why) {
                          strerror(-err));
         return err;
     }
-    gateway->pipelines = xcalloc(config->pipeline_count, sizeof *gateway->pipelines);
+    gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
     for (size_t i = 0; !err && i < config->pipeline_count; i++)
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdalign.h>
+#include <stdlib.h>
 
 static bool family_is_valid(const struct metrics_segment *segment,
                             const struct segment_layout *layout,
@@ -60,7 +61,8 @@ struct metrics metrics_open(struct metrics_segment *segment, unsigned writer) {
     struct segment_layout layout;
 
     assert(writer < segment->writers);
-    segment_layout(segment, &layout);
+    if (!segment_layout(segment, &layout))
+        abort(); /* it was sound when it was made or attached */
     return (struct metrics){(void *)(layout.rows + writer * layout.row_bytes)};
 }
 
@@ -81,7 +83,8 @@ int64_t metrics_read(const struct metrics_segment *segment, metrics_cell cell) {
     uint64_t sum = 0;
 
     assert(cell < segment->cells);
-    segment_layout((struct metrics_segment *)segment, &layout);
+    if (!segment_layout((struct metrics_segment *)segment, &layout))
+        abort(); /* as above */
     for (uint32_t i = 0; i < segment->writers; i++) {
         _Atomic uint64_t *row = (void *)(layout.rows + i * layout.row_bytes);
 

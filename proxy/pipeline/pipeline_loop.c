@@ -42,7 +42,7 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
         endpoint_set_unref(set);
         return;
     }
-    pools = xcalloc(set->count, sizeof *pools);
+    pools = xcalloc(set->count, sizeof(struct pool *));
     for (size_t i = 0; i < set->count; i++) {
         for (size_t j = 0; old && j < old->count; j++) {
             if (part->pools[j] && old->list[j] == set->list[i]) {

@@ -137,6 +137,7 @@ static int write_rest(uv_write_t *req, uv_stream_t *stream, const uv_buf_t bufs[
 
     while (written >= bufs[skip].len)
         written -= bufs[skip++].len;
+    assert(skip < count);
     count -= skip;
     if (count > REST_BUFS)
         rest = xmalloc(count * sizeof *rest);

@@ -314,7 +314,6 @@ static enum fail fail_of(int err) {
     case -ECONNREFUSED:
     case -ENOENT: /* unix: no such socket */
     case -EAGAIN: /* unix: its backlog is full */
-        return FAIL_CONNECT_REFUSED;
     case -ECONNRESET:
         return FAIL_CONNECT_REFUSED;
     case -ETIMEDOUT:

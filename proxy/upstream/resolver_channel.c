@@ -39,9 +39,9 @@ struct query {
 static void set_socket_functions(struct resolver_channel *channel);
 static void answer(void *arg, int status, int timeouts, struct ares_addrinfo *info);
 static void explain(const struct resolver_channel *channel, int status,
-                    struct resolver_answer *answer);
+                    struct resolver_answer *result);
 static void collect(const struct ares_addrinfo *info, uint16_t port,
-                    struct resolver_answer *answer);
+                    struct resolver_answer *result);
 static int64_t lower_ttl_ns(int64_t lowest_ns, int ttl_s);
 
 int resolver_channel_open(struct resolver_channel **out, const char *servers) {

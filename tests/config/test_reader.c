@@ -108,9 +108,9 @@ static void durations_have_a_unit_and_a_range(void **state) {
     };
     static const struct refusal never_off[] = {
         {"resolve_interval = 0", 20,
-         "server.resolve_interval: found 0 (integer), expected a duration from 1s to 24h"},
-        {"resolve_interval = '999ms'", 20,
-         "server.resolve_interval: found \"999ms\" (string), expected a duration from 1s to 24h"},
+         "server.resolve_interval: found 0 (integer), expected a duration from 100ms to 24h"},
+        {"resolve_interval = '99ms'", 20,
+         "server.resolve_interval: found \"99ms\" (string), expected a duration from 100ms to 24h"},
         {0},
     };
 
