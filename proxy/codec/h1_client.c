@@ -398,6 +398,8 @@ static void pump(struct h1_client *client, bool has_head) {
     outcome = h1_send_body(&client->send, &client->x->request, has_head);
     if (outcome == H1_SEND_END) {
         request_sent(client);
+    } else if (outcome == H1_SEND_MISMATCH) {
+        fail(client, FAIL_INTERNAL, "the request's content is not as long as announced");
     } else if (outcome < 0) {
         /* What the upstream said before it closed may still be there to be read: an early answer.
          * The connection's end follows as on_eof or on_error. */

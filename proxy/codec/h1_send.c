@@ -30,10 +30,11 @@ static int send_some(struct h1_send *send, struct body *body, bool has_head) {
 
     for (unsigned i = 0; i < data_count; i++)
         bytes += data[i].len;
-    if (send->framing.kind == CONTENT_LENGTH && bytes > send->left)
-        return H1_SEND_OVER;
     is_last = send->framing.kind == CONTENT_NONE ||
               (body->state == BODY_ENDED && bytes == body_waiting(body));
+    if (send->framing.kind == CONTENT_LENGTH &&
+        (bytes > send->left || (is_last && bytes < send->left)))
+        return H1_SEND_MISMATCH;
     if (is_last && is_chunked) {
         send->scratch->len = head_len;
         h1_write_last_chunk(send->scratch, &body->trailers);

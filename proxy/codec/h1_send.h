@@ -16,9 +16,10 @@ struct h1_send {
 };
 
 enum h1_send_outcome {
-    H1_SEND_MORE, /* more will come from the body, or waits for the connection to drain */
-    H1_SEND_END,  /* everything is written, the end included */
-    H1_SEND_OVER, /* the body holds more than was announced: nothing was sent */
+    H1_SEND_MORE,     /* more will come from the body, or waits for the connection to drain */
+    H1_SEND_END,      /* everything is written, the end included */
+    H1_SEND_MISMATCH, /* the body holds more than was announced, or has ended with less: nothing was
+                         sent of it */
 };
 
 /* Starts a message: @length bytes may be sent when @framing is CONTENT_LENGTH. */

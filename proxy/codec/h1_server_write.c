@@ -114,7 +114,7 @@ void h1_server_pump(struct h1_server *server, bool has_head) {
     struct exchange *x = server->x;
     int outcome = h1_send_body(&server->send, &x->response, has_head);
 
-    if (outcome == H1_SEND_OVER) /* never spliced into the next response */
+    if (outcome == H1_SEND_MISMATCH) /* never spliced into the next response */
         body_reset(&x->response, FAIL_UPSTREAM_MALFORMED);
     else if (outcome < 0)
         h1_server_client_gone(server, FAIL_CLIENT_GONE);

@@ -26,6 +26,24 @@ static void on_closed(struct conn *conn) {
 
 static const struct conn_events events = {.on_drained = on_drained, .on_closed = on_closed};
 
+static void content_of_another_length_than_announced_is_not_sent(void **state) {
+    struct loop loop;
+
+    assert_int_equal(loop_open(&loop, 0), 0);
+    for (uint64_t announced = 4; announced <= 6; announced += 2) {
+        sending.conn = NULL; /* it is not even asked */
+        body_init(&body, &loop);
+        body_push_copy(&body, SLICE("hello"));
+        body_end(&body);
+        h1_send_init(&sending, (struct content){CONTENT_LENGTH, announced});
+        assert_int_equal(h1_send_body(&sending, &body, false), H1_SEND_MISMATCH);
+        body_deinit(&body);
+    }
+    loop_stop(&loop);
+    loop_run(&loop);
+    assert_int_equal(loop_close(&loop), 0);
+}
+
 static void content_in_more_pieces_than_a_write_takes_is_sent_whole(void **state) {
     static char content[CONTENT_BYTES], got[CONTENT_BYTES + 1];
     struct fds fds = {0};
@@ -67,6 +85,7 @@ static void content_in_more_pieces_than_a_write_takes_is_sent_whole(void **state
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(content_of_another_length_than_announced_is_not_sent),
         cmocka_unit_test(content_in_more_pieces_than_a_write_takes_is_sent_whole),
     };
 
