@@ -123,20 +123,19 @@ TCP_STATES = {1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5:
 
 
 def tcp_sockets_to(port):
-    """{state: count} of the TCP sockets (of any process, or of none any more) whose far end is @port.
+    """{near end: state} of the TCP sockets (of any process, or of none any more) whose far end is @port.
 
     A socket that its owner has closed but the kernel has not finished with is among them, which is
     why this looks at the kernel's table and not at a process's descriptors.
     """
-    counts = {}
+    found = {}
     wanted = f":{port:04X}"
     with open("/proc/net/tcp") as table:
         for line in table:
             fields = line.split(None, 4)
             if fields[2].endswith(wanted):
-                state = TCP_STATES.get(int(fields[3], 16), fields[3])
-                counts[state] = counts.get(state, 0) + 1
-    return counts
+                found[fields[1]] = TCP_STATES.get(int(fields[3], 16), fields[3])
+    return found
 
 
 # -- processes -------------------------------------------------------------------------------------

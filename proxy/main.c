@@ -342,9 +342,17 @@ static int bind_all(struct server *server) {
 /* The counters live in memory of their own, which another process could map too. */
 static int make_segment(struct server *server) {
     unsigned writers = server->config->server.threads;
+    size_t series = counters_series(server->config);
     void *memory;
     int fd;
 
+    if (series > COUNTERS_SERIES_MAX) {
+        fprintf(stderr,
+                "weir: the routes ask for %zu metric series, at most %d can be had: name the "
+                "listener of each route, or have fewer of either\n",
+                series, COUNTERS_SERIES_MAX);
+        return EXIT_UNUSABLE;
+    }
     server->counters = counters_new(server->config);
     server->segment_bytes = metrics_segment_size(counters_builder(server->counters), writers);
     fd = memfd_create("weir-counters", MFD_CLOEXEC);

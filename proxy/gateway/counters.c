@@ -54,12 +54,24 @@ struct counters {
     metrics_cell active, streams, tunnels;
 };
 
+static bool is_possible(const struct config *config, size_t listener, size_t route);
 static void add_route_families(struct counters *c, const struct config *config);
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
 static unsigned code_index(unsigned status);
+
+size_t counters_series(const struct config *config) {
+    size_t pairs = 0;
+
+    for (size_t listener = 0; listener < config->listener_count; listener++)
+        for (size_t route = 0; route <= config->route_count; route++)
+            pairs += is_possible(config, listener, route);
+    return pairs * (sizeof(struct per_route) / sizeof(metrics_cell)) +
+           config->listener_count * ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + 1) +
+           config->pipeline_count * 2;
+}
 
 struct counters *counters_new(const struct config *config) {
     struct counters *c = xcalloc(1, sizeof *c);

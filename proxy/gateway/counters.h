@@ -13,6 +13,13 @@ extern const int64_t counters_bounds_ns[COUNTERS_BOUNDS];
 
 struct counters;
 
+/* Series that a segment can describe, with some to spare for what is not counted per route. */
+#define COUNTERS_SERIES_MAX 1000000
+
+/* How many series @config asks for: mostly 68 for each route of each listener. More than
+ * COUNTERS_SERIES_MAX cannot be had. */
+size_t counters_series(const struct config *config);
+
 struct counters *counters_new(const struct config *config);
 void counters_free(struct counters *counters);
 const struct metrics_builder *counters_builder(const struct counters *counters);

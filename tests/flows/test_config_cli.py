@@ -317,3 +317,14 @@ def test_a_derived_configuration_serves_under_a_small_fd_limit(tmp_path, serve):
         assert weir.metrics().sum("weir_fd_limit") == 128
     finally:
         weir.stop()
+
+
+def test_more_metric_series_than_can_be_had_are_an_error_at_start(tmp_path):
+    text = "".join(f'[[listener]]\nname = "l{i}"\nlisten = "127.0.0.1:{free_port()}"\n' for i in range(20))
+    text += '[[pipeline]]\nname = "up"\nendpoints = ["127.0.0.1:9"]\n'
+    text += "".join(f'[[route]]\nname = "r{i}"\nmatch = {{ path = "/r{i}" }}\npipeline = "up"\n' for i in range(1000))
+    file = tmp_path / "weir.toml"
+    file.write_text('[admin]\nlisten = "off"\n' + text)
+    code, _, err = run_cli("run", str(file))
+    assert code == 2
+    assert "metric series" in err and "name the listener" in err
