@@ -9,7 +9,7 @@
 
 /* First block of the arena: the usual request and response heads fit. */
 #define CROSSING_ARENA_BYTES 6144
-#define CROSSING_POOL_MAX 256 /* free ones that a loop keeps */
+#define CROSSING_POOL_MAX 1024 /* free ones that a loop keeps */
 
 /* Events beyond the exchange's own. */
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */

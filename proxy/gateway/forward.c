@@ -5,10 +5,10 @@
 #include "base/random.h"
 
 #include <netinet/in.h>
-#include <stdlib.h>
 
 #define REQUEST_ID_MAX 128
 
+static bool max_forwards(const struct request_head *head, unsigned *hops);
 static bool is_hop_by_hop(enum field_id id);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
@@ -25,6 +25,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
     const struct fields *in = &x->request_head.fields;
     const struct config_pipeline *config = c->part->shared->config;
     bool has_names = has_connection_names(in);
+    unsigned hops;
 
     *out = x->request_head;
     out->fields = (struct fields){0};
@@ -37,10 +38,9 @@ void forward_request(struct crossing *c, struct request_head *out) {
             field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
             field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA)
             continue; /* made anew below */
-        if (field->id == FIELD_MAX_FORWARDS &&
-            (x->request_head.method == METHOD_TRACE || x->request_head.method == METHOD_OPTIONS)) {
+        if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
             add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
-                arena_printf(&x->arena, "%lu", strtoul(field->value.base, NULL, 10) - 1));
+                arena_printf(&x->arena, "%u", hops - 1));
             continue;
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
@@ -79,13 +79,26 @@ void forward_response(struct crossing *c) {
 }
 
 bool forward_is_stopped(const struct crossing *c) {
-    const struct request_head *head = &c->x.request_head;
-    const struct field *field;
+    unsigned hops;
 
-    if (head->method != METHOD_TRACE && head->method != METHOD_OPTIONS)
+    return max_forwards(&c->x.request_head, &hops) && hops == 0;
+}
+
+/* Max-Forwards of a TRACE or an OPTIONS, if there is a sound one; any other passes as it is. */
+static bool max_forwards(const struct request_head *head, unsigned *hops) {
+    const struct field *field = fields_find(&head->fields, FIELD_MAX_FORWARDS);
+    unsigned n = 0;
+
+    if (!field || (head->method != METHOD_TRACE && head->method != METHOD_OPTIONS) ||
+        field->value.len == 0 || field->value.len > 9)
         return false;
-    field = fields_find(&head->fields, FIELD_MAX_FORWARDS);
-    return field && slice_equal(field->value, SLICE("0"));
+    for (size_t i = 0; i < field->value.len; i++) {
+        if (field->value.base[i] < '0' || field->value.base[i] > '9')
+            return false;
+        n = n * 10 + (unsigned)(field->value.base[i] - '0');
+    }
+    *hops = n;
+    return true;
 }
 
 /* Also what earlier specifications counted among them. */
@@ -183,10 +196,17 @@ static void add_list(struct crossing *c, struct fields *out, enum field_id id, s
     struct arena *arena = &c->x.arena;
     const struct fields *in = &c->x.request_head.fields;
 
+    struct slice all = SLICE_NONE;
+
     for (const struct field *f = c->is_trusted ? fields_find(in, id) : NULL; f;
-         f = fields_find_next(in, f))
-        if (f->value.len > 0)
-            last = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(f->value), SLICE_ARG(last));
+         f = fields_find_next(in, f)) {
+        if (all.len > 0 && f->value.len > 0)
+            all = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(all), SLICE_ARG(f->value));
+        else if (f->value.len > 0)
+            all = f->value;
+    }
+    if (all.len > 0)
+        last = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(all), SLICE_ARG(last));
     add(out, arena, id, last);
 }
 
