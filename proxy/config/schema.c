@@ -37,8 +37,8 @@ static const struct choice pipeline_protocols[] = {
 static const struct choice retry_reasons[] = {
     {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
     {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, true},
-    {"502", RETRY_ON_502, true},         {"503", RETRY_ON_503, true},
-    {"504", RETRY_ON_504, true},         {0},
+    {"502", RETRY_ON_502, true},          {"503", RETRY_ON_503, true},
+    {"504", RETRY_ON_504, true},          {0},
 };
 
 #define AT(member) offsetof(struct config_server, member)
