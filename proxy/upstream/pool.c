@@ -48,6 +48,8 @@ static void on_asked(struct loop *loop, struct mail *mail);
 static void hand_over(struct pool *pool);
 static void on_idle_timer(struct timer *timer);
 static void drop(struct upstream_conn *uc);
+static void enter_idle(struct upstream_conn *uc);
+static void leave_idle(struct upstream_conn *uc);
 static void close_if_empty(struct pool *pool);
 static void on_farewell(struct loop *loop, struct mail *mail);
 static struct conn_account account_of(struct pool *pool);
@@ -365,12 +367,8 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
         offer(uc);
         return;
     }
-    if (uc->is_idle) {
-        atomic_fetch_sub(&pool->idle_count, 1);
-        uc->is_idle = false;
-        list_remove(&uc->link);
-        list_push_back(&pool->others, &uc->link);
-    }
+    if (uc->is_idle)
+        leave_idle(uc);
     h1_client_close(uc->codec, pool->is_closing);
 }
 
@@ -399,11 +397,8 @@ static void offer(struct upstream_conn *uc) {
     }
     if (pass_on(uc))
         return;
-    list_remove(&uc->link);
-    list_push_front(&pool->idle, &uc->link);
-    uc->is_idle = true;
+    enter_idle(uc);
     uc->idle_since_ns = loop->now_ns;
-    atomic_fetch_add(&pool->idle_count, 1);
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
     /* Who began to wait meanwhile either sees idle_count, or is seen here. */
@@ -476,16 +471,10 @@ static void hand_over(struct pool *pool) {
     while (!list_is_empty(&pool->idle)) {
         struct upstream_conn *uc = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
 
-        atomic_fetch_sub(&pool->idle_count, 1);
-        uc->is_idle = false;
-        list_remove(&uc->link);
-        list_push_back(&pool->others, &uc->link);
+        leave_idle(uc);
         if (pass_on(uc))
             continue;
-        list_remove(&uc->link);
-        list_push_front(&pool->idle, &uc->link);
-        uc->is_idle = true;
-        atomic_fetch_add(&pool->idle_count, 1);
+        enter_idle(uc);
         break;
     }
 }
@@ -508,11 +497,22 @@ static void on_idle_timer(struct timer *timer) {
 
 /* Closes an idle connection, so that the upstream hears of it before its right is free again. */
 static void drop(struct upstream_conn *uc) {
+    leave_idle(uc);
+    h1_client_close(uc->codec, false);
+}
+
+static void enter_idle(struct upstream_conn *uc) {
+    list_remove(&uc->link);
+    list_push_front(&uc->pool->idle, &uc->link);
+    uc->is_idle = true;
+    atomic_fetch_add(&uc->pool->idle_count, 1);
+}
+
+static void leave_idle(struct upstream_conn *uc) {
     atomic_fetch_sub(&uc->pool->idle_count, 1);
     uc->is_idle = false;
     list_remove(&uc->link);
     list_push_back(&uc->pool->others, &uc->link);
-    h1_client_close(uc->codec, false);
 }
 
 /* A closing pool whose last connection is gone waits for one letter to itself: what was posted to
