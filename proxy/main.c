@@ -251,6 +251,18 @@ static struct config_options limits(void) {
     return options;
 }
 
+/* What a running weir waits for. */
+static sigset_t our_signals(void) {
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1);
+    return signals;
+}
+
 static int serve(struct config *config, const struct demo *demo) {
     struct server server = {.config = config, .admin_fd = -1};
     sigset_t signals;
@@ -258,11 +270,7 @@ static int serve(struct config *config, const struct demo *demo) {
 
     /* Before any thread is there, so that all inherit it: signals are waited for, not caught. */
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigaddset(&signals, SIGUSR1);
+    signals = our_signals();
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     status = start(&server);
@@ -418,13 +426,8 @@ static int wait_and_drain(struct server *server) {
     const struct timespec look = {0, DRAIN_LOOK_NS};
     int64_t drain_ns = server->config->server.drain_shutdown_ns, deadline_ns = 0;
     bool is_aborted = false;
-    sigset_t signals;
+    const sigset_t signals = our_signals();
 
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigaddset(&signals, SIGUSR1);
     while (!deadline_ns || !gateway_is_drained(server->gateway)) {
         int number =
             deadline_ns ? sigtimedwait(&signals, NULL, &look) : sigwaitinfo(&signals, NULL);

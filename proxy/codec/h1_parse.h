@@ -15,7 +15,6 @@ enum h1_outcome {
     H1_HEAD_LARGE,  /* 431: more bytes or more fields than allowed */
     H1_VERSION,     /* 505: HTTP/2 and up, or HTTP/0.9 */
     H1_NOT_CODED,   /* 501: a transfer coding other than chunked */
-    H1_NO_LENGTH,   /* 411: reserved */
     H1_EXPECT,      /* 417: an expectation other than 100-continue */
 };
 
