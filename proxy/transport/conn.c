@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "transport/addresses.h"
 
 #include <h2o.h>
 
@@ -324,6 +325,8 @@ static void on_closed(uv_handle_t *handle) {
     chunks_clear(&conn->out, loop);
     if (conn->events)
         conn->events->on_closed(conn);
+    if (account.addresses)
+        addresses_leave(account.addresses, &conn->peer);
     free(conn);
     loop->conns--;
     fds_release(account.fds, account.fd_class);
