@@ -93,7 +93,8 @@ void h2_session_receive(struct h2_session *session, struct slice bytes) {
     if (session->is_deaf)
         return;
     n = nghttp2_session_mem_recv(session->ng, (const uint8_t *)bytes.base, bytes.len);
-    if (n == NGHTTP2_ERR_FLOODED)
+    if (n == NGHTTP2_ERR_FLOODED || n == NGHTTP2_ERR_TOO_MANY_SETTINGS ||
+        n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
         h2_session_fail(session, NGHTTP2_ENHANCE_YOUR_CALM);
     else if (n < 0)
         h2_session_fail(session, NGHTTP2_PROTOCOL_ERROR);
@@ -156,8 +157,7 @@ static void fill(struct task *task) {
         if (n > 0)
             chunks_push(&session->out, session->loop, slice_of((const char *)frames, (size_t)n));
     }
-    if (n < 0) /* memory does not fail: a callback of ours has refused */
-        h2_session_fail(session, NGHTTP2_INTERNAL_ERROR);
+    assert(n >= 0); /* memory does not fail, and no callback refuses to send */
     if (session->out.bytes >= H2_WRITE_BYTES)
         send_queue(session);
     else
@@ -338,7 +338,6 @@ uint32_t h2_code_of(enum fail fail) {
     case FAIL_NONE:
         return NGHTTP2_NO_ERROR;
     case FAIL_REQUEST_MALFORMED:
-    case FAIL_UPSTREAM_MALFORMED:
         return NGHTTP2_PROTOCOL_ERROR;
     case FAIL_CLIENT_GONE:
     case FAIL_CLIENT_SLOW:
