@@ -79,7 +79,7 @@ struct h2_client *h2_client_open(struct conn *conn, const struct h2_client_optio
 enum h2_client_state h2_client_state(const struct h2_client *client) {
     if (client->is_over || client->is_broken)
         return H2_CLIENT_OVER;
-    if (client->is_going)
+    if (client->is_going || client->is_closing)
         return H2_CLIENT_ENDING;
     return client->is_ready ? H2_CLIENT_OPEN : H2_CLIENT_OPENING;
 }

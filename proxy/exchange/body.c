@@ -127,6 +127,8 @@ void body_rewind(struct body *body) {
     uv_buf_t buf;
 
     assert(body_may_rewind(body));
+    if (body->taken == 0)
+        return;
     body->held = body->kept;
     body->kept = (struct chunks){0};
     while (chunks_peek(&waiting, &buf, 1)) {

@@ -58,7 +58,7 @@ void world_close(void) {
         assert_int_equal(world.loops[i].conns, 0);
         assert_int_equal(world.loops[i].wheel.running, 0);
         assert_int_equal(finish_loop(&world.loops[i]), 0);
-        buffer_deinit(&world.shared[i].head);
+        pool_loop_deinit(&world.shared[i]);
     }
     endpoint_unref(world.endpoint);
     close(world.listener);
@@ -108,8 +108,8 @@ static void send_request(struct taker *taker, unsigned at, bool has_content) {
     taker->x.request_head = head;
     if (!has_content)
         body_end(&taker->x.request);
-    h1_client_start(lease_codec(&taker->lease), &taker->x, &head,
-                    (struct content){has_content ? CONTENT_CHUNKED : CONTENT_NONE, 0});
+    lease_start(&taker->lease, &taker->x, &head,
+                (struct content){has_content ? CONTENT_CHUNKED : CONTENT_NONE, 0});
 }
 
 void exchange_start(struct taker *taker, unsigned at) {
