@@ -9,6 +9,8 @@
 #define SEND_SECTION_MAX (32 * 1024 * 1024)
 #define WINDOW_MAX INT32_MAX
 
+#define NOT_HTTP2 "the upstream does not keep to HTTP/2"
+
 static void on_data(struct conn *conn, struct slice bytes);
 static void on_eof(struct conn *conn);
 static void on_error(struct conn *conn, int err);
@@ -140,7 +142,7 @@ static void on_data(struct conn *conn, struct slice bytes) {
     h2_session_receive(&client->session, bytes);
     flush_bodies(client);
     if (client->session.is_deaf)
-        lose(client, FAIL_UPSTREAM_MALFORMED, "the upstream does not keep to HTTP/2");
+        lose(client, FAIL_UPSTREAM_MALFORMED, NOT_HTTP2);
 }
 
 static void on_eof(struct conn *conn) {
@@ -173,12 +175,16 @@ static void on_closed(struct conn *conn) {
     free(client);
 }
 
-/* Everything is said, or the conn takes no more. */
+/* Everything is said, or the conn takes no more. When neither side has meant to end it, nghttp2 has:
+ * for a connection error (RFC 9113 section 5.4.1). */
 static void on_over(struct h2_session *session) {
     struct h2_client *client = CONTAINER_OF(session, struct h2_client, session);
 
     client->is_over = true;
-    lose(client, FAIL_UPSTREAM_RESET, "the connection ended");
+    if (client->is_going || client->is_closing || session->is_deaf)
+        lose(client, FAIL_UPSTREAM_RESET, "the connection ended");
+    else
+        lose(client, FAIL_UPSTREAM_MALFORMED, NOT_HTTP2);
     if (client->is_closing) {
         loop_timer_stop(client->conn->loop, &client->timer);
         conn_linger(client->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
