@@ -201,3 +201,23 @@ bool h1_is_expectable(const struct request_head *head) {
             return false;
     return true;
 }
+
+enum fail h1_request_fail(enum h1_outcome outcome) {
+    switch (outcome) {
+    case H1_TARGET_LONG:
+        return FAIL_TARGET_LONG;
+    case H1_HEAD_LARGE:
+        return FAIL_HEAD_LARGE;
+    case H1_VERSION:
+        return FAIL_VERSION;
+    case H1_NOT_CODED:
+        return FAIL_TRANSFER_CODING;
+    case H1_EXPECT:
+        return FAIL_EXPECTATION;
+    case H1_DONE:
+    case H1_PARTIAL:
+    case H1_BAD:
+        break;
+    }
+    return FAIL_REQUEST_MALFORMED;
+}

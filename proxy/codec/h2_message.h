@@ -27,7 +27,7 @@
 /* A section while its fields come in. */
 struct h2_reading {
     const struct h1_limits *limits; /* borrowed */
-    struct arena *arena;            /* borrowed: the exchange's */
+    struct arena *arena;            /* borrowed: the exchange's; NULL: nobody's any more */
     size_t bytes;                   /* as RFC 9113 section 6.5.2 counts them */
     bool is_large;                  /* beyond the limits: no longer kept */
     bool has_host;

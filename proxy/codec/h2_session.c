@@ -9,6 +9,9 @@
 
 #define FRAME_HEAD_BYTES 9
 
+/* What we send was let in by the limits of the other side, which are below this in any config. */
+#define H2_SECTION_SEND_MAX (64 * 1024 * 1024)
+
 static const uint8_t notice_ping[8] = {'w', 'e', 'i', 'r', ' ', 'e', 'n', 'd'};
 
 static void *take_memory(size_t size, void *ctx);
@@ -48,6 +51,7 @@ void h2_library_init(struct h2_library *library) {
     nghttp2_session_callbacks_set_on_invalid_header_callback(library->callbacks, on_invalid_header);
     nghttp2_option_set_no_auto_window_update(library->options, 1);
     nghttp2_option_set_no_closed_streams(library->options, 1);
+    nghttp2_option_set_max_send_header_block_length(library->options, H2_SECTION_SEND_MAX);
 }
 
 void h2_library_deinit(struct h2_library *library) {
@@ -93,7 +97,8 @@ void h2_session_receive(struct h2_session *session, struct slice bytes) {
     if (session->is_deaf)
         return;
     n = nghttp2_session_mem_recv(session->ng, (const uint8_t *)bytes.base, bytes.len);
-    if (n == NGHTTP2_ERR_FLOODED)
+    if (n == NGHTTP2_ERR_FLOODED || n == NGHTTP2_ERR_TOO_MANY_SETTINGS ||
+        n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
         h2_session_fail(session, NGHTTP2_ENHANCE_YOUR_CALM);
     else if (n < 0)
         h2_session_fail(session, NGHTTP2_PROTOCOL_ERROR);
@@ -156,8 +161,7 @@ static void fill(struct task *task) {
         if (n > 0)
             chunks_push(&session->out, session->loop, slice_of((const char *)frames, (size_t)n));
     }
-    if (n < 0) /* memory does not fail: a callback of ours has refused */
-        h2_session_fail(session, NGHTTP2_INTERNAL_ERROR);
+    assert(n >= 0); /* memory does not fail, and no callback refuses to send */
     if (session->out.bytes >= H2_WRITE_BYTES)
         send_queue(session);
     else
@@ -338,7 +342,6 @@ uint32_t h2_code_of(enum fail fail) {
     case FAIL_NONE:
         return NGHTTP2_NO_ERROR;
     case FAIL_REQUEST_MALFORMED:
-    case FAIL_UPSTREAM_MALFORMED:
         return NGHTTP2_PROTOCOL_ERROR;
     case FAIL_CLIENT_GONE:
     case FAIL_CLIENT_SLOW:

@@ -119,7 +119,7 @@ void h2_inflow_close(struct h2_inflow *flow);
 /* on_data_chunk_recv: borrowed bytes of h2_session_receive(). */
 void h2_inflow_push(struct h2_inflow *flow, struct slice bytes);
 
-/* The code of a RST_STREAM for what an exchange has suffered, on either side. */
+/* The code of a RST_STREAM that tells a client what its exchange has suffered. */
 uint32_t h2_code_of(enum fail fail);
 /* What a stream that the upstream has reset with @code means for its exchange. */
 enum fail h2_fail_of(uint32_t code);

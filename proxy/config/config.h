@@ -74,7 +74,16 @@ struct config_listener {
     unsigned max_fields;            /* fields of a head or trailer section (431) */
     unsigned max_requests;          /* requests on one connection, 0 = no bound */
     bool half_close;                /* true: a client may close its sending side and still read */
-    struct config_cidr *trust;      /* owned; whose forwarding fields are believed */
+    struct {
+        unsigned max_concurrent_streams; /* of a connection, >= 1 */
+        size_t header_table_bytes;       /* of the HPACK tables */
+        unsigned continuations;          /* CONTINUATION frames of one header section */
+        /* How many of a connection in a second, in the long run; then it is ended. */
+        unsigned pings, settings, priorities, window_updates, empty_data, resets, stream_errors,
+            unknown_frames;
+        unsigned early_percent; /* share of streams that may end early; 100: any */
+    } http2;
+    struct config_cidr *trust; /* owned; whose forwarding fields are believed */
     size_t trust_count;
 };
 
@@ -185,6 +194,9 @@ void config_errors_deinit(struct config_errors *errors);
 /* A human-readable sum for `weir check`: listeners, pipelines and their limits, and how the fd
  * limit is spent. The caller frees. */
 char *config_summary(const struct config *config);
+
+/* "http1", "http2", "auto". */
+const char *config_protocol_name(enum config_protocol protocol);
 
 /* Does @cidr hold the address @addr (IPv4-mapped IPv6 counts as IPv4)? AF_UNIX: never. */
 bool config_cidr_has(const struct config_cidr *cidr, const struct sockaddr *addr);

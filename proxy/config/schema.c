@@ -23,8 +23,8 @@ static const struct choice levels[] = {
 
 static const struct choice listener_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, true},
-    {"auto", PROTOCOL_AUTO, true},
+    {"http2", PROTOCOL_HTTP2, false},
+    {"auto", PROTOCOL_AUTO, false},
     {0},
 };
 
@@ -87,6 +87,19 @@ static const struct schema_key listener_keys[] = {
     {"limits.fields", value_count, AT(max_fields), "100", 1, 1024},
     {"limits.requests", value_count, AT(max_requests), "0", 0, 1000 * MILLION},
     {"half_close", value_boolean, AT(half_close), "false"},
+    {"http2.max_concurrent_streams", value_count, AT(http2.max_concurrent_streams), "100", 1,
+     10000},
+    {"http2.header_table", value_size, AT(http2.header_table_bytes), "\"4KiB\"", 0, MIB(1)},
+    {"http2.continuations", value_count, AT(http2.continuations), "8", 0, 1000},
+    {"http2.pings", value_count, AT(http2.pings), "10", 1, MILLION},
+    {"http2.settings", value_count, AT(http2.settings), "10", 1, MILLION},
+    {"http2.priorities", value_count, AT(http2.priorities), "20", 1, MILLION},
+    {"http2.window_updates", value_count, AT(http2.window_updates), "100", 1, MILLION},
+    {"http2.empty_data", value_count, AT(http2.empty_data), "10", 1, MILLION},
+    {"http2.resets", value_count, AT(http2.resets), "100", 1, MILLION},
+    {"http2.stream_errors", value_count, AT(http2.stream_errors), "20", 1, MILLION},
+    {"http2.unknown_frames", value_count, AT(http2.unknown_frames), "10", 1, MILLION},
+    {"http2.early_percent", value_count, AT(http2.early_percent), "90", 1, 100},
     {"trust", list_trust, 0, "[\"127.0.0.1/32\", \"::1\"]"},
 };
 #undef AT

@@ -41,6 +41,12 @@ char *config_summary(const struct config *config) {
     return text.base;
 }
 
+const char *config_protocol_name(enum config_protocol protocol) {
+    static const char *const names[] = {"http1", "http2", "auto"};
+
+    return names[protocol];
+}
+
 static void print_listeners(const struct config *config, struct buffer *to) {
     struct table table = {0};
 
@@ -50,7 +56,7 @@ static void print_listeners(const struct config *config, struct buffer *to) {
         start_row(&table);
         add_cell(&table, "%s", listener->name);
         add_cell(&table, "%s", listener->listen.text);
-        add_cell(&table, "http1");
+        add_cell(&table, "%s", config_protocol_name(listener->protocol));
         add_duration(&table, "header", listener->header_timeout_ns);
         add_duration(&table, "body", listener->body_timeout_ns);
         add_duration(&table, "idle", listener->idle_timeout_ns);

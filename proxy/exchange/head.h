@@ -42,6 +42,9 @@ struct response_head {
     struct fields fields;
 };
 
+/* "HTTP/1.1" */
+struct slice http_version_text(enum http_version version);
+
 enum method method_of(struct slice text);
 /* RFC 9110 section 9.2.2. */
 bool method_is_idempotent(enum method method);

@@ -26,6 +26,7 @@ void access_record(struct crossing *c) {
         .listener = c->listener->index,
         .route = c->route ? c->route_index : COUNTERS_NO_ROUTE,
         .pipeline = c->part ? c->pipeline_index : COUNTERS_NO_PIPELINE,
+        .protocol = x->request_head.version == HTTP_2 ? COUNTERS_HTTP2 : COUNTERS_HTTP1,
         .status = status,
         .duration_ns = now_ns - x->started_ns,
         .first_byte_ns = c->first_byte_ns ? c->first_byte_ns - x->started_ns : -1,
@@ -42,12 +43,13 @@ void access_record(struct crossing *c) {
 }
 
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
-                           struct slice request_id) {
+                           struct slice request_id, enum counters_protocol protocol) {
     struct gateway_loop *gl = listener->gl;
     const struct fail_row *row = fail_row(refusal->fail);
     struct counters_exchange done = {
         .listener = listener->index,
         .route = COUNTERS_NO_ROUTE,
+        .protocol = protocol,
         .pipeline = COUNTERS_NO_PIPELINE,
         .status = row->http,
         .first_byte_ns = -1,
@@ -88,8 +90,7 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     write_text(out, "method", head->method_text, FIELD_MAX);
     write_text(out, "host", head->authority, FIELD_MAX);
     write_text(out, "target", head->path, TARGET_MAX);
-    write_text(out, "protocol", head->version == HTTP_1_0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"),
-               FIELD_MAX);
+    write_text(out, "protocol", http_version_text(head->version), FIELD_MAX);
     buffer_printf(out, ",\"status\":%u", status);
     if (c->route)
         write_text(out, "route", slice_str(c->route->name), FIELD_MAX);

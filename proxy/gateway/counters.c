@@ -33,7 +33,7 @@ static const struct {
 #define ACCEPT_ERRORS (sizeof accept_errors / sizeof *accept_errors)
 
 struct per_route {
-    metrics_cell codes[CODES + 1];
+    metrics_cell codes[COUNTERS_PROTOCOLS][CODES + 1];
     metrics_cell duration, first_byte;
     metrics_cell received, sent;
 };
@@ -56,6 +56,8 @@ struct counters {
 
 static bool is_possible(const struct config *config, size_t listener, size_t route);
 static void add_route_families(struct counters *c, const struct config *config);
+static void add_codes(struct counters *c, unsigned family, struct per_route *r,
+                      struct buffer *labels);
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
@@ -116,7 +118,7 @@ void counters_count(const struct counters *c, struct metrics metrics,
     const struct per_route *route = route_of(c, done->listener, done->route);
     size_t pipeline = done->pipeline == COUNTERS_NO_PIPELINE ? c->pipelines : done->pipeline;
 
-    metrics_add(metrics, route->codes[code_index(done->status)], 1);
+    metrics_add(metrics, route->codes[done->protocol][code_index(done->status)], 1);
     metrics_observe(metrics, route->duration, counters_bounds_ns, COUNTERS_BOUNDS,
                     done->duration_ns);
     if (done->first_byte_ns >= 0)
@@ -207,7 +209,6 @@ static void add_route_families(struct counters *c, const struct config *config) 
         for (size_t route = 0; route <= c->routes; route++) {
             struct per_route *r = &c->by_route[listener * (c->routes + 1) + route];
             struct buffer labels = {0};
-            size_t len;
 
             r->duration = METRICS_NONE;
             if (!is_possible(config, listener, route))
@@ -223,19 +224,30 @@ static void add_route_families(struct counters *c, const struct config *config) 
             r->received = metrics_series(c->builder, received, labels.base);
             r->sent = metrics_series(c->builder, sent, labels.base);
             labels.len--;
-            metrics_label(&labels, "protocol", "http1");
-            len = labels.len;
-            for (size_t i = 0; i <= CODES; i++) {
-                char code[8] = "other";
-
-                if (i < CODES)
-                    code[uint_to_text(code, codes[i])] = '\0';
-                labels.len = len;
-                metrics_label(&labels, "code", code);
-                buffer_append_char(&labels, '\0');
-                r->codes[i] = metrics_series_sparse(c->builder, requests, labels.base);
-            }
+            add_codes(c, requests, r, &labels);
             buffer_deinit(&labels);
+        }
+    }
+}
+
+static void add_codes(struct counters *c, unsigned family, struct per_route *r,
+                      struct buffer *labels) {
+    static const char *const protocols[COUNTERS_PROTOCOLS] = {"http1", "http2"};
+    size_t route = labels->len, len;
+
+    for (size_t protocol = 0; protocol < COUNTERS_PROTOCOLS; protocol++) {
+        labels->len = route;
+        metrics_label(labels, "protocol", protocols[protocol]);
+        len = labels->len;
+        for (size_t i = 0; i <= CODES; i++) {
+            char code[8] = "other";
+
+            if (i < CODES)
+                code[uint_to_text(code, codes[i])] = '\0';
+            labels->len = len;
+            metrics_label(labels, "code", code);
+            buffer_append_char(labels, '\0');
+            r->codes[protocol][i] = metrics_series_sparse(c->builder, family, labels->base);
         }
     }
 }

@@ -103,4 +103,4 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
 /* Access log and counters of a finished one (access.c). */
 void access_record(struct crossing *c);
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
-                           struct slice request_id);
+                           struct slice request_id, enum counters_protocol protocol);

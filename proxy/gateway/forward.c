@@ -9,6 +9,7 @@
 #define REQUEST_ID_MAX 128
 
 static bool max_forwards(const struct request_head *head, unsigned *hops);
+static struct slice via(enum http_version version);
 static bool is_hop_by_hop(enum field_id id);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
@@ -75,8 +76,7 @@ void forward_response(struct crossing *c) {
     fields->count = kept;
     if (!fields_find(fields, FIELD_DATE))
         add(fields, &x->arena, FIELD_DATE, arena_copy(&x->arena, gateway_date(c->listener->gl)));
-    add(fields, &x->arena, FIELD_VIA,
-        x->response_head.version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+    add(fields, &x->arena, FIELD_VIA, via(x->response_head.version));
 }
 
 bool forward_is_stopped(const struct crossing *c) {
@@ -100,6 +100,13 @@ static bool max_forwards(const struct request_head *head, unsigned *hops) {
     }
     *hops = n;
     return true;
+}
+
+/* RFC 9110 section 7.6.3. */
+static struct slice via(enum http_version version) {
+    return version == HTTP_2     ? SLICE("2.0 weir")
+           : version == HTTP_1_0 ? SLICE("1.0 weir")
+                                 : SLICE("1.1 weir");
 }
 
 /* Also what earlier specifications counted among them. */
@@ -197,8 +204,7 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))
         add(&out->fields, arena, FIELD_VIA, field->value);
-    add(&out->fields, arena, FIELD_VIA,
-        in->version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+    add(&out->fields, arena, FIELD_VIA, via(in->version));
 }
 
 /* What a trusted client says, then what we see; of an untrusted one only what we see. */

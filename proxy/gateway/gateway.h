@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "codec/h1_server.h"
+#include "codec/h2_server.h"
+#include "codec/h2_sniff.h"
 #include "config/config.h"
 #include "gateway/counters.h"
 #include "loop/gate.h"
@@ -24,10 +26,13 @@ struct gateway_listener {
     struct gateway_loop *gl;              /* borrowed */
     size_t index;                         /* in the config */
     const struct config_listener *config; /* borrowed */
-    struct h1_server_settings settings;
+    struct h1_server_settings h1_settings;
+    struct h2_server_settings h2_settings;
     struct h1_server_loop h1;
-    struct acceptor *acceptor; /* owned; NULL: not accepting */
-    struct log_limit errors_logged;
+    struct h2_server_loop h2;
+    struct h2_sniff_loop sniff; /* protocol = "auto" */
+    struct acceptor *acceptor;  /* owned; NULL: not accepting */
+    struct log_limit errors_logged, abuse_logged;
 };
 
 /* What a loop has. Home: loop, but where noted. */
@@ -118,6 +123,17 @@ bool gateway_close(struct gateway *gateway, struct census *census);
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);
+
+/* The listener's part of the above (listener.c). Home: loop, but listener_connections(): any. */
+void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, size_t index);
+void listener_deinit(struct gateway_listener *listener);
+/* Begins to accept. -errno. */
+int listener_open(struct gateway_listener *listener, const struct gateway_options *options);
+void listener_drain(struct gateway_listener *listener);
+void listener_abort(struct gateway_listener *listener);
+unsigned listener_connections(const struct gateway_listener *listener);
+/* Of these with an exchange. */
+unsigned listener_active(const struct gateway_listener *listener);
 
 /* Is the client's word about where a request comes from believed? */
 bool gateway_trusts(const struct gateway_listener *listener, const struct sockaddr *client);

@@ -60,7 +60,7 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
                   row->reason, SLICE_ARG(request_id), problem->len);
     buffer_append(out, buffer_slice(problem));
-    access_record_refusal(listener, refusal, request_id);
+    access_record_refusal(listener, refusal, request_id, COUNTERS_HTTP1);
 }
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,

@@ -73,9 +73,8 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         size_t len;
 
         for (unsigned j = 0; j < gateway->loop_count; j++) {
-            const struct h1_server_loop *h1 = &gateway->loops[j].listeners[i].h1;
-            unsigned busy = atomic_load_explicit(&h1->active, memory_order_relaxed);
-            unsigned all = atomic_load_explicit(&h1->count, memory_order_relaxed);
+            const struct gateway_listener *listener = &gateway->loops[j].listeners[i];
+            unsigned busy = listener_active(listener), all = listener_connections(listener);
 
             active += busy;
             count += all > busy ? all : busy;
@@ -118,14 +117,14 @@ static json_t *listeners_of(struct gateway *gateway) {
         int64_t connections = 0;
 
         for (unsigned j = 0; j < gateway->loop_count; j++)
-            connections += atomic_load_explicit(&gateway->loops[j].listeners[i].h1.count,
-                                                memory_order_relaxed);
+            connections += listener_connections(&gateway->loops[j].listeners[i]);
         json_array_append_new(
             list,
             json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:I, s:I}", "name", config->name, "address",
-                      config->listen.text, "protocol", "http1", "state",
-                      states[atomic_load(&gateway->state)], "connections", (json_int_t)connections,
-                      "connections_max", (int)gateway->connections.limit, "accepted_total",
+                      config->listen.text, "protocol", config_protocol_name(config->protocol),
+                      "state", states[atomic_load(&gateway->state)], "connections",
+                      (json_int_t)connections, "connections_max", (int)gateway->connections.limit,
+                      "accepted_total",
                       (json_int_t)counters_accepted(gateway->counters, gateway->segment, i),
                       "requests_total",
                       (json_int_t)counters_requests(gateway->counters, gateway->segment, i)));
