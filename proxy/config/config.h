@@ -111,6 +111,8 @@ struct config_pipeline {
     int64_t deadline_ns;     /* whole exchange, streams excepted */
     int64_t dial_timeout_ns; /* one connect */
     int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
+    int64_t ping_ns;         /* HTTP/2: with calls on it and silent for this: asked with a PING */
+    int64_t pong_timeout_ns; /* HTTP/2: no byte for this after a PING: dead */
     int64_t resolve_interval_ns;
     size_t max_head_bytes; /* a response head */
     unsigned max_fields;
@@ -119,6 +121,7 @@ struct config_pipeline {
         unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
         unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
         unsigned streams;     /* live streams and tunnels; >= 1 */
+        unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
         unsigned dials;       /* connects under way per endpoint; >= 1 */
     } limits;
     struct {

@@ -30,7 +30,7 @@ static const struct choice listener_protocols[] = {
 
 static const struct choice pipeline_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, true},
+    {"http2", PROTOCOL_HTTP2, false},
     {0},
 };
 
@@ -127,6 +127,9 @@ static const struct schema_key pipeline_keys[] = {
     {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.ping", value_duration, AT(ping_ns), "\"20s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.pong", value_duration, AT(pong_timeout_ns), "\"10s\"", NS_PER_MS, HOURS(1),
+     .is_never_off = true},
     /* Without one: the server's. */
     {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1) / 10, HOURS(24),
      .is_never_off = true},
@@ -134,6 +137,8 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.connections", value_count, AT(limits.connections), "\"auto\"", 1, MILLION,
      .may_be_auto = true},
     {"limits.streams", value_count, AT(limits.streams), "1000", 1, MILLION},
+    {"limits.streams_per_connection", value_count, AT(limits.streams_per_connection), "100", 1,
+     MILLION},
     {"limits.dials", value_count, AT(limits.dials), "16", 1, 10000},
     {"limits.head", value_size, AT(max_head_bytes), "\"64KiB\"", KIB(1), MIB(16)},
     {"limits.fields", value_count, AT(max_fields), "100", 1, 1024},

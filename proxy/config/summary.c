@@ -86,7 +86,11 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
             if (e > 0)
                 continue;
             add_cell(&table, "%u at once", pipeline->limits.concurrency);
-            add_cell(&table, "%u connections per endpoint", pipeline->limits.connections);
+            if (pipeline->protocol == PROTOCOL_HTTP2)
+                add_cell(&table, "%u HTTP/2 connections of %u streams per endpoint",
+                         pipeline->limits.connections, pipeline->limits.streams_per_connection);
+            else
+                add_cell(&table, "%u connections per endpoint", pipeline->limits.connections);
             add_cell(&table, "%u streams", pipeline->limits.streams);
             add_cell(&table, "queue of %u", pipeline->queue.size);
             add_duration(&table, "max wait", pipeline->queue.max_wait_ns);

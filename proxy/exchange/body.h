@@ -18,6 +18,7 @@
 #include "loop/loop.h"
 
 #define BODY_WINDOW_BYTES (64 * 1024)
+#define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
 #define BODY_BORROWED_MAX 16 /* runs of borrowed bytes; further ones are copied */
 
 enum body_state { BODY_OPEN, BODY_ENDED, BODY_RESET };
@@ -45,6 +46,8 @@ struct body {
     const struct body_sink_ops *sink;     /* borrowed: static; NULL: none yet, or gone */
     void *sink_ctx;                       /* borrowed: the codec's */
     struct chunks held;                   /* copied bytes, before the borrowed ones */
+    struct chunks kept;                   /* while is_kept: all that was taken */
+    size_t again; /* of what waits: bytes that were taken before body_rewind() */
     uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
     struct task settle;
@@ -52,6 +55,7 @@ struct body {
     uint64_t pushed;        /* bytes in all */
     uint64_t taken;         /* bytes in all */
     int64_t moved_ns;       /* when bytes were last pushed or taken */
+    bool is_kept;
 };
 
 void body_init(struct body *body, struct loop *loop);
@@ -74,6 +78,18 @@ void body_reset(struct body *body, enum fail fail);
 void body_attach_sink(struct body *body, const struct body_sink_ops *sink, void *ctx);
 unsigned body_peek(const struct body *body, uv_buf_t *bufs, unsigned max);
 void body_drop(struct body *body, size_t n);
+
+/* For whom the content may have to be said twice: from here on, before anything was taken, copies
+ * of what the sink takes are kept; until body_forget(), or more than BODY_KEPT_MAX were taken. */
+void body_keep(struct body *body);
+void body_forget(struct body *body);
+
+/* Puts what was taken, which is kept, before what waits. The source is not told of it again. */
+void body_rewind(struct body *body);
+
+static inline bool body_may_rewind(const struct body *body) {
+    return body->is_kept || body->taken == 0;
+}
 
 /* Bytes that wait for the sink. */
 size_t body_waiting(const struct body *body);

@@ -11,6 +11,10 @@
 #define CROSSING_ARENA_BYTES 6144
 #define CROSSING_POOL_MAX 1024 /* free ones that a loop keeps */
 
+/* How often one may meet a connection that ends: these attempts are nobody's failure and count
+ * neither as such nor against retry.attempts, but an upstream may not keep us busy for ever. */
+#define CROSSING_GOAWAYS_MAX 10
+
 /* Events beyond the exchange's own. */
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
 #define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed */
@@ -50,6 +54,7 @@ struct crossing {
     enum fail lease_fail;
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
     unsigned attempts;
+    unsigned goaways; /* attempts that an upstream refused as it ended the connection */
     struct timer wait;
 
     struct slice request_id; /* arena */

@@ -111,7 +111,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         for (size_t j = 0; j < gateway->config->listener_count; j++)
             listener_deinit(&gl->listeners[j]);
         crossing_pool_drop(gl);
-        buffer_deinit(&gl->pools.head);
+        pool_loop_deinit(&gl->pools);
         buffer_deinit(&gl->scratch);
         free(gl->listeners);
         free(gl->parts);

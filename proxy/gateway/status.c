@@ -199,11 +199,12 @@ static json_t *endpoints_of(struct pipeline *pipeline) {
         const struct endpoint *endpoint = set->list[i];
 
         json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I}", "address",
+                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:I}", "address",
                                         endpoint->text, "state", state_of(endpoint), "connections",
                                         (int)atomic_load(&endpoint->connections.taken),
                                         "connections_max", (int)endpoint->connections.limit,
-                                        "inflight", (int)atomic_load(&endpoint->inflight), "dials",
+                                        "inflight", (int)atomic_load(&endpoint->inflight),
+                                        "streams", (int)atomic_load(&endpoint->streams), "dials",
                                         (int)atomic_load(&endpoint->dials), "failures_total",
                                         (json_int_t)atomic_load(&endpoint->failures)));
     }
@@ -288,10 +289,11 @@ static void label_endpoint(struct buffer *labels, const struct pipeline *pipelin
 }
 
 static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
-    struct buffer connections = {0}, connects = {0}, healthy = {0}, labels = {0};
+    struct buffer connections = {0}, streams = {0}, connects = {0}, healthy = {0}, labels = {0};
 
     family(&connections, "weir_endpoint_connections", "gauge",
            "Sockets to the endpoint, dials and closing ones included.");
+    family(&streams, "weir_endpoint_streams", "gauge", "HTTP/2 streams that exchanges have.");
     family(&connects, "weir_endpoint_connects_total", "counter", "Finished dials, by result.");
     family(&healthy, "weir_endpoint_healthy", "gauge", "1 while the endpoint may be dialled.");
     for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
@@ -304,6 +306,8 @@ static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
             label_endpoint(&labels, pipeline, endpoint);
             sample(&connections, "weir_endpoint_connections", &labels,
                    atomic_load(&endpoint->connections.taken));
+            if (pipeline->pool.is_http2)
+                sample(&streams, "weir_endpoint_streams", &labels, atomic_load(&endpoint->streams));
             sample(&healthy, "weir_endpoint_healthy", &labels,
                    endpoint_may_dial(endpoint, clock_now_ns()));
             for (unsigned r = 0; r < DIAL_RESULTS; r++) {
@@ -316,9 +320,11 @@ static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
         endpoint_set_unref(set);
     }
     buffer_append(text, buffer_slice(&connections));
+    buffer_append(text, buffer_slice(&streams));
     buffer_append(text, buffer_slice(&connects));
     buffer_append(text, buffer_slice(&healthy));
     buffer_deinit(&connections);
+    buffer_deinit(&streams);
     buffer_deinit(&connects);
     buffer_deinit(&healthy);
     buffer_deinit(&labels);

@@ -213,7 +213,9 @@ static enum answer send_request(struct crossing *c) {
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
     forward_request(c, &head);
-    h1_client_start(lease_codec(&c->lease), x, &head, x->request_content);
+    if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
+        body_keep(&x->request);
+    lease_start(&c->lease, x, &head, x->request_content);
     return NEXT;
 }
 
@@ -227,6 +229,7 @@ static enum answer await(struct crossing *c) {
     if (!(x->events & EXCHANGE_RESPONSE_HEAD))
         return WAIT;
     c->first_byte_ns = x->loop->now_ns;
+    body_forget(&x->request);
     return NEXT;
 }
 
@@ -295,6 +298,7 @@ static void handle_fail(struct crossing *c) {
     struct content content;
 
     lease_end(&c->lease);
+    c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (may_retry(c)) {
         log_debug("retrying after '%s' from '%s' xid=%.*s", fail_row(c->fail)->reason,
                   c->endpoint ? c->endpoint->text : "", SLICE_ARG(c->request_id));
@@ -303,6 +307,7 @@ static void handle_fail(struct crossing *c) {
         x->response_head = (struct response_head){0};
         body_deinit(&x->response);
         body_init(&x->response, x->loop);
+        body_rewind(&x->request);
         c->needs_fresh = c->fail == FAIL_UPSTREAM_STALE;
         c->fail = FAIL_NONE;
         c->step = STEP_LEASE;
@@ -332,15 +337,20 @@ static bool may_retry(const struct crossing *c) {
     const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;
     bool is_listed = false;
 
-    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET)
+    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET ||
+        !body_may_rewind(&x->request))
         return false;
-    if (c->attempts >= config->retry.attempts || x->request.taken > 0)
+    if (c->fail == FAIL_UPSTREAM_GOAWAY)
+        return c->goaways <= CROSSING_GOAWAYS_MAX && (config->retry.on & RETRY_ON_REFUSED);
+    if (c->attempts - c->goaways >= config->retry.attempts)
         return false;
     switch (fail_row(c->fail)->retry) {
     case FAIL_RETRY_NEVER:
         return false;
     case FAIL_RETRY_UNSENT:
         return config->retry.on & RETRY_ON_CONNECT;
+    case FAIL_RETRY_REFUSED:
+        return config->retry.on & RETRY_ON_REFUSED;
     case FAIL_RETRY_IDEMPOTENT:
         /* The keepalive race is nobody's failure; other resets must be listed. */
         is_listed = c->fail == FAIL_UPSTREAM_STALE || (config->retry.on & RETRY_ON_RESET);

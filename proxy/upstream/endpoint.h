@@ -24,6 +24,7 @@ struct endpoint {
     char text[128];                         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
+    _Atomic uint32_t streams;               /* HTTP/2: of these, those that have a stream */
     _Atomic uint32_t dials;                 /* under way */
     _Atomic uint32_t dial_failures;         /* in a row */
     _Atomic int64_t dial_after_ns;          /* CLOCK_MONOTONIC; no dial before */

@@ -94,6 +94,9 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(p->limits.concurrency, 64);
     assert_int_equal(p->limits.streams, 1000);
     assert_int_equal(p->limits.dials, 16);
+    assert_int_equal(p->limits.streams_per_connection, 100);
+    assert_int_equal(p->ping_ns, 20 * NS_PER_S);
+    assert_int_equal(p->pong_timeout_ns, 10 * NS_PER_S);
     assert_int_equal(p->queue.size, 256);
     assert_int_equal(p->queue.max_wait_ns, 2 * NS_PER_S);
     assert_int_equal(p->retry.attempts, 2);
