@@ -78,6 +78,7 @@ struct config_listener {
     size_t max_target_bytes;        /* a request target (414) */
     unsigned max_fields;            /* fields of a head or trailer section (431) */
     unsigned max_requests;          /* requests on one connection, 0 = no bound */
+    bool health_service;            /* weir answers grpc.health.v1.Health itself */
     bool half_close;                /* true: a client may close its sending side and still read */
     struct {
         unsigned max_concurrent_streams; /* of a connection, >= 1 */
@@ -118,11 +119,11 @@ struct config_pipeline {
     unsigned max_fields;
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
-        unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
-        unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
-        unsigned streams;     /* live streams and tunnels; >= 1 */
+        unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
+        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned streams;                /* live streams and tunnels; >= 1 */
         unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
-        unsigned dials;       /* connects under way per endpoint; >= 1 */
+        unsigned dials;                  /* connects under way per endpoint; >= 1 */
     } limits;
     struct {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */
@@ -150,6 +151,7 @@ struct config_route {
                             front; NULL: any; owned */
     char *path;          /* prefix on segment borders, normalised; NULL: any; owned */
     char *exact;         /* whole path, normalised; NULL: any; owned; never together with path */
+    bool is_grpc;        /* gRPC calls only; their service and method are in path or exact */
     char **methods;      /* owned; upper case as written */
     size_t method_count; /* 0: any */
     struct config_field_match *fields; /* owned; all must match */

@@ -1,6 +1,8 @@
 /* The gateway's counters; see counters.h. */
 #include "gateway/counters.h"
 
+#include "codec/grpc.h"
+
 #include "base/alloc.h"
 
 #include <errno.h>
@@ -36,6 +38,7 @@ struct per_route {
     metrics_cell codes[COUNTERS_PROTOCOLS][CODES + 1];
     metrics_cell duration, first_byte;
     metrics_cell received, sent;
+    metrics_cell grpc[GRPC_STATUSES];
 };
 
 struct per_listener {
@@ -64,6 +67,8 @@ static bool is_possible(const struct config *config, size_t listener, size_t rou
 static void add_route_families(struct counters *c, const struct config *config);
 static void add_codes(struct counters *c, unsigned family, struct per_route *r,
                       struct buffer *labels);
+static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
+                     struct buffer *labels);
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
@@ -130,6 +135,8 @@ void counters_count(const struct counters *c, struct metrics metrics,
     if (done->first_byte_ns >= 0)
         metrics_observe(metrics, route->first_byte, counters_bounds_ns, COUNTERS_BOUNDS,
                         done->first_byte_ns);
+    if (done->grpc_status >= 0)
+        metrics_add(metrics, route->grpc[done->grpc_status], 1);
     metrics_add(metrics, route->received, (int64_t)done->received_bytes);
     metrics_add(metrics, route->sent, (int64_t)done->sent_bytes);
     if (done->fail != FAIL_NONE)
@@ -205,6 +212,8 @@ static void add_route_families(struct counters *c, const struct config *config) 
     unsigned first_byte =
         metrics_family(c->builder, METRICS_HISTOGRAM, "weir_time_to_first_byte_seconds",
                        "From the end of the request head to the response head.");
+    unsigned grpc = metrics_family(c->builder, METRICS_COUNTER, "weir_grpc_requests_total",
+                                   "Finished gRPC calls, by the status that the client got.");
     unsigned received = metrics_family(c->builder, METRICS_COUNTER, "weir_received_bytes_total",
                                        "Request content that clients have sent.");
     unsigned sent = metrics_family(c->builder, METRICS_COUNTER, "weir_sent_bytes_total",
@@ -215,6 +224,7 @@ static void add_route_families(struct counters *c, const struct config *config) 
         for (size_t route = 0; route <= c->routes; route++) {
             struct per_route *r = &c->by_route[listener * (c->routes + 1) + route];
             struct buffer labels = {0};
+            size_t len;
 
             r->duration = METRICS_NONE;
             if (!is_possible(config, listener, route))
@@ -230,9 +240,24 @@ static void add_route_families(struct counters *c, const struct config *config) 
             r->received = metrics_series(c->builder, received, labels.base);
             r->sent = metrics_series(c->builder, sent, labels.base);
             labels.len--;
+            len = labels.len;
             add_codes(c, requests, r, &labels);
+            labels.len = len;
+            add_grpc(c, grpc, r, &labels);
             buffer_deinit(&labels);
         }
+    }
+}
+
+static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
+                     struct buffer *labels) {
+    size_t len = labels->len;
+
+    for (unsigned status = 0; status < GRPC_STATUSES; status++) {
+        labels->len = len;
+        metrics_label(labels, "grpc_status", grpc_status_name(status));
+        buffer_append_char(labels, '\0');
+        r->grpc[status] = metrics_series_sparse(c->builder, family, labels->base);
     }
 }
 

@@ -16,7 +16,7 @@ struct counters;
 /* Series that a segment can describe, with some to spare for what is not counted per route. */
 #define COUNTERS_SERIES_MAX 1000000
 
-/* How many series @config asks for: mostly 132 for each route of each listener. More than
+/* How many series @config asks for: mostly 149 for each route of each listener. More than
  * COUNTERS_SERIES_MAX cannot be had. */
 size_t counters_series(const struct config *config);
 
@@ -42,6 +42,7 @@ struct counters_exchange {
     enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
+    int grpc_status; /* -1: no gRPC call */
 };
 
 void counters_count(const struct counters *counters, struct metrics metrics,

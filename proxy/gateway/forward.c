@@ -48,6 +48,11 @@ void forward_request(struct crossing *c, struct request_head *out) {
                 arena_printf(&x->arena, "%u", hops - 1));
             continue;
         }
+        if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
+            add(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
+                grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
+            continue;
+        }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
     }
     if (config->host)

@@ -196,6 +196,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
     list_init(&gl->crossings);
+    list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
@@ -224,6 +225,7 @@ static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
     gl->is_draining = true;
+    health_drain(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_drain(&gl->listeners[i]);
     loop_timer_stop(loop, &gl->tick);
@@ -265,6 +267,7 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
+    health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

@@ -46,6 +46,7 @@ struct gateway_loop {
     struct pool_loop pools;
     struct pipeline_loop *parts; /* owned; as in the config */
     struct list crossings;       /* struct crossing that have started, oldest first */
+    struct list watches;         /* struct crossing that watch weir's health */
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
