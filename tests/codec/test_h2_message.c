@@ -152,11 +152,13 @@ static void other_expectations_are_refused(void **state) {
 }
 
 static void crumbs_of_a_cookie_are_joined(void **state) {
-    READ(HEAD("GET", "h", "/"), "cookie", "a=1", "x", "y", "cookie", "", "cookie", "b=2");
+    t.limits.fields = 5;
+    READ(HEAD("GET", "h", "/"), "cookie", "a=1", "x", "y", "cookie", "", "cookie", "b=2", "cookie",
+         "");
     assert_int_equal(request(true), H1_DONE);
     assert_int_equal(t.request.fields.count, 2);
     assert_int_equal(t.request.fields.list[0].id, FIELD_COOKIE);
-    assert_true(is(t.request.fields.list[0].value, "a=1; ; b=2"));
+    assert_true(is(t.request.fields.list[0].value, "a=1; b=2"));
     assert_true(is(t.request.fields.list[1].name, "x"));
 }
 
