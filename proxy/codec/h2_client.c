@@ -175,8 +175,8 @@ static void on_closed(struct conn *conn) {
     free(client);
 }
 
-/* Everything is said, or the conn takes no more. When neither side has meant to end it, nghttp2 has:
- * for a connection error (RFC 9113 section 5.4.1). */
+/* Everything is said, or the conn takes no more. When neither side has meant to end it, nghttp2
+ * has: for a connection error (RFC 9113 section 5.4.1). */
 static void on_over(struct h2_session *session) {
     struct h2_client *client = CONTAINER_OF(session, struct h2_client, session);
 
