@@ -113,11 +113,11 @@ struct config_pipeline {
     unsigned max_fields;
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
-        unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
-        unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
-        unsigned streams;     /* live streams and tunnels; >= 1 */
+        unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
+        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned streams;                /* live streams and tunnels; >= 1 */
         unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
-        unsigned dials;       /* connects under way per endpoint; >= 1 */
+        unsigned dials;                  /* connects under way per endpoint; >= 1 */
     } limits;
     struct {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */

@@ -19,7 +19,7 @@
 
 #define BODY_WINDOW_BYTES (64 * 1024)
 #define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
-#define BODY_BORROWED_MAX 16 /* runs of borrowed bytes; further ones are copied */
+#define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 
 enum body_state { BODY_OPEN, BODY_ENDED, BODY_RESET };
 

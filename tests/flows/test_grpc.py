@@ -7,8 +7,10 @@ from concurrent import futures
 
 import grpc
 import pytest
+from h2.errors import ErrorCodes
 
 from harness.env import scaled, wait_for
+from harness.h2_upstream import H2Server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,6 +36,7 @@ class Service(grpc.GenericRpcHandler):
             "Sleep": grpc.unary_unary_rpc_method_handler(self.sleep),
             "Collect": grpc.stream_unary_rpc_method_handler(self.collect),
             "Spread": grpc.unary_stream_rpc_method_handler(self.spread),
+            "Quit": grpc.unary_stream_rpc_method_handler(self.quit),
             "Talk": grpc.stream_stream_rpc_method_handler(self.talk),
         }
         return kinds.get(name)
@@ -60,6 +63,13 @@ class Service(grpc.GenericRpcHandler):
     def spread(self, message, context):
         for part in message.split(b","):
             yield part
+
+    def quit(self, message, context):
+        yield from [message] * len(message)
+        context.cancel()
+        over = threading.Event()
+        context.add_callback(over.set)
+        over.wait(30)
 
     def talk(self, messages, context):
         context.add_callback(lambda: self.cancelled.append(time.monotonic()))
@@ -197,6 +207,46 @@ def test_cancel_after_first_response(channel, service):
     over.set()
     wait_for("the server hears of it", lambda: service.cancelled)
     assert service.cancelled[0] - before < scaled(0.1)
+
+
+@pytest.mark.parametrize("message", [b"", b"1"], ids=["at once", "after a message"])
+def test_a_server_that_cancels(channel, message):
+    with pytest.raises(grpc.RpcError) as failure:
+        list(channel.unary_stream(method("Quit"))(message, timeout=limit()))
+    assert failure.value.code() == grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "code, status",
+    [
+        (ErrorCodes.CANCEL, grpc.StatusCode.CANCELLED),
+        (ErrorCodes.ENHANCE_YOUR_CALM, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (ErrorCodes.INTERNAL_ERROR, grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_a_reset_behind_the_first_message_has_its_code(weir, code, status):
+    gate = threading.Event()
+
+    def serve(stream, event):
+        if event == "end":
+            stream.head(200, [("content-type", "application/grpc")])
+            stream.data(b"\0\0\0\0\1x")
+            threading.Thread(target=lambda: (gate.wait(30), stream.reset(code))).start()
+
+    server = H2Server(serve)
+    try:
+        w = weir(server, listener={"protocol": "http2"}, pipeline={"protocol": "http2"})
+        options = [("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(f"127.0.0.1:{w.port}", options=options) as channel:
+            call = channel.unary_stream(method("Spread"))(b"", timeout=limit())
+            assert next(call) == b"x"
+            gate.set()
+            with pytest.raises(grpc.RpcError) as failure:
+                next(call)
+    finally:
+        server.close()
+    assert failure.value.code() == status
+    server.check()
 
 
 def test_compression_is_left_alone(channel):
