@@ -3,17 +3,16 @@
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 import pytest
 from harness.env import scaled, wait_for
-from harness.http2 import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, Http2Client, literal
+from harness.http2 import INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, Http2Client
 from harness.replies import expect_problem
 from harness.upstream import answering
-from harness.wire import Closed, chunked, request, response
+from harness.wire import chunked, request, response
 
 HTTP2 = {"protocol": "http2"}
 

@@ -29,7 +29,7 @@ class Stream:
         self.status = None
         self.fields = Fields()
         self.informational = []
-        self.body = b""
+        self.body = bytearray()
         self.trailers = Fields()
         self.is_ended = False
         self.reset = None  # the code
@@ -52,7 +52,8 @@ class Http2Client:
         )
         self.h2 = h2.connection.H2Connection(config)
         if window is not None:
-            self.h2.local_settings[h2.settings.SettingCodes.INITIAL_WINDOW_SIZE] = window
+            values = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
+            self.h2.local_settings = h2.settings.Settings(client=True, initial_values=values)
         self.acknowledge = acknowledge  # DATA, with new windows
         self.streams = {}
         self.goaways = []  # (last stream, code)
@@ -206,6 +207,46 @@ class Http2Client:
 
 
 # Frames by hand.
+
+
+class RawClient:
+    """Says what it likes, and takes the answers frame by frame."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), scaled(PATIENCE))
+        self.say(PREFACE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def say(self, data):
+        """False: the other side has closed."""
+        try:
+            self.sock.sendall(data)
+            return True
+        except OSError:
+            return False
+
+    def goaways(self, timeout=PATIENCE):
+        """Reads to the end of the connection; the codes of its GOAWAYs. A reset may have eaten them."""
+        self.sock.settimeout(scaled(timeout))
+        data, codes = b"", []
+        try:
+            while more := self.sock.recv(1 << 16):
+                data += more
+        except socket.timeout:
+            raise AssertionError("the connection is still open") from None
+        except OSError:
+            pass
+        while len(data) >= 9:
+            length, kind = int.from_bytes(data[:3], "big"), data[3]
+            if kind == GOAWAY:
+                codes.append(int.from_bytes(data[13:17], "big"))
+            data = data[9 + length :]
+        return codes
 
 
 def frame(kind, flags, stream, payload=b""):
