@@ -25,6 +25,7 @@ static void on_closed(void *ctx);
 static void place(struct upstream_conn *uc);
 static void rest(struct upstream_conn *uc);
 static void on_ask_timer(struct timer *timer);
+static void end_oldest(struct pool *pool);
 static void yield(struct pool *pool);
 static void on_yield_over(struct timer *timer);
 static struct upstream_conn *conn_at(struct list *link);
@@ -326,7 +327,7 @@ static void rest(struct upstream_conn *uc) {
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
     if (atomic_load(&pool->endpoint->connections.waiting) > 0 && list_is_empty(&pool->line))
-        pool_h2_asked(pool);
+        end_oldest(pool);
 }
 
 /* As long as this loop has nothing to serve its line with. */
@@ -362,14 +363,17 @@ void pool_h2_asked(struct pool *pool) {
 
     if (atomic_load(&pool->endpoint->connections.waiting) == 0)
         return;
-    if (!list_is_empty(&pool->idle)) {
-        struct upstream_conn *oldest = conn_at(pool->idle.prev);
-
-        pool_leave_idle(oldest);
-        h2_client_close(oldest->h2, false);
-    } else if (must_yield && pool->shared->loop->now_ns >= pool->yield_after_ns) {
+    if (!list_is_empty(&pool->idle))
+        end_oldest(pool);
+    else if (must_yield && pool->shared->loop->now_ns >= pool->yield_after_ns)
         yield(pool);
-    }
+}
+
+static void end_oldest(struct pool *pool) {
+    struct upstream_conn *oldest = conn_at(pool->idle.prev);
+
+    pool_leave_idle(oldest);
+    h2_client_close(oldest->h2, false);
 }
 
 /* Keeps further exchanges off the connection with the fewest, so that it ends soon. */
