@@ -141,6 +141,10 @@ void listener_deinit(struct gateway_listener *listener);
 int listener_open(struct gateway_listener *listener, const struct gateway_options *options);
 void listener_drain(struct gateway_listener *listener);
 void listener_abort(struct gateway_listener *listener);
+/* Does what @actions (enum pressure_action) ask of connections from now on. */
+void listener_heed(struct gateway_listener *listener, unsigned actions);
+/* As h1_server_evict(), of either protocol. */
+unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max);
 unsigned listener_connections(const struct gateway_listener *listener);
 /* Of these with an exchange. */
 unsigned listener_active(const struct gateway_listener *listener);

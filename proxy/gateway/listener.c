@@ -74,6 +74,18 @@ void listener_abort(struct gateway_listener *listener) {
     h2_server_abort_all(&listener->h2);
 }
 
+void listener_heed(struct gateway_listener *listener, unsigned actions) {
+    listener->h1.is_pressed = actions & PRESSURE_CLOSE;
+    if (listener->acceptor)
+        acceptor_hold(listener->acceptor, actions & PRESSURE_STOP);
+}
+
+unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max) {
+    unsigned gone = h1_server_evict(&listener->h1, idle_ns, max);
+
+    return gone + h2_server_evict(&listener->h2, idle_ns, max - gone);
+}
+
 unsigned listener_connections(const struct gateway_listener *listener) {
     return atomic_load_explicit(&listener->h1.count, memory_order_relaxed) +
            atomic_load_explicit(&listener->h2.count, memory_order_relaxed) +
