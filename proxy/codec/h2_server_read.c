@@ -279,8 +279,10 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     list_remove(&stream->link);
     list_remove(&stream->fresh);
     free(stream);
-    if (list_is_empty(&server->streams))
+    if (list_is_empty(&server->streams)) {
         server->idle_since_ns = shared->loop->now_ns;
+        h2_server_arm(server, shared->settings->idle_timeout_ns);
+    }
     if (!h2_guard_stream_ended(&server->guard, was_early))
         h2_server_refuse(server, FAIL_ABUSE, "too many streams end early");
     return 0;

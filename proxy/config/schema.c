@@ -91,8 +91,9 @@ static const struct schema_key listener_keys[] = {
      10000},
     {"http2.header_table", value_size, AT(http2.header_table_bytes), "\"4KiB\"", 0, MIB(1)},
     {"http2.continuations", value_count, AT(http2.continuations), "8", 0, 1000},
-    {"http2.pings", value_count, AT(http2.pings), "10", 1, MILLION},
-    {"http2.settings", value_count, AT(http2.settings), "10", 1, MILLION},
+    /* Ten seconds' worth at once: a thousand answers may wait. */
+    {"http2.pings", value_count, AT(http2.pings), "10", 1, 100},
+    {"http2.settings", value_count, AT(http2.settings), "10", 1, 100},
     {"http2.priorities", value_count, AT(http2.priorities), "20", 1, MILLION},
     {"http2.window_updates", value_count, AT(http2.window_updates), "100", 1, MILLION},
     {"http2.empty_data", value_count, AT(http2.empty_data), "10", 1, MILLION},
