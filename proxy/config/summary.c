@@ -50,7 +50,7 @@ static void print_listeners(const struct config *config, struct buffer *to) {
         start_row(&table);
         add_cell(&table, "%s", listener->name);
         add_cell(&table, "%s", listener->listen.text);
-        add_cell(&table, "http1");
+        add_cell(&table, listener->tls.is_on ? "http1 over tls" : "http1");
         add_duration(&table, "header", listener->header_timeout_ns);
         add_duration(&table, "body", listener->body_timeout_ns);
         add_duration(&table, "idle", listener->idle_timeout_ns);

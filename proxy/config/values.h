@@ -17,6 +17,8 @@ read_fn value_listen;     /* struct config_address */
 read_fn value_admin;      /* struct config_admin: an address or "off" */
 read_fn value_resolver;   /* char *: "ip[:port],..." */
 read_fn value_host;       /* char *: a Host field, "name[:port]" */
+read_fn value_file;       /* char *: the path of a file that is to be read */
+read_fn value_server_name; /* char *: a DNS name or an address, without a port */
 
 /* For readers made of these: each answers false or NULL after refusing @node. */
 const struct choice *value_find_choice(struct reader *reader, const struct schema_key *key,
