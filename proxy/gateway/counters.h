@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "exchange/exchange.h"
 #include "metrics/metrics.h"
+#include "transport/handshakes.h"
 
 #define COUNTERS_BOUNDS 16
 
@@ -48,6 +49,8 @@ void counters_exchange_active(const struct counters *counters, struct metrics me
 void counters_stream_active(const struct counters *counters, struct metrics metrics, bool is_tunnel,
                             int by);
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
+void counters_handshake(const struct counters *counters, struct metrics metrics, size_t listener,
+                        enum handshake_result result);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
 

@@ -21,6 +21,9 @@ static int open_loop(struct gateway *gateway, unsigned index,
 static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
 static void on_accept(void *ctx, struct conn *conn);
+static void serve(void *ctx, struct conn *conn);
+static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
+                         const char *why);
 static void on_accept_error(void *ctx, int err);
 static struct exchange *make_exchange(struct h1_server_loop *shared);
 static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
@@ -43,9 +46,12 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    gate_init(&gateway->handshakes, config->admission.max_handshakes, UINT32_MAX);
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
-    err = open_pipelines(gateway, why);
+    err = security_open(&gateway->security, config, why);
+    if (!err)
+        err = open_pipelines(gateway, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -61,6 +67,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
         err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
+    if (!err)
+        err = security_start(&gateway->security);
     if (err) {
         /* Nothing can be taken back from here on but by ending: the caller exits. */
         if (!*why)
@@ -115,7 +123,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         free(gl->parts);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
-    census->permits = atomic_load(&gateway->connections.taken);
+    census->permits =
+        atomic_load(&gateway->connections.taken) + atomic_load(&gateway->handshakes.taken);
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
                            atomic_load(&gateway->pipelines[i]->streams.taken);
@@ -158,9 +167,12 @@ static int open_pipelines(struct gateway *gateway, char **why) {
         return err;
     }
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
-    for (size_t i = 0; !err && i < config->pipeline_count; i++)
+    for (size_t i = 0; !err && i < config->pipeline_count; i++) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);
+        if (!err)
+            gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
+    }
     return err;
 }
 
@@ -171,6 +183,8 @@ static void close_shared(struct gateway *gateway) {
         pipeline_close(gateway->pipelines[i]);
     free(gateway->pipelines);
     gate_deinit(&gateway->connections);
+    gate_deinit(&gateway->handshakes);
+    security_close(&gateway->security);
     route_table_free(gateway->routes);
     free(gateway);
 }
@@ -189,6 +203,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
+    gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
     list_init(&gl->crossings);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
@@ -241,6 +256,18 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
         .write_refusal = reply_write_refusal,
     };
     h1_server_loop_init(&listener->h1);
+    listener->handshakes_logged = (struct log_limit)LOG_LIMIT(1);
+    if (config->tls.is_on)
+        handshakes_init(&listener->handshakes,
+                        &(struct handshakes_options){
+                            .loop = &gl->loop,
+                            .server = gl->gateway->security.servers[listener->index],
+                            .gate = &gl->gateway->handshakes,
+                            .timeout_ns = config->handshake_timeout_ns,
+                            .on_secured = serve,
+                            .on_result = on_handshake,
+                            .ctx = listener,
+                        });
     for (size_t i = 0; !err && i < options->socket_count; i++) {
         if (options->sockets[i].listener != listener->index ||
             options->sockets[i].loop != gl->loop.index)
@@ -264,7 +291,32 @@ static void on_accept(void *ctx, struct conn *conn) {
     struct gateway_listener *listener = ctx;
 
     counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
+    if (listener->config->tls.is_on)
+        handshakes_start(&listener->handshakes, conn);
+    else
+        serve(listener, conn);
+}
+
+/* Which codec a connection gets: the one place that asks what was agreed on. conn_protocol() is
+ * "http/1.1" or, of a client without ALPN and of plain connections, empty. */
+static void serve(void *ctx, struct conn *conn) {
+    struct gateway_listener *listener = ctx;
+
     h1_server_open(&listener->h1, conn);
+}
+
+static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
+                         const char *why) {
+    struct gateway_listener *listener = ctx;
+    char address[INET6_ADDRSTRLEN];
+
+    counters_handshake(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
+                       result);
+    if (why)
+        log_limited(&listener->handshakes_logged, LOG_INFO,
+                    "TLS handshake with '%.*s' on listener '%s' failed: %s",
+                    SLICE_ARG(conn_address_text(&conn->peer, address)), listener->config->name,
+                    why);
 }
 
 static void on_accept_error(void *ctx, int err) {
@@ -300,8 +352,11 @@ static void on_drain(struct loop *loop, struct mail *mail) {
 static void on_abort(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, abort_mail);
 
-    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
         h1_server_abort_all(&gl->listeners[i].h1);
+        if (gl->listeners[i].config->tls.is_on)
+            handshakes_abort_all(&gl->listeners[i].handshakes);
+    }
 }
 
 /* Goes on once no client connection and no exchange is left: first the upstream connections end,
@@ -311,7 +366,7 @@ static void on_drain_timer(struct timer *timer) {
     bool has_clients = !list_is_empty(&gl->crossings);
 
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
-        has_clients |= gl->listeners[i].h1.count > 0;
+        has_clients |= gl->listeners[i].h1.count > 0 || gl->listeners[i].handshakes.count > 0;
     if (!has_clients && !gl->are_pools_closed) {
         gl->are_pools_closed = true;
         for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)

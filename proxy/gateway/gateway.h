@@ -7,10 +7,12 @@
 #include "codec/h1_server.h"
 #include "config/config.h"
 #include "gateway/counters.h"
+#include "gateway/security.h"
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
 #include "transport/acceptor.h"
+#include "transport/handshakes.h"
 
 #include <jansson.h>
 #include <pthread.h>
@@ -26,8 +28,9 @@ struct gateway_listener {
     const struct config_listener *config; /* borrowed */
     struct h1_server_settings settings;
     struct h1_server_loop h1;
-    struct acceptor *acceptor; /* owned; NULL: not accepting */
-    struct log_limit errors_logged;
+    struct handshakes handshakes; /* of a listener with TLS */
+    struct acceptor *acceptor;    /* owned; NULL: not accepting */
+    struct log_limit errors_logged, handshakes_logged;
 };
 
 /* What a loop has. Home: loop, but where noted. */
@@ -66,6 +69,8 @@ struct gateway {
     struct metrics_segment *segment; /* borrowed: the caller */
     struct fds fds;
     struct gate connections; /* client connections at once */
+    struct gate handshakes;  /* TLS handshakes of clients under way */
+    struct security security;
     struct resolver *resolver;
     struct pipeline **pipelines; /* owned; as in the config */
     struct gateway_loop *loops;  /* owned */

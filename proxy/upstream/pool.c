@@ -23,8 +23,8 @@ struct upstream_conn {
 
 /* A connection on its way to whoever waits for it. */
 struct gift {
-    struct upstream_conn *uc; /* on the same loop; else NULL */
-    int fd;                   /* on another one */
+    struct upstream_conn *uc;  /* on the same loop; else NULL */
+    struct conn_parcel parcel; /* on another one */
 };
 
 static void dial(struct pool *pool, struct lease *lease);
@@ -34,6 +34,7 @@ static void on_dial_timeout(struct timer *timer);
 static void dial_failed(struct upstream_conn *uc, enum fail fail);
 static void dial_over(struct upstream_conn *uc);
 static enum fail fail_of(int err);
+static bool fail_is_tls(enum fail fail);
 static void open_codec(struct upstream_conn *uc, bool is_used);
 static void hold(struct lease *lease, struct upstream_conn *uc);
 static void on_codec_idle(void *ctx, enum h1_client_end end);
@@ -220,6 +221,7 @@ static void dial(struct pool *pool, struct lease *lease) {
     struct conn_account account = account_of(pool);
     enum fail reason = FAIL_NONE;
     struct upstream_conn *uc;
+    struct tls *tls = NULL;
     int err;
 
     if (pool->is_closing)
@@ -245,7 +247,9 @@ static void dial(struct pool *pool, struct lease *lease) {
     uc->lease = lease;
     pool->dialling++;
     atomic_fetch_add(&endpoint->dials, 1);
-    err = conn_dial(&uc->conn, loop, (const struct sockaddr *)&endpoint->address, &account,
+    if (pool->settings->tls)
+        tls = tls_client_dial(pool->settings->tls, (const struct sockaddr *)&endpoint->address);
+    err = conn_dial(&uc->conn, loop, (const struct sockaddr *)&endpoint->address, &account, tls,
                     on_dialled, uc);
     if (err)
         dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
@@ -259,7 +263,12 @@ static void on_dialled(struct conn *conn, int err) {
     struct lease *lease = uc->lease;
 
     if (err) {
-        dial_failed(uc, fail_of(err));
+        enum fail fail = fail_of(err);
+
+        if (fail_is_tls(fail))
+            log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
+                        fail_row(fail)->title, pool->endpoint->text, tls_why(conn->tls));
+        dial_failed(uc, fail);
         start_dials(pool);
         close_if_empty(pool);
         return;
@@ -320,12 +329,22 @@ static enum fail fail_of(int err) {
         return FAIL_CONNECT_REFUSED;
     case -ETIMEDOUT:
         return FAIL_CONNECT_TIMEOUT;
+    case TLS_ERR_PROTOCOL:
+        return FAIL_TLS_PROTOCOL;
+    case TLS_ERR_CERTIFICATE:
+        return FAIL_TLS_CERTIFICATE;
+    case TLS_ERR_ALERT:
+        return FAIL_TLS_ALERT;
     case -EMFILE:
     case -ENFILE:
         return FAIL_FDS_USED_UP;
     default:
         return FAIL_CONNECT_FAILED;
     }
+}
+
+static bool fail_is_tls(enum fail fail) {
+    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
 }
 
 static void open_codec(struct upstream_conn *uc, bool is_used) {
@@ -415,13 +434,12 @@ static void *make_gift(void *ctx, struct gate_desk *to) {
     struct upstream_conn *uc = ctx;
     struct gift *gift = xmalloc(sizeof *gift);
 
-    *gift = (struct gift){.uc = uc, .fd = -1};
+    *gift = (struct gift){.uc = uc};
     if (to->loop == uc->pool->shared->loop)
         return gift;
     uc->conn->account.right = NULL;
     gift->uc = NULL;
-    gift->fd = h1_client_export(uc->codec);
-    if (gift->fd < 0) {
+    if (h1_client_export(uc->codec, &gift->parcel) < 0) {
         free(gift); /* the connection is lost; its right still passes on, as one to dial */
         return NULL;
     }
@@ -437,8 +455,9 @@ static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
         uc->pool = pool;
         timer_init(&uc->timer, on_dial_timeout);
         list_push_back(&pool->others, &uc->link);
-        uc->conn = conn_open(pool->shared->loop, gift->fd,
+        uc->conn = conn_open(pool->shared->loop, gift->parcel.fd,
                              pool->endpoint->address.ss_family == AF_UNIX, NULL, &account);
+        conn_adopt_tls(uc->conn, gift->parcel.tls);
         open_codec(uc, true);
     }
     free(gift);

@@ -6,7 +6,9 @@
  * loop. Home: loop. */
 #pragma once
 
+#include "base/log.h"
 #include "codec/h1_client.h"
+#include "transport/tls_client.h"
 #include "upstream/endpoint.h"
 
 struct lease;
@@ -17,12 +19,14 @@ struct pool_loop {
     struct loop *loop;  /* borrowed */
     struct fds *fds;    /* borrowed */
     struct buffer head; /* scratch for request heads; owned */
+    struct log_limit failures_logged;
 };
 
 struct pool_settings {
     struct h1_client_settings h1;
     int64_t dial_timeout_ns;
     int64_t idle_timeout_ns; /* 0: idle connections stay */
+    struct tls_client *tls;  /* borrowed; NULL: plain connections */
     unsigned dials;          /* connects at once from this loop, >= 1 */
 };
 
