@@ -284,7 +284,7 @@ static void drain_area(struct tls *tls) {
 /* What OpenSSL means by @result. */
 static int fail(struct tls *tls, int result) {
     int kind = SSL_get_error(tls->ssl, result);
-    unsigned long error = ERR_peek_error();
+    unsigned long error = ERR_peek_last_error();
     const char *text = ERR_reason_error_string(error);
     int reason = ERR_GET_REASON(error), err = TLS_ERR_PROTOCOL;
 

@@ -248,6 +248,9 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                      EVP_MAC_CTX *mac, int is_sealing) {
     struct tls_server *server = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    int outcome =
+        tls_tickets_use(&server->tickets, clock_now_ns(), name, iv, cipher, mac, is_sealing);
 
-    return tls_tickets_use(&server->tickets, clock_now_ns(), name, iv, cipher, mac, is_sealing);
+    /* Clients use a ticket of TLS 1.3 once (RFC 8446 appendix C.4): they get the next one. */
+    return outcome == 1 && !is_sealing && SSL_version(ssl) == TLS1_3_VERSION ? 2 : outcome;
 }
