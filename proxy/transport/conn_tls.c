@@ -1,10 +1,9 @@
 /* The TLS half of the connection: feeds the engine what the stream has read, and queues what the
  * engine has to say where plain bytes would be queued.
  *
- * libh2o's own TLS is not used for this: beside the two defects of uv_cure.h it throws away the
- * alert of a handshake that failed, breaks connections at a KeyUpdate (RFC 8446 section 4.6.3),
- * calls a write done whose bytes it could not encrypt, cannot half-close, writes 1400-byte records
- * for the first 200 KiB and reads 8 KiB at a time (2.2.5). */
+ * libh2o's own TLS (2.2.5) is not used for this: beside the two defects of uv_cure.h it drops the
+ * alert of a handshake that failed, calls a write done when it could not encrypt it, cannot
+ * half-close, writes 1400-byte records for the first 200 KiB and reads 8 KiB at a time. */
 #include "transport/conn_parts.h"
 
 #include <assert.h>

@@ -150,6 +150,7 @@ def test_sessions_are_resumed_on_any_loop(tls_weir, ca, up, tmp_path, version):
     w.await_metric("weir_tls_handshakes_total", 12, result="resumed")
 
 
+@pytest.mark.threads
 def test_python_resumes_too(tls_weir, ca, echo):
     w = tls_weir(echo, threads=2)
     context = ca.client()
@@ -221,6 +222,7 @@ def test_a_client_that_says_nothing_is_sent_away_in_time(tls_weir, up):
     w.await_metric("weir_tls_handshakes_total", 2, result="timeout")
 
 
+@pytest.mark.threads
 def test_beyond_the_cap_clients_wait_and_are_not_refused(tls_weir, ca, echo):
     w = tls_weir(
         echo, threads=2, admission={"max_handshakes": 2}, listener={"timeouts": {"handshake": "1s"}}
@@ -273,6 +275,7 @@ def test_uploads_of_exact_sizes_arrive(tls_weir, ca, echo, size):
             assert json.loads(answer.body)["length"] == n
 
 
+@pytest.mark.threads
 def test_resets_leak_no_fds(tls_weir, ca, up):
     """20 of each: in mid-handshake, idle, and while a response is on its way."""
     w = tls_weir(up, threads=1)  # libuv opens a /dev/null with the first stream of each loop
@@ -387,6 +390,7 @@ def not_after(w, **labels):
     return w.metrics().sum("weir_tls_certificate_not_after_timestamp_seconds", **labels)
 
 
+@pytest.mark.threads
 def test_new_certificates_are_taken_without_a_restart(tls_weir, ca, echo, tmp_path):
     own = Authority(tmp_path / "own")
     pair = own.issue("c", "a.test", days=5)
@@ -464,6 +468,7 @@ def test_an_upstream_by_address_is_verified_by_address(weir, ca, tls_upstream):
     assert names == [None]
 
 
+@pytest.mark.threads
 def test_idle_connections_are_used_again_from_any_loop(weir, ca, tls_upstream):
     """One connection for four loops: it travels, with its TLS."""
     server = tls_upstream()
@@ -549,6 +554,7 @@ def test_an_upstream_that_refuses_us_is_502(weir, ca, serve, version, error):
     expect_problem(ask(w.client()), 502, errors={error})
 
 
+@pytest.mark.threads
 def test_both_sides_at_once_and_large(tls_weir, ca, tls_upstream):
     def echo_back(message):
         return response(body=message.body)
