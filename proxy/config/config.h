@@ -42,11 +42,16 @@ struct config_server {
 
 struct config_admission {
     unsigned
-        max_connections;  /* client connections at once over all loops, > 0 (derived when "auto") */
+        max_connections; /* client connections at once over all loops, > 0 (derived when "auto") */
     unsigned max_handshakes; /* TLS handshakes of clients under way at once over all loops */
-    unsigned fd_limit;    /* RLIMIT_NOFILE that the sums were made for */
-    unsigned fd_reserve;  /* fds for admin, logs, files, spare */
-    unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
+    unsigned fd_limit;       /* RLIMIT_NOFILE that the sums were made for */
+    unsigned fd_reserve;     /* fds for admin, logs, files, spare */
+    unsigned fd_upstream;    /* fds that upstream connections may use, all pipelines together */
+    unsigned max_connections_per_address; /* 0: no bound */
+    size_t memory;         /* resident bytes to stay below; 0: what cgroup and machine allow */
+    double shed_at_fds;    /* share of max_connections at which requests are shed; 0: never */
+    double shed_at_memory; /* the same of memory */
+    int64_t shed_at_lag_ns;
 };
 
 struct config_admin {
@@ -88,9 +93,9 @@ struct config_listener {
     enum config_protocol protocol;
     struct config_listener_tls tls;
     int64_t handshake_timeout_ns; /* TLS: first byte to the end of the handshake */
-    int64_t header_timeout_ns; /* first byte of a head to its end */
-    int64_t body_timeout_ns;   /* between two reads of content, or two writes, of an exchange */
-    int64_t idle_timeout_ns;   /* keepalive connection without a request */
+    int64_t header_timeout_ns;    /* first byte of a head to its end */
+    int64_t body_timeout_ns;      /* between two reads of content, or two writes, of an exchange */
+    int64_t idle_timeout_ns;      /* keepalive connection without a request */
     int64_t stream_idle_timeout_ns; /* tunnel or stream without a byte in either direction */
     size_t max_head_bytes;          /* a request head, request line included */
     size_t max_target_bytes;        /* a request target (414) */
@@ -155,6 +160,9 @@ struct config_field_match {
     char *value; /* owned; NULL: any value will do */
 };
 
+/* Who is refused first when there is too much of everything. */
+enum config_priority { PRIORITY_CRITICAL, PRIORITY_DEFAULT, PRIORITY_BACKGROUND };
+
 struct config_route {
     char *name;          /* owned; unique; "listener:host/path" ("*": any) without one */
     size_t listener;     /* index, or CONFIG_ANY_LISTENER */
@@ -169,6 +177,7 @@ struct config_route {
     size_t field_count;
     bool is_stream;      /* every exchange of this route is a stream from the start */
     int64_t deadline_ns; /* -1: the pipeline's */
+    enum config_priority priority;
 };
 
 #define CONFIG_ANY_LISTENER SIZE_MAX
@@ -202,8 +211,8 @@ struct config_options {
 };
 
 /* Reads, checks and completes the file at @path. 0 and *@out, or -EINVAL with at least one error in
- * *@errors (also for a file that cannot be read). Opens the certificates that it names, but no socket, and
- * resolves no names. Any thread. */
+ * *@errors (also for a file that cannot be read). Opens the certificates that it names, but no
+ * socket, and resolves no names. Any thread. */
 int config_load(struct config **out, const char *path, const struct config_options *options,
                 struct config_errors *errors);
 

@@ -51,6 +51,9 @@ void counters_stream_active(const struct counters *counters, struct metrics metr
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
 void counters_handshake(const struct counters *counters, struct metrics metrics, size_t listener,
                         enum handshake_result result);
+/* @count idle connections were closed to make room. */
+void counters_evicted(const struct counters *counters, struct metrics metrics, size_t listener,
+                      unsigned count);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
 

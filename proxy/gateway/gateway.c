@@ -1,16 +1,19 @@
 /* The gateway's life: what is made, in which order, and how it ends. */
 #include "gateway/gateway.h"
 
+#include "admission/memory.h"
 #include "base/alloc.h"
 #include "gateway/crossing.h"
+#include "gateway/overload.h"
 #include "transport/h2o_thread.h"
 
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
-#define TICK_NS NS_PER_S
+#define TICK_NS (100 * NS_PER_MS)
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
@@ -20,8 +23,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
 static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
-static void on_accept(void *ctx, struct conn *conn);
-static void serve(void *ctx, struct conn *conn);
+static void on_accept(void *ctx, struct conn *conn, bool is_over);
+static void serve(void *ctx, struct conn *conn, bool is_over);
 static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
                          const char *why);
 static void on_accept_error(void *ctx, int err);
@@ -47,6 +50,10 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
     gate_init(&gateway->handshakes, config->admission.max_handshakes, UINT32_MAX);
+    addresses_init(&gateway->addresses, config->admission.max_connections_per_address,
+                   config->admission.max_connections);
+    gateway->memory_limit = config->admission.memory ? config->admission.memory : memory_limit("");
+    gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
     err = security_open(&gateway->security, config, why);
@@ -185,6 +192,9 @@ static void close_shared(struct gateway *gateway) {
     gate_deinit(&gateway->connections);
     gate_deinit(&gateway->handshakes);
     security_close(&gateway->security);
+    addresses_deinit(&gateway->addresses);
+    if (gateway->memory_fd >= 0)
+        close(gateway->memory_fd);
     route_table_free(gateway->routes);
     free(gateway);
 }
@@ -200,6 +210,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->gateway = gateway;
     gl->metrics = metrics_open(gateway->segment, index);
     gl->failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
@@ -230,6 +241,7 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
         .is_unix = config->listen.kind == ADDRESS_UNIX,
         .fds = &gl->gateway->fds,
         .connections = &gl->gateway->connections,
+        .addresses = &gl->gateway->addresses,
         .on_accept = on_accept,
         .on_error = on_accept_error,
         .ctx = listener,
@@ -287,22 +299,25 @@ static void *run_loop(void *arg) {
     return NULL;
 }
 
-static void on_accept(void *ctx, struct conn *conn) {
+static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct gateway_listener *listener = ctx;
 
     counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
     if (listener->config->tls.is_on)
-        handshakes_start(&listener->handshakes, conn);
+        handshakes_start(&listener->handshakes, conn, is_over);
     else
-        serve(listener, conn);
+        serve(listener, conn, is_over);
 }
 
 /* Which codec a connection gets: the one place that asks what was agreed on. conn_protocol() is
  * "http/1.1" or, of a client without ALPN and of plain connections, empty. */
-static void serve(void *ctx, struct conn *conn) {
+static void serve(void *ctx, struct conn *conn, bool is_over) {
     struct gateway_listener *listener = ctx;
 
-    h1_server_open(&listener->h1, conn);
+    if (is_over)
+        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
+    else
+        h1_server_open(&listener->h1, conn);
 }
 
 static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
@@ -386,6 +401,7 @@ static void on_tick(struct timer *timer) {
         oldest_ns = CONTAINER_OF(gl->crossings.next, struct crossing, link)->x.started_ns;
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
+    overload_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

@@ -25,6 +25,7 @@
 
 #define CONN_SEND_BUFS_MAX 32 /* buffers of one conn_send() */
 
+struct addresses;
 struct conn;
 
 /* The connection is there, handshake included, or it failed (-errno, or one of tls.h). */
@@ -55,7 +56,8 @@ union conn_address {
 struct conn_account {
     struct fds *fds; /* borrowed: gateway; one of fd_class is entered */
     enum fd_class fd_class;
-    struct gate *right; /* borrowed; one right is left at the end; NULL: none */
+    struct gate *right;          /* borrowed; one right is left at the end; NULL: none */
+    struct addresses *addresses; /* borrowed; the peer is counted there; NULL: it is not */
 };
 
 struct conn {

@@ -17,6 +17,7 @@ struct handshake {
     struct list link;  /* in all->all */
     struct conn *conn; /* owned, until a codec has it */
     enum handshake_state state;
+    bool is_over;
     struct gate_ticket ticket;
     struct buffer first; /* what came before the right did */
     struct task begin;   /* the right has come */
@@ -53,11 +54,12 @@ void handshakes_init(struct handshakes *handshakes, const struct handshakes_opti
     atomic_init(&handshakes->count, 0);
 }
 
-void handshakes_start(struct handshakes *handshakes, struct conn *conn) {
+void handshakes_start(struct handshakes *handshakes, struct conn *conn, bool is_over) {
     struct handshake *handshake = xcalloc(1, sizeof *handshake);
 
     handshake->all = handshakes;
     handshake->conn = conn;
+    handshake->is_over = is_over;
     task_init(&handshake->begin, on_begin);
     timer_init(&handshake->timer, on_timeout);
     list_push_back(&handshakes->all, &handshake->link);
@@ -150,6 +152,7 @@ static void begin(struct handshake *handshake, struct slice first) {
 static void on_ready(struct conn *conn, int err) {
     struct handshake *handshake = conn->codec;
     const struct handshakes_options *o = &handshake->all->o;
+    bool is_over;
 
     assert(handshake->state == SHAKING);
     if (err) {
@@ -158,8 +161,9 @@ static void on_ready(struct conn *conn, int err) {
     }
     leave(handshake);
     result(handshake, tls_is_resumed(conn->tls) ? HANDSHAKE_RESUMED : HANDSHAKE_OK, NULL);
+    is_over = handshake->is_over;
     release(handshake);
-    o->on_secured(o->ctx, conn);
+    o->on_secured(o->ctx, conn, is_over);
 }
 
 static void on_timeout(struct timer *timer) {

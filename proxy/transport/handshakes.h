@@ -28,8 +28,8 @@ struct handshakes_options {
     struct tls_server *server; /* borrowed */
     struct gate *gate;         /* borrowed: one right per handshake under way */
     int64_t timeout_ns;
-    /* It is through: conn_start() it. */
-    void (*on_secured)(void *ctx, struct conn *conn);
+    /* It is through: conn_start() it. @is_over: as it was said at its start. */
+    void (*on_secured)(void *ctx, struct conn *conn, bool is_over);
     /* One has ended, whichever way; @why: of a failure, borrowed. Before on_secured(). */
     void (*on_result)(void *ctx, enum handshake_result result, const struct conn *conn,
                       const char *why);
@@ -45,8 +45,9 @@ struct handshakes {
 
 void handshakes_init(struct handshakes *handshakes, const struct handshakes_options *options);
 
-/* Takes over an accepted conn that was not started. */
-void handshakes_start(struct handshakes *handshakes, struct conn *conn);
+/* Takes over an accepted conn that was not started. @is_over: it will be refused (acceptor.h),
+ * which can only be said once somebody listens. */
+void handshakes_start(struct handshakes *handshakes, struct conn *conn, bool is_over);
 
 /* Breaks off all. */
 void handshakes_abort_all(struct handshakes *handshakes);

@@ -50,7 +50,10 @@ static void on_closed(struct conn *conn) {
 
 static const struct conn_events events = {on_data, on_eof, on_error, on_drained, on_closed};
 
-static void on_secured(void *context, struct conn *conn) {
+static bool was_over;
+
+static void on_secured(void *context, struct conn *conn, bool is_over) {
+    was_over = is_over;
     assert_ptr_equal(context, &secured);
     assert_true(conn_is_secure(conn));
     secured++;
@@ -149,7 +152,7 @@ static struct client *arrive(unsigned i, unsigned at) {
     assert_true(gate_try(&connections));
     fds_force(&fds, FD_CLIENT);
     client->conn = conn_open(&loops[at], ends[1], false, NULL, &account);
-    handshakes_start(&handshakes[at], client->conn);
+    handshakes_start(&handshakes[at], client->conn, i == CLIENTS - 1);
     return client;
 }
 
@@ -164,7 +167,11 @@ static void a_client_that_shakes_hands_is_handed_on(void **state) {
     arrive(0, 0);
     assert_int_equal(handshakes[0].count, 1);
     AWAIT(&loops[0], &loops[1], shakes(&clients[0]) && secured == 1);
-    assert_int_equal(results[HANDSHAKE_OK], 1);
+    assert_false(was_over);
+    arrive(CLIENTS - 1, 0);
+    AWAIT(&loops[0], &loops[1], shakes(&clients[CLIENTS - 1]) && secured == 2);
+    assert_true(was_over);
+    assert_int_equal(results[HANDSHAKE_OK], 2);
     assert_int_equal(handshakes[0].count, 0);
     assert_int_equal(atomic_load(&gate.taken), 0);
 }
