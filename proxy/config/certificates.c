@@ -12,24 +12,25 @@
 #include <time.h>
 
 /* One table that is checked, and where its errors go. */
-struct table {
+struct tls_table {
     const char *path;              /* "listener.tls" */
     const struct tomlc_node *node; /* borrowed */
     struct errors *errors;
     struct errors *warnings;
 };
 
-static void check_listener(const struct table *table, struct config_listener *listener);
-static void check_pipeline(const struct table *table, struct config_pipeline *pipeline);
-static bool has_both(const struct table *table, const struct config_certificate *pair);
-static void check_pair(const struct table *table, const struct config_certificate *pair);
-static void check_dates(const struct table *table, const struct tomlc_node *node, const X509 *cert);
-static void check_authorities(const struct table *table, const char *key, const char *path);
+static void check_listener(const struct tls_table *table, struct config_listener *listener);
+static void check_pipeline(const struct tls_table *table, struct config_pipeline *pipeline);
+static bool has_both(const struct tls_table *table, const struct config_certificate *pair);
+static void check_pair(const struct tls_table *table, const struct config_certificate *pair);
+static void check_dates(const struct tls_table *table, const struct tomlc_node *node,
+                        const X509 *cert);
+static void check_authorities(const struct tls_table *table, const char *key, const char *path);
 static char *common_name(const struct config_pipeline *pipeline);
 static char *host_text(const struct config_address *address);
-static void refuse(const struct table *table, const char *key, const struct tomlc_node *node,
+static void refuse(const struct tls_table *table, const char *key, const struct tomlc_node *node,
                    const char *expected, char *why);
-static const struct tomlc_node *node_of(const struct table *table, const char *key);
+static const struct tomlc_node *node_of(const struct tls_table *table, const char *key);
 
 static const struct schema_key certificate_keys[] = {
     {"cert", value_file, offsetof(struct config_certificate, cert), .is_required = true},
@@ -64,9 +65,9 @@ void certificates_list(struct reader *reader, const struct schema_key *key,
     }
 }
 
-void certificates_check(struct config *config, const struct tomlc_node *root,
-                        struct errors *errors, struct errors *warnings) {
-    struct table table = {.errors = errors, .warnings = warnings};
+void certificates_check(struct config *config, const struct tomlc_node *root, struct errors *errors,
+                        struct errors *warnings) {
+    struct tls_table table = {.errors = errors, .warnings = warnings};
 
     for (size_t i = 0; i < config->listener_count; i++) {
         table.path = "listener.tls";
@@ -100,7 +101,7 @@ void certificates_free_pipeline(struct config_pipeline_tls *tls) {
     free(tls->own.key);
 }
 
-static void check_listener(const struct table *table, struct config_listener *listener) {
+static void check_listener(const struct tls_table *table, struct config_listener *listener) {
     struct config_listener_tls *tls = &listener->tls;
     const struct tomlc_node *list = tomlc_find(table->node, "certificates");
     const struct tomlc_node *client_auth = tomlc_find(table->node, "client_auth");
@@ -114,7 +115,7 @@ static void check_listener(const struct table *table, struct config_listener *li
                    "listener.tls: found no certificate, expected cert and key, or certificates");
     }
     if (list && list->kind == TOMLC_ARRAY) {
-        struct table inner = *table;
+        struct tls_table inner = *table;
 
         inner.path = "listener.tls.certificates";
         for (size_t i = 0; i < tls->certificate_count; i++) {
@@ -140,7 +141,7 @@ static void check_listener(const struct table *table, struct config_listener *li
                    "authorities that sign the clients' certificates");
 }
 
-static void check_pipeline(const struct table *table, struct config_pipeline *pipeline) {
+static void check_pipeline(const struct tls_table *table, struct config_pipeline *pipeline) {
     struct config_pipeline_tls *tls = &pipeline->tls;
 
     tls->is_on = true;
@@ -160,7 +161,7 @@ static void check_pipeline(const struct table *table, struct config_pipeline *pi
 }
 
 /* A certificate without its key is an error, neither is none. */
-static bool has_both(const struct table *table, const struct config_certificate *pair) {
+static bool has_both(const struct tls_table *table, const struct config_certificate *pair) {
     const struct tomlc_node *cert = tomlc_find(table->node, "cert");
     const struct tomlc_node *key = tomlc_find(table->node, "key");
 
@@ -171,7 +172,7 @@ static bool has_both(const struct table *table, const struct config_certificate 
     return pair->cert && pair->key;
 }
 
-static void check_pair(const struct table *table, const struct config_certificate *pair) {
+static void check_pair(const struct tls_table *table, const struct config_certificate *pair) {
     const struct tomlc_node *cert_node = tomlc_find(table->node, "cert");
     const struct tomlc_node *key_node = tomlc_find(table->node, "key");
     struct pem_chain chain = {0};
@@ -194,7 +195,7 @@ static void check_pair(const struct table *table, const struct config_certificat
 }
 
 /* Clients will refuse it, but a proxy that does not start serves nobody. */
-static void check_dates(const struct table *table, const struct tomlc_node *node,
+static void check_dates(const struct tls_table *table, const struct tomlc_node *node,
                         const X509 *cert) {
     int64_t now_s = clock_wall_ns() / NS_PER_S;
     int64_t from_s = pem_not_before_s(cert), to_s = pem_not_after_s(cert);
@@ -210,13 +211,12 @@ static void check_dates(const struct table *table, const struct tomlc_node *node
                now_s < from_s ? "is not valid before" : "has expired at", text);
 }
 
-static void check_authorities(const struct table *table, const char *key, const char *path) {
+static void check_authorities(const struct tls_table *table, const char *key, const char *path) {
     struct buffer text = {0};
     X509_STORE *store = NULL;
     char *why = NULL;
 
-    if (pem_read_file(path, &text, &why) ||
-        pem_take_store(buffer_slice(&text), &store, NULL, &why))
+    if (pem_read_file(path, &text, &why) || pem_take_store(buffer_slice(&text), &store, NULL, &why))
         refuse(table, key, node_of(table, key), "a file with certificates in PEM", why);
     X509_STORE_free(store);
     buffer_deinit(&text);
@@ -259,7 +259,7 @@ static char *host_text(const struct config_address *address) {
 }
 
 /* Frees @why. */
-static void refuse(const struct table *table, const char *key, const struct tomlc_node *node,
+static void refuse(const struct tls_table *table, const char *key, const struct tomlc_node *node,
                    const char *expected, char *why) {
     struct reader reader = {.errors = table->errors};
 
@@ -268,7 +268,7 @@ static void refuse(const struct table *table, const char *key, const struct toml
     free(why);
 }
 
-static const struct tomlc_node *node_of(const struct table *table, const char *key) {
+static const struct tomlc_node *node_of(const struct tls_table *table, const char *key) {
     const struct tomlc_node *node = tomlc_find(table->node, key);
 
     return node ? node : table->node;

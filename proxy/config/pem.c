@@ -26,7 +26,8 @@ int pem_read_file(const char *path, struct buffer *to, char **why) {
         err = -errno;
         *why = xasprintf("it cannot be read: %s", strerror(-err));
     } else if (!S_ISREG(about.st_mode) || about.st_size > PEM_FILE_MAX) {
-        err = fail(why, S_ISREG(about.st_mode) ? "it is larger than 4 MiB" : "it is no regular file");
+        err =
+            fail(why, S_ISREG(about.st_mode) ? "it is larger than 4 MiB" : "it is no regular file");
     }
     while (!err && got != 0 && to->len <= PEM_FILE_MAX) {
         got = read(fd, buffer_reserve(to, 16384), 16384);
@@ -94,7 +95,7 @@ int pem_load_key(const char *path, EVP_PKEY **out, char **why) {
     return err;
 }
 
-int pem_take_store(struct slice text, X509_STORE **out, STACK_OF(X509_NAME) **names, char **why) {
+int pem_take_store(struct slice text, X509_STORE **out, STACK_OF(X509_NAME) * *names, char **why) {
     BIO *bio = BIO_new_mem_buf(text.base, (int)text.len);
     X509_STORE *store = X509_STORE_new();
     STACK_OF(X509_NAME) *found = sk_X509_NAME_new_null();

@@ -1,7 +1,7 @@
-/* Certificates, keys and authorities from PEM files (RFC 7468), into OpenSSL's objects: for the check
- * of a configuration and for whoever serves with them. A file must be a regular one of at most
- * PEM_FILE_MAX bytes. On failure *why is a phrase that follows "expected ...: " in a message; the
- * caller frees it. Blocks on the disk: not for loops. */
+/* Certificates, keys and authorities from PEM files (RFC 7468), into OpenSSL's objects: for the
+ * check of a configuration and for whoever serves with them. A file must be a regular one of at
+ * most PEM_FILE_MAX bytes. On failure *why is a phrase that follows "expected ...: " in a message;
+ * the caller frees it. Blocks on the disk: not for loops. */
 #pragma once
 
 #include "base/buffer.h"
@@ -14,8 +14,8 @@
 
 /* What a server or a client shows: its own certificate first, then those that lead to the root. */
 struct pem_chain {
-    X509 *leaf;           /* owned */
-    STACK_OF(X509) *rest; /* owned; may be empty */
+    X509 *leaf;            /* owned */
+    STACK_OF(X509) * rest; /* owned; may be empty */
 };
 
 /* Reads all of the file into @to. -errno. */
@@ -27,7 +27,7 @@ int pem_load_key(const char *path, EVP_PKEY **out, char **why);
 
 /* The authorities as a store that verifies, and their names for those who are asked for a
  * certificate (NULL: not wanted). @text is what pem_read_file() gave. */
-int pem_take_store(struct slice text, X509_STORE **out, STACK_OF(X509_NAME) **names, char **why);
+int pem_take_store(struct slice text, X509_STORE **out, STACK_OF(X509_NAME) * *names, char **why);
 
 void pem_chain_deinit(struct pem_chain *chain);
 
