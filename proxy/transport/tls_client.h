@@ -6,6 +6,8 @@
 #include "transport/tls.h"
 #include "transport/tls_context.h"
 
+#define TLS_CLIENT_SESSIONS_MAX 64 /* per pipeline; a new one may take the place of an old one */
+
 /* @pipeline is borrowed: outlives the client. -errno; *why is a message (the caller frees). */
 int tls_client_open(struct tls_client **out, const struct config_pipeline *pipeline, char **why);
 
