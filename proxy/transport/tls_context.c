@@ -88,23 +88,20 @@ struct tls_protocols tls_protocols_of(enum config_protocol protocol) {
 }
 
 uint64_t tls_context_stamp(const char *const *paths, size_t count) {
-    uint64_t stamp = 14695981039346656037u; /* FNV-1a */
+    uint64_t stamp = 14695981039346656037u; /* FNV-1a, by words */
 
     for (size_t i = 0; i < count; i++) {
         struct stat about = {0};
-        uint64_t parts[5];
 
         if (!paths[i])
             continue;
         if (stat(paths[i], &about) < 0)
             about = (struct stat){0};
-        parts[0] = (uint64_t)about.st_mtim.tv_sec;
-        parts[1] = (uint64_t)about.st_mtim.tv_nsec;
-        parts[2] = (uint64_t)about.st_ino;
-        parts[3] = (uint64_t)about.st_size;
-        parts[4] = (uint64_t)about.st_ctim.tv_nsec;
-        for (size_t j = 0; j < sizeof parts; j++)
-            stamp = (stamp ^ ((const unsigned char *)parts)[j]) * 1099511628211u;
+        const uint64_t parts[] = {(uint64_t)about.st_mtim.tv_sec, (uint64_t)about.st_mtim.tv_nsec,
+                                  (uint64_t)about.st_ctim.tv_nsec, (uint64_t)about.st_ino,
+                                  (uint64_t)about.st_size};
+        for (size_t j = 0; j < sizeof parts / sizeof parts[0]; j++)
+            stamp = (stamp ^ parts[j]) * 1099511628211u;
     }
     return stamp;
 }
