@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define FLOOD_BYTES (4 * 1024 * 1024)
+#define FLOOD_BYTES (8 * 1024 * 1024) /* beyond what the peer's socket may grow to */
 #define RESETS 20
 #define RECORD_OVERHEAD 22 /* TLS 1.3: header 5, type 1, tag 16 */
 
@@ -107,6 +107,8 @@ static void secure(void) {
 
 /* Its first flight is on the way. */
 static void start_peer(const int ends[2], bool is_unix) {
+    /* So that the kernel does not take a whole flood. */
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){65536}, sizeof(int));
     wire = ends[0];
     plain_open(ends[1], is_unix);
     peer = SSL_new(peer_ctx);
@@ -225,6 +227,15 @@ static ssize_t peer_hears(char *to, size_t max) {
     }
 }
 
+/* Queues more than the socket takes. */
+static void flood(void) {
+    char *bytes = make_bytes(FLOOD_BYTES);
+    uv_buf_t buf = uv_buf_init(bytes, FLOOD_BYTES);
+
+    assert_int_equal(conn_send(codec.conn, &buf, 1), CONN_QUEUED);
+    free(bytes);
+}
+
 static bool drink(size_t *got, size_t len) {
     static char some[60000];
     ssize_t n = peer_hears(some, sizeof some);
@@ -261,12 +272,9 @@ static void bytes_arrive_both_ways(void **state) {
 }
 
 static void a_slow_reader_gets_every_byte_in_order(void **state) {
-    char *bytes = make_bytes(FLOOD_BYTES);
-    uv_buf_t buf = uv_buf_init(bytes, FLOOD_BYTES);
     size_t got = 0;
 
-    assert_int_equal(conn_send(codec.conn, &buf, 1), CONN_QUEUED);
-    free(bytes);
+    flood();
     assert_int_equal(codec.drains, 0);
     AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
     AWAIT(&loops[0], NULL, codec.drains == 1);
@@ -388,12 +396,10 @@ static void an_end_without_close_notify_is_an_error(void **state) {
 }
 
 static void finish_says_close_notify_behind_what_is_queued(void **state) {
-    char *bytes = make_bytes(FLOOD_BYTES), text[16];
-    uv_buf_t buf = uv_buf_init(bytes, FLOOD_BYTES);
     size_t got = 0;
+    char text[16];
 
-    assert_int_equal(conn_send(codec.conn, &buf, 1), CONN_QUEUED);
-    free(bytes);
+    flood();
     conn_finish(codec.conn);
     assert_int_equal(send_text(codec.conn, "late"), -EPIPE);
     AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
@@ -460,20 +466,14 @@ static void resets_leak_nothing_at_any_time(void **state) {
         if (i == TIMES)
             before = count_fds(); /* what libraries open once is open */
         tcp_pair(ends);
-        if (i % TIMES == SHAKING) {
+        if (i % TIMES == SHAKING)
             start_peer(ends, false);
-        } else {
+        else
             connect_peer(ends, false);
-        }
         if (i % TIMES == PAUSED_AND_SENDING)
             conn_pause(codec.conn);
-        if (i % TIMES == QUEUED) {
-            char *bytes = make_bytes(FLOOD_BYTES);
-            uv_buf_t buf = uv_buf_init(bytes, FLOOD_BYTES);
-
-            assert_int_equal(conn_send(codec.conn, &buf, 1), CONN_QUEUED);
-            free(bytes);
-        }
+        if (i % TIMES == QUEUED)
+            flood();
         setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
         close(wire);
         wire = -1;
