@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transport/h2o_thread.h"
 #include "transport/uv_cure.h"
 
@@ -13,8 +14,6 @@
 #include <fcntl.h>
 #include <h2o.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -66,7 +65,6 @@ static void on_patience_ended(uv_timer_t *timer);
 
 int admin_open(struct admin **out, const struct admin_options *options) {
     struct admin *admin = xcalloc(1, sizeof *admin);
-    sigset_t all, before;
     int flags, err;
 
     admin->options = *options;
@@ -89,10 +87,7 @@ int admin_open(struct admin **out, const struct admin_options *options) {
     err = uv_poll_init(&admin->loop, &admin->listener, options->fd);
     if (err)
         goto fail_async;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&admin->thread, NULL, run, admin);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    err = thread_start(&admin->thread, run, admin);
     if (err)
         goto fail_poll;
     *out = admin;

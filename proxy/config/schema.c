@@ -49,6 +49,8 @@ static const struct schema_key server_keys[] = {
     {"resolver", value_resolver, AT(resolver)},
     {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1) / 10,
      HOURS(24), .is_never_off = true},
+    {"wedge_after", value_duration, AT(wedge_after_ns), "\"10s\"", SECONDS(2), HOURS(1)},
+    {"user", value_name, AT(user)},
 };
 #undef AT
 

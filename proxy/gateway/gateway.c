@@ -2,11 +2,13 @@
 #include "gateway/gateway.h"
 
 #include "base/alloc.h"
+#include "base/thread.h"
 #include "gateway/crossing.h"
 #include "transport/h2o_thread.h"
+#include "transport/listen.h"
 
 #include <assert.h>
-#include <signal.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -14,6 +16,7 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
+static bool begin_to_end(struct gateway *gateway);
 static int open_pipelines(struct gateway *gateway, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
@@ -24,11 +27,12 @@ static void on_accept(void *ctx, struct conn *conn);
 static void on_accept_error(void *ctx, int err);
 static struct exchange *make_exchange(struct h1_server_loop *shared);
 static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
+static void on_retire(struct loop *loop, struct mail *mail);
 static void on_drain(struct loop *loop, struct mail *mail);
+static void stop_accepting(struct gateway_loop *gl);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
 static void on_tick(struct timer *timer);
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 
 int gateway_open(struct gateway **out, const struct gateway_options *options, char **why) {
     const struct config *config = options->config;
@@ -58,7 +62,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     }
     /* All loops are there before any runs: they hand connections to each other. */
     for (unsigned i = 0; !err && i < gateway->loop_count; i++)
-        err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
+        err = thread_start(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
     if (err) {
@@ -73,12 +77,16 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
 }
 
 void gateway_drain(struct gateway *gateway) {
-    if (atomic_exchange(&gateway->state, GATEWAY_DRAINING) == GATEWAY_DRAINING)
-        return;
-    resolver_close(gateway->resolver); /* no new addresses from here on */
-    gateway->resolver = NULL;
+    begin_to_end(gateway);
     for (unsigned i = 0; i < gateway->loop_count; i++)
-        loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+        if (!atomic_exchange(&gateway->loops[i].is_drain_posted, true))
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+}
+
+void gateway_retire(struct gateway *gateway) {
+    if (begin_to_end(gateway))
+        for (unsigned i = 0; i < gateway->loop_count; i++)
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].retire_mail);
 }
 
 void gateway_abort(struct gateway *gateway) {
@@ -106,8 +114,10 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         census->connections += gl->loop.conns;
         census->timers += gl->loop.wheel.running;
         census->exchanges += gl->active_crossings;
-        for (size_t j = 0; j < gateway->config->listener_count; j++)
+        for (size_t j = 0; j < gateway->config->listener_count; j++) {
             h1_server_loop_deinit(&gl->listeners[j].h1);
+            free(gl->listeners[j].acceptors);
+        }
         crossing_pool_drop(gl);
         buffer_deinit(&gl->pools.head);
         buffer_deinit(&gl->scratch);
@@ -145,6 +155,15 @@ struct slice gateway_date(struct gateway_loop *gl) {
         gl->date_s = now_s;
     }
     return slice_str(gl->date);
+}
+
+/* True the first time. */
+static bool begin_to_end(struct gateway *gateway) {
+    if (atomic_exchange(&gateway->state, GATEWAY_DRAINING) == GATEWAY_DRAINING)
+        return false;
+    resolver_close(gateway->resolver); /* no new addresses from here on */
+    gateway->resolver = NULL;
+    return true;
 }
 
 static int open_pipelines(struct gateway *gateway, char **why) {
@@ -186,6 +205,12 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->gateway = gateway;
     gl->metrics = metrics_open(gateway->segment, index);
     gl->failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    if (options->board) {
+        gl->loop.pulse = &options->board->loops[index];
+        atomic_store(&gl->loop.pulse->alive_ns, gl->loop.now_ns);
+        atomic_store(&gl->loop.pulse->state, PULSE_RUNNING);
+    }
+    gl->retire_mail.deliver = on_retire;
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
@@ -241,12 +266,16 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
         .write_refusal = reply_write_refusal,
     };
     h1_server_loop_init(&listener->h1);
+    listener->acceptors = xcalloc(options->socket_count, sizeof(struct acceptor *));
     for (size_t i = 0; !err && i < options->socket_count; i++) {
         if (options->sockets[i].listener != listener->index ||
             options->sockets[i].loop != gl->loop.index)
             continue;
         acceptor.fd = options->sockets[i].fd;
-        err = acceptor_open(&listener->acceptor, &acceptor);
+        err = listen(acceptor.fd, LISTEN_BACKLOG) < 0
+                  ? -errno
+                  : acceptor_open(&listener->acceptors[listener->acceptor_count], &acceptor);
+        listener->acceptor_count += !err;
     }
     return err;
 }
@@ -256,6 +285,7 @@ static void *run_loop(void *arg) {
 
     loop_run(&gl->loop);
     h2o_thread_deinit();
+    atomic_store(&gl->loop.pulse->state, PULSE_ENDED);
     atomic_store(&gl->has_ended, true);
     return NULL;
 }
@@ -284,17 +314,34 @@ static void drop_exchange(struct h1_server_loop *shared, struct exchange *x) {
     crossing_free(crossing_of(x));
 }
 
+static void on_retire(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, retire_mail);
+
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        gl->listeners[i].h1.is_draining = true; /* every answer is the last from now on */
+    stop_accepting(gl);
+}
+
 static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
+    stop_accepting(gl);
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        h1_server_drain(&gl->listeners[i].h1);
+}
+
+static void stop_accepting(struct gateway_loop *gl) {
+    if (gl->is_draining)
+        return;
     gl->is_draining = true;
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
-        acceptor_close(gl->listeners[i].acceptor);
-        gl->listeners[i].acceptor = NULL;
-        h1_server_drain(&gl->listeners[i].h1);
+        struct gateway_listener *listener = &gl->listeners[i];
+
+        while (listener->acceptor_count > 0)
+            acceptor_close(listener->acceptors[--listener->acceptor_count]);
     }
-    loop_timer_stop(loop, &gl->tick);
-    loop_timer_start(loop, &gl->drain_timer, 0);
+    loop_timer_stop(&gl->loop, &gl->tick);
+    loop_timer_start(&gl->loop, &gl->drain_timer, 0);
 }
 
 static void on_abort(struct loop *loop, struct mail *mail) {
@@ -333,16 +380,4 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
-}
-
-/* Signals are the main thread's. */
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg) {
-    sigset_t all, before;
-    int err;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -err;
 }

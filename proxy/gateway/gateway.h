@@ -26,7 +26,9 @@ struct gateway_listener {
     const struct config_listener *config; /* borrowed */
     struct h1_server_settings settings;
     struct h1_server_loop h1;
-    struct acceptor *acceptor; /* owned; NULL: not accepting */
+    struct acceptor *
+        *acceptors; /* owned; one per socket that is this loop's; none while draining */
+    unsigned acceptor_count;
     struct log_limit errors_logged;
 };
 
@@ -49,13 +51,13 @@ struct gateway_loop {
     struct timer tick;      /* once a second: oldest_ns, loop lag */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
-    struct mail drain_mail, abort_mail;
+    struct mail retire_mail, drain_mail, abort_mail;
     struct timer drain_timer; /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
     unsigned active_crossings;
     bool are_pools_closed;
-    _Atomic bool is_abort_posted, has_ended;
+    _Atomic bool is_drain_posted, is_abort_posted, has_ended;
 };
 
 /* Home: shared; immutable while the loops run, but for atomics. */
@@ -76,8 +78,9 @@ struct gateway {
 
 enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };
 
-/* A bound, listening, non-blocking socket: the gateway's once it is open, which closes it when it
- * drains. Whoever wants to keep listening keeps a duplicate. */
+/* A bound, non-blocking socket, listening or not yet: the gateway's once it is open, which listens
+ * on it, and closes it when it drains. Whoever wants to keep listening keeps a duplicate. A loop
+ * may have several of one listener. */
 struct gateway_socket {
     size_t listener; /* index in the config */
     unsigned loop;   /* which loop accepts on it */
@@ -90,6 +93,7 @@ struct gateway_options {
     struct metrics_segment *segment;      /* with a row per loop */
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
+    struct pulse_board *board; /* borrowed: where the loops show that they live, or NULL */
 };
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
@@ -99,6 +103,11 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
 /* Stops accepting and lets exchanges finish; what is left after the drain time is broken off.
  * Returns at once. Any thread but a loop. */
 void gateway_drain(struct gateway *gateway);
+
+/* The same where a successor accepts already: connections without an exchange are not closed but
+ * may bring one more request, whose answer says that it was the last. gateway_drain() may follow.
+ */
+void gateway_retire(struct gateway *gateway);
 
 /* Breaks off what is left. Any thread but a loop. */
 void gateway_abort(struct gateway *gateway);

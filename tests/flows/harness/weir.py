@@ -287,17 +287,38 @@ class Weir:
 
         return wait_for(f"{n} lines in the access log", lines)
 
-    # What it uses.
+    # What it uses: the process that serves, which the one that was started looks after.
+
+    def gateways(self):
+        """The pids of its gateway processes, oldest first."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            return []
+        return [int(pid) for pid in children if self.role(pid) == b"gateway"]
+
+    @staticmethod
+    def role(pid):
+        try:
+            return (Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") + [b"", b""])[1]
+        except OSError:
+            return b""
+
+    @property
+    def gateway(self):
+        pids = self.gateways()
+        assert pids, "there is no gateway process"
+        return pids[-1]
 
     def fds(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.gateway}/fd"))
 
     def threads(self):
-        return len(os.listdir(f"/proc/{self.pid}/task"))
+        return len(os.listdir(f"/proc/{self.gateway}/task"))
 
     def rss(self):
         """Resident bytes."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.gateway}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")
