@@ -1,11 +1,12 @@
 /* weir: the command line. */
-#include "main.h"
 #include "admin/status_table.h"
 #include "base/alloc.h"
 #include "config/address.h"
 #include "config/config.h"
 #include "demo/demo.h"
 #include "gateway/counters.h"
+#include "serve/limits.h"
+#include "serve/serve.h"
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
@@ -115,13 +116,13 @@ static int run_command(int argc, char **argv) {
 
     if (!path)
         return EXIT_UNUSABLE;
-    main_raise_fd_limit();
+    limits_raise_fds();
     return supervisor_run(&(struct supervisor_options){.binary = binary, .name = path});
 }
 
 static int check_command(int argc, char **argv) {
     bool is_plan = false, is_stdin = false;
-    struct config_options options = main_limits();
+    struct config_options options = limits_of_process();
     struct config_errors errors = {0};
     struct config *config;
     const char *path;
@@ -222,7 +223,7 @@ static int demo_command(int argc, char **argv) {
 
     if (status)
         return status;
-    main_raise_fd_limit();
+    limits_raise_fds();
     status = supervisor_run(&(struct supervisor_options){
         .binary = binary,
         .name = "weir demo",
@@ -239,7 +240,7 @@ static void greet(void *demo) {
 }
 
 static int load(struct config **config, const char *path) {
-    struct config_options options = main_limits();
+    struct config_options options = limits_of_process();
     struct config_errors errors = {0};
 
     return config_load(config, path, &options, &errors) == 0 ? 0 : complain(&errors);

@@ -1,5 +1,5 @@
 /* Starting threads: all signals are blocked in them, for they are waited for elsewhere, but one,
- * by which a thread can be asked for its stack (main thread's process: proxy/stacks.c). */
+ * by which a thread can be asked for its stack (serve/stacks.h). */
 #pragma once
 
 #include <pthread.h>

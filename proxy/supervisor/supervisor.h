@@ -8,8 +8,9 @@
  * one has changed, so a bad file or a gateway that cannot start costs nothing. */
 #pragma once
 
-#define SUPERVISOR_RETIRING_MAX 4 /* gateways that finish at the same time; reloads wait for them \
-                                   */
+#define SUPERVISOR_RETIRING_MAX                                       \
+    4 /* gateways that finish at the same time; reloads wait for them \
+       */
 
 struct supervisor_options {
     const char *binary; /* weir itself, executed for every gateway and check */

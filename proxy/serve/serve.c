@@ -1,11 +1,11 @@
-/* The gateway process: it is told by the supervisor what to serve and on which sockets, serves, and
- * ends when it is told to, or at once when the supervisor is gone (supervisor/control.h). */
+#include "serve/serve.h"
+
 #include "admin/admin.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
-#include "main.h"
-#include "others.h"
+#include "serve/limits.h"
+#include "serve/others.h"
 #include "supervisor/control.h"
 
 #include <errno.h>
@@ -89,7 +89,7 @@ static int set_up(struct server *server) {
     const char *rest;
     int got, err = 0;
 
-    server->limits = main_limits();
+    server->limits = limits_of_process();
     for (;;) {
         got = control_receive(CONTROL_FD, &message);
         if (got == 0) {

@@ -1,10 +1,9 @@
-/* What this process may use. */
-#include "main.h"
+#include "serve/limits.h"
 
 #include <sched.h>
 #include <sys/resource.h>
 
-void main_raise_fd_limit(void) {
+void limits_raise_fds(void) {
     struct rlimit fds;
 
     if (getrlimit(RLIMIT_NOFILE, &fds) == 0) {
@@ -13,12 +12,12 @@ void main_raise_fd_limit(void) {
     }
 }
 
-struct config_options main_limits(void) {
+struct config_options limits_of_process(void) {
     struct config_options options = {.fd_limit = 1024, .cores = 1};
     struct rlimit fds;
     cpu_set_t cpus;
 
-    main_raise_fd_limit();
+    limits_raise_fds();
     if (getrlimit(RLIMIT_NOFILE, &fds) == 0)
         options.fd_limit = fds.rlim_cur < UINT32_MAX ? (unsigned)fds.rlim_cur : UINT32_MAX;
     if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 0)

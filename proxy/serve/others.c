@@ -1,4 +1,4 @@
-#include "others.h"
+#include "serve/others.h"
 
 #include <stdlib.h>
 #include <string.h>
