@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -282,7 +283,10 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
 
 static void *run_loop(void *arg) {
     struct gateway_loop *gl = arg;
+    char name[16];
 
+    snprintf(name, sizeof name, "weir-loop-%u", gl->loop.index);
+    pthread_setname_np(pthread_self(), name);
     loop_run(&gl->loop);
     h2o_thread_deinit();
     atomic_store(&gl->loop.pulse->state, PULSE_ENDED);

@@ -124,6 +124,9 @@ struct census {
  * NULL. */
 bool gateway_close(struct gateway *gateway, struct census *census);
 
+/* Has a loop made no progress for server.wedge_after? Any thread. */
+bool gateway_is_wedged(const struct gateway *gateway);
+
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);

@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "serve/limits.h"
 #include "serve/others.h"
+#include "serve/stacks.h"
 #include "supervisor/control.h"
 
 #include <errno.h>
@@ -71,6 +72,7 @@ int serve_command(int argc, char **argv) {
     /* They reach the supervisor, too, and it tells us. */
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
+    stacks_open(CONTROL_FD);
     status = set_up(&server);
     if (status == 0)
         status = start(&server);
@@ -262,8 +264,9 @@ static json_t *status_of(void *ctx) {
 
 static enum admin_health health_of(void *ctx) {
     static const enum admin_health of[] = {ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING};
+    const struct gateway *gateway = ((struct server *)ctx)->gateway;
 
-    return of[atomic_load(&((struct server *)ctx)->gateway->state)];
+    return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
 }
 
 static void go_live(struct server *server) {

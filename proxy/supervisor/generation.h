@@ -43,6 +43,7 @@ struct generation {
     int64_t end_by_ns; /* when it is killed; 0: it may go on */
     bool is_live;      /* it was told so */
     bool has_retired;  /* it said so */
+    bool end_soon;     /* nothing of it moves any more */
     bool is_wedged;    /* and was told of in the log */
 };
 

@@ -27,6 +27,8 @@ struct supervisor {
     bool is_reload_wanted;
     bool is_reload_told; /* that it has to wait */
     int64_t start_at_ns; /* when to start one; 0: not */
+    int64_t looked_ns;   /* when the heartbeats were last looked at */
+    int64_t trusted_ns;  /* silence before this is not held against anybody */
     bool has_served;
     bool is_ending;
     bool is_over;
@@ -52,5 +54,8 @@ void supervisor_ended(struct supervisor *s, struct generation *g, int status);
 
 /* Tells the serving one that it is the one, and whose counters to add. */
 void supervisor_make_live(struct supervisor *s);
+
+/* watch.c: looks after the heartbeats, and replaces a gateway that hangs. */
+void supervisor_watch(struct supervisor *s, int64_t now_ns);
 
 unsigned supervisor_retiring(const struct supervisor *s);
