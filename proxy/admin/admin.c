@@ -1,6 +1,7 @@
 /* The admin thread: its loop, its connections, and their complete end. */
 #include "admin/admin.h"
 
+#include "admin/order.h"
 #include "admin/page.h"
 #include "base/alloc.h"
 #include "base/list.h"
@@ -235,6 +236,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req) {
 
     if (req->query_at != SIZE_MAX)
         path.len = req->query_at;
+    if (order_take(req, &admin->options, path))
+        return 0;
     page_make(&page, &admin->options, clock_now_ns() - admin->started_ns, path);
     if (page.status != 404 && !slice_equal(method, SLICE("GET")) &&
         !slice_equal(method, SLICE("HEAD"))) {

@@ -8,6 +8,8 @@
  *     /metrics   Prometheus text 0.0.4
  *     /healthz   JSON; 200 live or draining, 503 starting or wedged
  *     /readyz    text; 200 live, 503 otherwise
+ *     /reload    POST, from this host only: 202, and the file is read again
+ *     /drain     likewise: 202, and weir ends as on SIGTERM
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -38,6 +40,9 @@
 
 enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 
+/* What may be asked for. */
+enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
+
 struct admin;
 
 /* The sources are called on the admin thread, one at a time, and must not wait for a data loop.
@@ -53,6 +58,10 @@ struct admin_options {
     /* A new object, see above; the admin plane frees it. */
     json_t *(*status)(void *ctx);
     enum admin_health (*health)(void *ctx); /* NULL: always live */
+    /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
+     * there are no such pages. */
+    bool (*order)(void *ctx, enum admin_order order);
+    const char *token; /* borrowed; NULL: none is asked for */
 };
 
 /* Serves from here on. -errno when it cannot; the fd is then still the caller's. */

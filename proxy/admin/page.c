@@ -47,7 +47,9 @@ static void make_index(struct page *page) {
     buffer_append(&page->content, SLICE("/metrics  counters and gauges for Prometheus\n"
                                         "/healthz  is the process alive, and how busy\n"
                                         "/readyz   does it take requests\n"
-                                        "/status   listeners, pipelines and endpoints\n"));
+                                        "/status   listeners, pipelines and endpoints\n"
+                                        "/reload   POST: read the configuration again\n"
+                                        "/drain    POST: finish and end\n"));
 }
 
 static void make_metrics(struct page *page, const struct admin_options *options) {

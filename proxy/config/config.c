@@ -79,6 +79,7 @@ void config_free(struct config *config) {
     free(config->server.resolver);
     free(config->server.user);
     address_deinit(&config->admin.listen);
+    free(config->admin.token);
     free(config->log.file);
     free(config->log.access);
     for (size_t i = 0; i < config->listener_count; i++) {

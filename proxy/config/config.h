@@ -53,6 +53,7 @@ struct config_admission {
 struct config_admin {
     bool is_on;
     struct config_address listen;
+    char *token; /* who changes something has to show it; NULL: nobody has to; owned */
 };
 
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };

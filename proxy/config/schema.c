@@ -64,6 +64,7 @@ static const struct schema_key admission_keys[] = {
 
 static const struct schema_key admin_keys[] = {
     {"listen", value_admin, 0, "\"127.0.0.1:9901\""},
+    {"token", value_token, offsetof(struct config_admin, token)},
 };
 
 #define AT(member) offsetof(struct config_log, member)

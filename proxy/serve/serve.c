@@ -269,6 +269,10 @@ static enum admin_health health_of(void *ctx) {
     return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
 }
 
+static bool pass_on(void *ctx, enum admin_order order) {
+    return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
+}
+
 static void go_live(struct server *server) {
     const struct config *config = server->config;
     struct admin_options options = {
@@ -278,6 +282,8 @@ static void go_live(struct server *server) {
         .collect = collect,
         .status = status_of,
         .health = health_of,
+        .order = pass_on,
+        .token = config->admin.token,
     };
     int err;
 

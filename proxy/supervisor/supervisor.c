@@ -188,7 +188,7 @@ static void hear(struct supervisor *s, struct generation *g) {
             if (!s->is_ending)
                 begin_to_end(s, "asked for by the admin plane");
         } else if (control_is(message.text, "stack", &rest)) {
-            log_error("gateway %d: %s", (int)g->pid, rest);
+            log_error("gateway %d: stack %s", (int)g->pid, rest);
         }
     }
     if (got < 0) { /* it ends: the rest is told by the kernel */
