@@ -23,12 +23,17 @@ static void tell_others(struct supervisor *s);
 static void describe(char *to, size_t max, int status);
 
 void supervisor_examine(struct supervisor *s) {
-    int err = examination_start(&s->examination, &(struct examination_options){
-                                                     .binary = s->options->binary,
-                                                     .name = s->options->name,
-                                                     .text = s->options->text,
-                                                     .is_quiet = !s->has_served,
-                                                 });
+    int err;
+
+    if (s->has_served)
+        notify_reloading(&s->notify);
+    err = examination_start(&s->examination, &(struct examination_options){
+                                                 .binary = s->options->binary,
+                                                 .name = s->options->name,
+                                                 .text = s->options->text,
+                                                 .text_fd = -1,
+                                                 .is_quiet = !s->has_served,
+                                             });
 
     if (!err)
         return;
@@ -43,6 +48,16 @@ void supervisor_examined(struct supervisor *s, int status) {
     int result = examination_end(&s->examination, status, &s->next);
     char *why = NULL;
 
+    if (s->is_upgrade) {
+        s->is_upgrade = false;
+        edition_deinit(&s->next);
+        if (result)
+            log_error("'%s' is not taken up: it does not accept the configuration that is served",
+                      s->options->binary);
+        else
+            supervisor_upgrade(s);
+        return;
+    }
     if (result && !s->has_served) {
         give_up(s, result);
     } else if (result) {
@@ -115,6 +130,7 @@ void supervisor_take_over(struct supervisor *s) {
     if (!s->has_served && s->options->on_ready)
         s->options->on_ready(s->options->ctx);
     s->has_served = true;
+    notify_ready(&s->notify);
 }
 
 void supervisor_ended(struct supervisor *s, struct generation *g, int status) {
@@ -178,6 +194,7 @@ static void fail_reload(struct supervisor *s, enum reload_result result, const c
     log_error("the reload of '%s' has failed, the old configuration stays: %s", s->options->name,
               why);
     totals_count_reload(&s->totals, result);
+    notify_ready(&s->notify);
     kept_forget(&s->kept);
     edition_deinit(&s->next);
     if (!s->serving && s->start_at_ns == 0) /* it died meanwhile */

@@ -16,6 +16,7 @@
 
 static int copy_text(const struct examination_options *options);
 static int copy_file(int to, const char *path);
+static int copy_from(int to, int from);
 static int open_pipe(int *ours, int *theirs);
 static void read_plan(struct examination *examination);
 static void read_errors(struct examination *examination);
@@ -105,7 +106,9 @@ static int copy_text(const struct examination_options *options) {
 
     if (fd < 0)
         return -errno;
-    if (!options->text)
+    if (options->text_fd >= 0)
+        err = copy_from(fd, options->text_fd);
+    else if (!options->text)
         err = copy_file(fd, options->name);
     else if (write(fd, options->text, strlen(options->text)) != (ssize_t)strlen(options->text))
         err = -errno;
@@ -118,21 +121,24 @@ static int copy_text(const struct examination_options *options) {
 
 static int copy_file(int to, const char *path) {
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int err = from < 0 ? -errno : copy_from(to, from);
+
+    if (from >= 0)
+        close(from);
+    return err;
+}
+
+static int copy_from(int to, int from) {
     char piece[4096];
     size_t total = 0;
     ssize_t n;
-    int err;
 
-    if (from < 0)
-        return -errno;
-    while ((n = read(from, piece, sizeof piece)) > 0 && total <= TEXT_BYTES_MAX) {
+    while ((n = pread(from, piece, sizeof piece, (off_t)total)) > 0 && total <= TEXT_BYTES_MAX) {
         if (write(to, piece, (size_t)n) != n)
             break;
         total += (size_t)n;
     }
-    err = n < 0 ? -errno : n > 0 ? -EFBIG : 0;
-    close(from);
-    return err;
+    return n < 0 ? -errno : n > 0 ? -EFBIG : 0;
 }
 
 static int open_pipe(int *ours, int *theirs) {

@@ -13,6 +13,7 @@ struct examination_options {
     const char *binary;
     const char *name; /* of the file; static */
     const char *text; /* instead of the file's; NULL: read it */
+    int text_fd;      /* the same: a memfd; -1: none */
     bool is_quiet;    /* errors go to our standard error, not to the log */
 };
 

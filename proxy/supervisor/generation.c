@@ -60,6 +60,18 @@ fail:
     return err;
 }
 
+bool generation_map(struct generation *generation) {
+    void *memory = mmap(NULL, generation->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        generation->memory_fd, 0);
+
+    if (memory == MAP_FAILED)
+        return false;
+    generation->memory = memory;
+    generation->board =
+        (void *)((char *)memory + generation->memory_bytes - sizeof *generation->board);
+    return true;
+}
+
 void generation_tell(struct generation *generation, const char *format, ...) {
     char text[128];
     va_list args;

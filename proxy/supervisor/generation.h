@@ -57,6 +57,9 @@ struct generation_options {
 /* Starts a process. -errno; @generation is free then. */
 int generation_start(struct generation *generation, const struct generation_options *options);
 
+/* Maps its memory, of which the fd and the sizes are known. */
+bool generation_map(struct generation *generation);
+
 /* Tells it something, if it is still there to hear. */
 void generation_tell(struct generation *generation, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -165,6 +165,6 @@ static void drop(struct kept_list *list, size_t i) {
 }
 
 static void remove_file(const struct kept *kept) {
-    if (kept->address.kind == ADDRESS_UNIX)
+    if (kept->address.kind == ADDRESS_UNIX && !kept->is_inherited)
         unlink(((const struct sockaddr_un *)&kept->address.sockaddr)->sun_path);
 }

@@ -16,9 +16,10 @@ struct kept {
     struct config_address address; /* owned */
     int fds[KEPT_SOCKETS_MAX];     /* owned */
     unsigned count;
-    unsigned sure;  /* of count; the rest is prepared only */
-    bool is_shared; /* one socket for all loops: unix, or given to us by systemd */
-    bool is_wanted; /* by the plan that is being prepared */
+    unsigned sure;     /* of count; the rest is prepared only */
+    bool is_shared;    /* one socket for all loops: unix, or inherited */
+    bool is_inherited; /* from systemd, which keeps it and its file */
+    bool is_wanted;    /* by the plan that is being prepared */
 };
 
 struct kept_list {

@@ -1,5 +1,6 @@
 #include "supervisor/run_plan.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,26 +23,57 @@ static const struct {
 };
 #undef AT
 
+static void put(char *to, size_t size, const char *text);
 static const char *take_line(struct run_plan *plan, const char *key, char *value);
 static const char *take_listener(struct run_plan *plan, char *value);
 static bool take_text(char *to, size_t max, const char *value);
 static bool take_number(const char *value, int64_t min, int64_t max, int64_t *to);
 
 void run_plan_print(const struct config *config, size_t segment_bytes, FILE *to) {
-    fprintf(to,
-            "%s\nthreads %u\nsegment %zu\nwedge_after %" PRId64 "\ndrain_shutdown %" PRId64
-            "\ndrain_reload %" PRId64 "\nlog_level %d\nlog_file %s\n",
-            first_line, config->server.threads, segment_bytes, config->server.wedge_after_ns,
-            config->server.drain_shutdown_ns, config->server.drain_reload_ns,
-            (int)config->log.level, config->log.file);
+    struct run_plan plan = {
+        .threads = config->server.threads,
+        .segment_bytes = (int64_t)segment_bytes,
+        .wedge_after_ns = config->server.wedge_after_ns,
+        .drain_shutdown_ns = config->server.drain_shutdown_ns,
+        .drain_reload_ns = config->server.drain_reload_ns,
+        .log_level = (int64_t)config->log.level,
+        .listener_count = (unsigned)config->listener_count,
+    };
+
+    put(plan.log_file, sizeof plan.log_file, config->log.file);
     if (config->server.user)
-        fprintf(to, "user %s\n", config->server.user);
+        put(plan.user, sizeof plan.user, config->server.user);
     if (config->admin.is_on)
-        fprintf(to, "admin %s\n", config->admin.listen.text);
-    for (size_t i = 0; i < config->listener_count; i++)
-        fprintf(to, "listener %s %s\n", config->listeners[i].name,
-                config->listeners[i].listen.text);
+        put(plan.admin, sizeof plan.admin, config->admin.listen.text);
+    for (size_t i = 0; i < config->listener_count; i++) {
+        struct run_listener *listener = &plan.listeners[i];
+
+        put(listener->name, sizeof listener->name, config->listeners[i].name);
+        put(listener->address, sizeof listener->address, config->listeners[i].listen.text);
+    }
+    run_plan_write(&plan, to);
+}
+
+void run_plan_write(const struct run_plan *plan, FILE *to) {
+    fprintf(to, "%s\n", first_line);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        fprintf(to, "%s %" PRId64 "\n", numbers[i].key,
+                *(const int64_t *)((const char *)plan + numbers[i].offset));
+    fprintf(to, "log_file %s\n", plan->log_file);
+    if (plan->user[0])
+        fprintf(to, "user %s\n", plan->user);
+    if (plan->admin[0])
+        fprintf(to, "admin %s\n", plan->admin);
+    for (unsigned i = 0; i < plan->listener_count; i++)
+        fprintf(to, "listener %s %s\n", plan->listeners[i].name, plan->listeners[i].address);
     fputs("end\n", to);
+}
+
+/* The configuration has the same bounds. */
+static void put(char *to, size_t size, const char *text) {
+    int len = snprintf(to, size, "%s", text);
+
+    assert(len >= 0 && (size_t)len < size);
 }
 
 const char *run_plan_parse(struct run_plan *out, char *text) {

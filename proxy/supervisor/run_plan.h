@@ -46,7 +46,10 @@ struct run_plan {
     unsigned listener_count;
 };
 
+/* What @config says, with @segment_bytes of counters. */
 void run_plan_print(const struct config *config, size_t segment_bytes, FILE *to);
+
+void run_plan_write(const struct run_plan *plan, FILE *to);
 
 /* NULL and *@out; or what is wrong with @text (terminated), which it writes to. */
 const char *run_plan_parse(struct run_plan *out, char *text);

@@ -5,6 +5,7 @@
 #include "supervisor/examination.h"
 #include "supervisor/generation.h"
 #include "supervisor/kept.h"
+#include "supervisor/notify.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/totals.h"
 
@@ -17,6 +18,7 @@ struct supervisor {
     struct edition next;                      /* what a reload wants to serve */
     struct kept_list kept;
     struct totals totals;
+    struct notify notify;
     struct crashes crashes;
     struct examination examination;
     struct generation generations[GENERATIONS_MAX];
@@ -24,6 +26,8 @@ struct supervisor {
     struct generation *starting; /* NULL: none */
     unsigned started;            /* generations so far */
     bool is_next;                /* the starting one is of the next edition */
+    bool is_upgrade_wanted;
+    bool is_upgrade; /* the check that is under way is by the new binary */
     bool is_reload_wanted;
     bool is_reload_told; /* that it has to wait */
     int64_t start_at_ns; /* when to start one; 0: not */
@@ -54,6 +58,17 @@ void supervisor_ended(struct supervisor *s, struct generation *g, int status);
 
 /* Tells the serving one that it is the one, and whose counters to add. */
 void supervisor_make_live(struct supervisor *s);
+
+/* upgrade.c: another binary takes this one's place. */
+
+/* Has the binary that is at our path now check the configuration that is served. */
+void supervisor_examine_upgrade(struct supervisor *s);
+
+/* It accepts: executes it, with all that there is. Returns when that has failed. */
+void supervisor_upgrade(struct supervisor *s);
+
+/* Takes up what the binary before left, if one did; false: this is a start of its own. */
+bool supervisor_take_up(struct supervisor *s);
 
 /* watch.c: looks after the heartbeats, and replaces a gateway that hangs. */
 void supervisor_watch(struct supervisor *s, int64_t now_ns);

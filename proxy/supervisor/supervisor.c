@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "supervisor/inherited.h"
 #include "supervisor/state.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ int supervisor_run(const struct supervisor_options *options) {
 
     s->options = options;
     s->current.text_fd = s->next.text_fd = -1;
+    notify_open(&s->notify);
     err = totals_open(&s->totals);
     if (!err)
         err = open_signals(s);
@@ -47,7 +49,10 @@ int supervisor_run(const struct supervisor_options *options) {
         fprintf(stderr, "weir: cannot start: %s\n", strerror(-err));
         s->status = 1;
     } else {
-        supervisor_examine(s);
+        if (!supervisor_take_up(s)) {
+            inherited_take(&s->kept);
+            supervisor_examine(s);
+        }
         while (!s->is_over)
             turn(s);
     }
@@ -57,7 +62,7 @@ int supervisor_run(const struct supervisor_options *options) {
 }
 
 static int open_signals(struct supervisor *s) {
-    const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD};
+    const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     sigset_t signals;
 
     sigemptyset(&signals);
@@ -120,6 +125,8 @@ static void on_signal(struct supervisor *s, int number) {
                 generation_tell(&s->generations[i], "reopen");
     } else if (number == SIGHUP) {
         s->is_reload_wanted = true;
+    } else if (number == SIGUSR2) {
+        s->is_upgrade_wanted = true;
     } else if (number != SIGCHLD && s->is_ending) {
         log_warn("second signal: ending at once");
         end_at_once(s);
@@ -135,6 +142,7 @@ static void begin_to_end(struct supervisor *s, const char *reason) {
 
     s->is_ending = true;
     s->start_at_ns = 0;
+    notify_stopping(&s->notify);
     log_info("%s: draining for up to %lld s", reason, (long long)(drain_ns / NS_PER_S));
     if (s->examination.pid) {
         pid_t pid = s->examination.pid;
@@ -213,6 +221,7 @@ static void reap(struct supervisor *s) {
 }
 
 static void look(struct supervisor *s, int64_t now_ns) {
+    notify_alive(&s->notify, now_ns);
     supervisor_watch(s, now_ns);
     for (unsigned i = 0; i < GENERATIONS_MAX; i++)
         if (s->generations[i].state)
@@ -221,7 +230,14 @@ static void look(struct supervisor *s, int64_t now_ns) {
         return;
     if (s->start_at_ns && now_ns >= s->start_at_ns && !s->starting)
         supervisor_start(s, false);
-    if (!s->is_reload_wanted || !s->serving || s->starting || s->examination.pid)
+    if (!s->serving || s->starting || s->examination.pid)
+        return;
+    if (s->is_upgrade_wanted) {
+        s->is_upgrade_wanted = false;
+        supervisor_examine_upgrade(s);
+        return;
+    }
+    if (!s->is_reload_wanted)
         return;
     if (supervisor_retiring(s) < SUPERVISOR_RETIRING_MAX) {
         s->is_reload_wanted = s->is_reload_told = false;
@@ -256,6 +272,7 @@ static void close_all(struct supervisor *s) {
     edition_deinit(&s->current);
     edition_deinit(&s->next);
     totals_close(&s->totals);
+    notify_close(&s->notify);
     if (s->signals > 0)
         close(s->signals);
     free(s);

@@ -85,6 +85,24 @@ void totals_fold(struct totals *totals, const void *memory, size_t bytes) {
     free(copy);
 }
 
+/* Its counts are added to a base: this version may count other things. */
+bool totals_take_own(struct totals *totals, int fd, size_t bytes) {
+    void *memory = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+
+    if (memory == MAP_FAILED)
+        return false;
+    totals_fold(totals, memory, bytes);
+    munmap(memory, bytes);
+    close(fd);
+    return true;
+}
+
+bool totals_take_base(struct totals *totals, int fd) {
+    off_t bytes = lseek(fd, 0, SEEK_END);
+
+    return bytes > 0 && totals_take_own(totals, fd, (size_t)bytes);
+}
+
 int totals_memory(const char *name, size_t bytes, int *fd, void **memory) {
     int made = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int err;

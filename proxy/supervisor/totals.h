@@ -28,5 +28,10 @@ void totals_count_reload(struct totals *totals, enum reload_result result);
  * in the log. */
 void totals_fold(struct totals *totals, const void *memory, size_t bytes);
 
+/* Goes on with what another supervisor has counted (@fd becomes ours), or with its base. False: it
+ * is unreadable. */
+bool totals_take_own(struct totals *totals, int fd, size_t bytes);
+bool totals_take_base(struct totals *totals, int fd);
+
 /* A memfd of @bytes that nobody can cut short, mapped. -errno. */
 int totals_memory(const char *name, size_t bytes, int *fd, void **memory);

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 import websockets
-from harness.env import free_port, scaled, wait_for
+from harness.env import BINARY, free_port, scaled, wait_for
 from harness.traffic import Traffic
 from harness.upstream import answering
 from harness.weir import http_get, toml
@@ -310,6 +311,79 @@ def test_nobody_notices_reloads_under_load(weir, serve, engine):
 @pytest.mark.timeout(600)
 def test_nobody_notices_a_hundred_reloads_under_load(weir, serve, engine):
     reload_under_load(weir, serve, engine, 100)
+
+
+# --- Another binary ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(weir, serve, tmp_path):
+    binary = tmp_path / "weir"
+    shutil.copy(BINARY, binary)
+    return weir(serve(), binary=binary), binary
+
+
+def inode(pid):
+    return os.stat(f"/proc/{pid}/exe").st_ino
+
+
+def replace(binary):
+    shutil.copy(BINARY, f"{binary}.new")
+    os.rename(f"{binary}.new", binary)
+
+
+def test_another_binary_takes_over_under_load(copied):
+    w, binary = copied
+    with Traffic(w.port) as traffic:
+        for i in range(1, 4):
+            replace(binary)
+            new = os.stat(binary).st_ino
+            wait_for("there is traffic", lambda: len(traffic.answered) > i * 50)
+            w.signal(signal.SIGUSR2)
+            wait_for("the supervisor is new", lambda: inode(w.pid) == new)
+            wait_for("the gateway is new", lambda: [inode(p) for p in w.gateways()] == [new])
+            assert reloads(w) == i
+    traffic.expect_no_failure()
+    assert w.metrics().sum("weir_requests_total") >= len(traffic.answered)
+    os.kill(w.gateway, signal.SIGKILL)
+    assert w.exchange(request()).status == 200
+    assert w.metrics().sum("weir_gateway_restarts_total") == 1
+    reload(w)
+    assert w.exchange(request()).status == 200
+
+
+def test_a_stream_outlives_the_binary_that_began_it(weir, serve, tmp_path):
+    binary = tmp_path / "weir"
+    shutil.copy(BINARY, binary)
+    w = weir(serve(sse), binary=binary)
+    client = w.client()
+    client.send(request())
+    client.read_response_head()
+    old = w.gateway
+    replace(binary)
+    w.signal(signal.SIGUSR2)
+    wait_for("there are two gateways", lambda: len(w.gateways()) == 2)
+    wait_for("the new one serves", lambda: f"gateway {w.gateways()[-1]} serves" in w.log())
+    for _ in range(5):
+        assert client.read_chunk()
+    w.await_metric("weir_exchanges_active", 1)
+    client.close()
+    wait_for("the old one has ended", lambda: old not in w.gateways())
+    assert w.metrics().sum("weir_requests_total") == 1
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho weir-plan 99\n", "no program"])
+def test_a_binary_that_is_none_is_not_taken(copied, text):
+    w, binary = copied
+    pid, was = w.gateway, inode(w.pid)
+    binary.rename(f"{binary}.old")
+    binary.write_text(text)
+    binary.chmod(0o755)
+    w.signal(signal.SIGUSR2)
+    wait_for("it says so", lambda: "is not taken up" in w.log())
+    assert inode(w.pid) == was and w.gateways() == [pid]
+    assert w.exchange(request()).status == 200
+    os.rename(f"{binary}.old", binary)
 
 
 # --- By the admin plane ----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@
     "weir-plan 1\nthreads 2\nsegment 4096\nwedge_after 5\ndrain_shutdown 6\ndrain_reload 7\n" \
     "log_level 3\nlog_file stderr\nlistener http 127.0.0.1:80\nend\n"
 
+static const char *const behind_first = &MINIMAL[sizeof "weir-plan 1\n" - 1];
+
 static struct run_plan plan;
 
 static const char *parse(const char *text) {
@@ -117,8 +119,7 @@ static void nonsense_is_refused(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[sizeof MINIMAL + 100];
 
-        snprintf(text, sizeof text, "weir-plan 1\n%s\n%s", bad[i],
-                 MINIMAL + strlen("weir-plan 1\n"));
+        snprintf(text, sizeof text, "weir-plan 1\n%s\n%s", bad[i], behind_first);
         assert_non_null(parse(text));
     }
 }
@@ -142,13 +143,11 @@ static void a_name_that_is_too_long_is_refused(void **state) {
 
     memset(name, 'x', sizeof name);
     for (int len = RUN_PLAN_NAME_MAX; len <= RUN_PLAN_NAME_MAX + 1; len++) {
-        snprintf(text, sizeof text, "weir-plan 1\nlistener %.*s :1\n%s", len, name,
-                 MINIMAL + strlen("weir-plan 1\n"));
+        snprintf(text, sizeof text, "weir-plan 1\nlistener %.*s :1\n%s", len, name, behind_first);
         assert_int_equal(parse(text) != NULL, len > RUN_PLAN_NAME_MAX);
     }
     for (int len = RUN_PLAN_ADDRESS_MAX; len <= RUN_PLAN_ADDRESS_MAX + 1; len++) {
-        snprintf(text, sizeof text, "weir-plan 1\nlistener a %.*s\n%s", len, name,
-                 MINIMAL + strlen("weir-plan 1\n"));
+        snprintf(text, sizeof text, "weir-plan 1\nlistener a %.*s\n%s", len, name, behind_first);
         assert_int_equal(parse(text) != NULL, len > RUN_PLAN_ADDRESS_MAX);
     }
 }

@@ -129,7 +129,8 @@ class Metrics(list):
 class Weir:
     """A running weir. Its files live in @directory."""
 
-    def __init__(self, config, directory, *, command="run", limit_nofile=None, args=(), wait=True):
+    def __init__(self, config, directory, *, command="run", limit_nofile=None, args=(), wait=True,
+                 binary=BINARY, env=None, pass_fds=(), prepare=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config = config
@@ -151,9 +152,9 @@ class Weir:
                     self.ports[listener["name"]] = int(address.rpartition(":")[2])
             if "admin" in config:
                 self.admin_port = int(config["admin"]["listen"].rpartition(":")[2])
-        argv = [str(BINARY), command, *([str(self.file)] if config is not None else []), *args]
+        argv = [str(binary), command, *([str(self.file)] if config is not None else []), *args]
 
-        def prepare():
+        def limit():
             import resource
 
             if limit_nofile:
@@ -165,9 +166,10 @@ class Weir:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=environment(),
+                env={**environment(), **(env or {})},
                 cwd=self.directory,
-                preexec_fn=prepare if limit_nofile else None,
+                preexec_fn=prepare or (limit if limit_nofile else None),
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         self.pid = self.process.pid
