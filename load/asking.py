@@ -37,7 +37,7 @@ async def read_answer(reader):
 
 async def ask(port, path, account, period, first, end):
     """One client: a request each @period seconds from @first to @end, on a connection kept while it may."""
-    writer = None
+    reader = writer = None
     due = first
     while due < end:
         await asyncio.sleep(max(0.0, due - time.monotonic()))

@@ -254,14 +254,15 @@ static int complain(struct config_errors *errors) {
 
 /* As a path, if we were called by one: whoever puts a new weir in its place means that. */
 static void find_binary(const char *argv0) {
+    char here[PATH_MAX];
     ssize_t len = -1;
 
-    if (strchr(argv0, '/') && argv0[0] != '/' && getcwd(binary, sizeof binary) &&
-        strlen(binary) + strlen(argv0) + 2 <= sizeof binary)
-        len = (ssize_t)strlen(strcat(strcat(binary, "/"), argv0));
-    else if (argv0[0] == '/' && strlen(argv0) < sizeof binary)
-        len = (ssize_t)strlen(strcpy(binary, argv0));
-    if (len < 0)
-        len = readlink("/proc/self/exe", binary, sizeof binary - 1);
+    if (argv0[0] == '/')
+        len = snprintf(binary, sizeof binary, "%s", argv0);
+    else if (strchr(argv0, '/') && getcwd(here, sizeof here))
+        len = snprintf(binary, sizeof binary, "%s/%s", here, argv0);
+    if (len >= 0 && (size_t)len < sizeof binary)
+        return;
+    len = readlink("/proc/self/exe", binary, sizeof binary - 1);
     binary[len < 0 ? 0 : len] = '\0';
 }

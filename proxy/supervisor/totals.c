@@ -16,7 +16,7 @@ static void replace_base(struct totals *totals, struct metrics_segment *base, si
 int totals_open(struct totals *totals) {
     struct metrics_builder *builder = metrics_builder_new();
     unsigned family;
-    void *memory;
+    void *memory = NULL;
     int err;
 
     *totals = (struct totals){.own_fd = -1, .base_fd = -1};
@@ -127,11 +127,11 @@ int totals_memory(const char *name, size_t bytes, int *fd, void **memory) {
 
 /* The old one stays as it is for whoever still reads it. */
 static void replace_base(struct totals *totals, struct metrics_segment *base, size_t bytes) {
-    void *memory;
-    int fd;
+    void *memory = NULL;
+    int fd, err = totals_memory("weir-base", bytes, &fd, &memory);
 
-    if (totals_memory("weir-base", bytes, &fd, &memory) != 0) {
-        log_warn("cannot keep the counters of the gateway that has ended: %s", strerror(errno));
+    if (err) {
+        log_warn("cannot keep the counters of the gateway that has ended: %s", strerror(-err));
         free(base);
         return;
     }
