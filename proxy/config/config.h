@@ -48,6 +48,11 @@ struct config_admission {
     unsigned fd_limit;    /* RLIMIT_NOFILE that the sums were made for */
     unsigned fd_reserve;  /* fds for admin, logs, files, spare */
     unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
+    unsigned max_connections_per_address; /* 0: no bound */
+    size_t memory;         /* resident bytes to stay below; 0: what cgroup and machine allow */
+    double shed_at_fds;    /* share of max_connections at which requests are shed; 0: never */
+    double shed_at_memory; /* the same of memory */
+    int64_t shed_at_lag_ns;
 };
 
 struct config_admin {
@@ -125,6 +130,9 @@ struct config_field_match {
     char *value; /* owned; NULL: any value will do */
 };
 
+/* Who is refused first when there is too much of everything. */
+enum config_priority { PRIORITY_CRITICAL, PRIORITY_DEFAULT, PRIORITY_BACKGROUND };
+
 struct config_route {
     char *name;          /* owned; unique; "listener:host/path" ("*": any) without one */
     size_t listener;     /* index, or CONFIG_ANY_LISTENER */
@@ -139,6 +147,7 @@ struct config_route {
     size_t field_count;
     bool is_stream;      /* every exchange of this route is a stream from the start */
     int64_t deadline_ns; /* -1: the pipeline's */
+    enum config_priority priority;
 };
 
 #define CONFIG_ANY_LISTENER SIZE_MAX

@@ -34,6 +34,13 @@ static const struct choice pipeline_protocols[] = {
     {0},
 };
 
+static const struct choice priorities[] = {
+    {"critical", PRIORITY_CRITICAL, false},
+    {"default", PRIORITY_DEFAULT, false},
+    {"background", PRIORITY_BACKGROUND, false},
+    {0},
+};
+
 static const struct choice retry_reasons[] = {
     {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
     {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, true},
@@ -59,6 +66,13 @@ static const struct schema_key admission_keys[] = {
     {"max_connections", value_count, AT(max_connections), "\"auto\"", 1, 10 * MILLION,
      .may_be_auto = true},
     {"fd_reserve", value_count, AT(fd_reserve), "\"auto\"", 1, MILLION, .may_be_auto = true},
+    {"max_connections_per_address", value_count, AT(max_connections_per_address), "0", 0,
+     10 * MILLION},
+    {"memory", value_size, AT(memory), "\"auto\"", MIB(16), INT64_MAX, .may_be_auto = true},
+    {"shed_at.fds", value_share, AT(shed_at_fds), "0.95", 10, 100},
+    {"shed_at.memory", value_share, AT(shed_at_memory), "0.95", 10, 100},
+    {"shed_at.loop_lag", value_duration, AT(shed_at_lag_ns), "\"250ms\"", 10 * NS_PER_MS,
+     SECONDS(60)},
 };
 #undef AT
 
@@ -135,6 +149,7 @@ static const struct schema_key route_keys[] = {
     /* Without one: the pipeline's. */
     {"deadline", value_duration, AT(deadline_ns), NULL, NS_PER_MS, HOURS(24)},
     {"stream", value_boolean, AT(is_stream), "false"},
+    {"priority", value_choice, AT(priority), "\"default\"", .choices = priorities},
 };
 #undef AT
 

@@ -7,6 +7,7 @@
 read_fn value_duration;   /* int64_t, nanoseconds */
 read_fn value_size;       /* size_t, bytes; an integer or a string */
 read_fn value_count;      /* unsigned */
+read_fn value_share;      /* double, 0.0-1.0; the range is in percent, 0 is off */
 read_fn value_boolean;    /* bool */
 read_fn value_choice;     /* int: an enum */
 read_fn value_name;       /* char *: of a section */

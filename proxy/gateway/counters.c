@@ -39,7 +39,7 @@ struct per_route {
 };
 
 struct per_listener {
-    metrics_cell accepted;
+    metrics_cell accepted, evicted;
     metrics_cell errors[ACCEPT_ERRORS];
 };
 
@@ -53,6 +53,12 @@ struct counters {
     metrics_cell *retries;            /* [pipeline]; owned */
     metrics_cell active, streams, tunnels;
 };
+
+void counters_evicted(const struct counters *c, struct metrics metrics, size_t listener,
+                      unsigned count) {
+    if (count > 0)
+        metrics_add(metrics, c->by_listener[listener].evicted, count);
+}
 
 static bool is_possible(const struct config *config, size_t listener, size_t route);
 static void add_route_families(struct counters *c, const struct config *config);
@@ -270,6 +276,9 @@ static void add_listeners(struct counters *c, const struct config *config) {
         metrics_family(c->builder, METRICS_COUNTER, "weir_listener_accept_errors_total",
                        "Failed accepts, by error.");
 
+    unsigned evicted = metrics_family(c->builder, METRICS_COUNTER, "weir_evicted_total",
+                                      "Idle client connections closed to make room.");
+
     c->by_listener = xcalloc(c->listeners, sizeof *c->by_listener);
     for (size_t listener = 0; listener < c->listeners; listener++) {
         struct buffer labels = {0};
@@ -279,6 +288,7 @@ static void add_listeners(struct counters *c, const struct config *config) {
         len = labels.len;
         buffer_append_char(&labels, '\0');
         c->by_listener[listener].accepted = metrics_series(c->builder, accepted, labels.base);
+        c->by_listener[listener].evicted = metrics_series(c->builder, evicted, labels.base);
         for (size_t i = 0; i < ACCEPT_ERRORS; i++) {
             labels.len = len;
             metrics_label(&labels, "errno", accept_errors[i].name);

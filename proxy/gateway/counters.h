@@ -48,6 +48,9 @@ void counters_exchange_active(const struct counters *counters, struct metrics me
 void counters_stream_active(const struct counters *counters, struct metrics metrics, bool is_tunnel,
                             int by);
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
+/* @count idle connections were closed to make room. */
+void counters_evicted(const struct counters *counters, struct metrics metrics, size_t listener,
+                      unsigned count);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
 

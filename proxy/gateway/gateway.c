@@ -1,9 +1,11 @@
 /* The gateway's life: what is made, in which order, and how it ends. */
 #include "gateway/gateway.h"
 
+#include "admission/memory.h"
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gateway/crossing.h"
+#include "gateway/overload.h"
 #include "transport/h2o_thread.h"
 #include "transport/listen.h"
 
@@ -12,8 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
-#define TICK_NS NS_PER_S
+#define TICK_NS (100 * NS_PER_MS)
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
@@ -24,7 +27,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
 static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
-static void on_accept(void *ctx, struct conn *conn);
+static void on_accept(void *ctx, struct conn *conn, bool is_over);
 static void on_accept_error(void *ctx, int err);
 static struct exchange *make_exchange(struct h1_server_loop *shared);
 static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
@@ -48,6 +51,10 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    addresses_init(&gateway->addresses, config->admission.max_connections_per_address,
+                   config->admission.max_connections);
+    gateway->memory_limit = config->admission.memory ? config->admission.memory : memory_limit("");
+    gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
     err = open_pipelines(gateway, why);
@@ -191,6 +198,9 @@ static void close_shared(struct gateway *gateway) {
         pipeline_close(gateway->pipelines[i]);
     free(gateway->pipelines);
     gate_deinit(&gateway->connections);
+    addresses_deinit(&gateway->addresses);
+    if (gateway->memory_fd >= 0)
+        close(gateway->memory_fd);
     route_table_free(gateway->routes);
     free(gateway);
 }
@@ -212,6 +222,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
         atomic_store(&gl->loop.pulse->state, PULSE_RUNNING);
     }
     gl->retire_mail.deliver = on_retire;
+    gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
@@ -241,6 +252,7 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
         .is_unix = config->listen.kind == ADDRESS_UNIX,
         .fds = &gl->gateway->fds,
         .connections = &gl->gateway->connections,
+        .addresses = &gl->gateway->addresses,
         .on_accept = on_accept,
         .on_error = on_accept_error,
         .ctx = listener,
@@ -294,11 +306,14 @@ static void *run_loop(void *arg) {
     return NULL;
 }
 
-static void on_accept(void *ctx, struct conn *conn) {
+static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct gateway_listener *listener = ctx;
 
     counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
-    h1_server_open(&listener->h1, conn);
+    if (is_over)
+        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
+    else
+        h1_server_open(&listener->h1, conn);
 }
 
 static void on_accept_error(void *ctx, int err) {
@@ -382,6 +397,7 @@ static void on_tick(struct timer *timer) {
         oldest_ns = CONTAINER_OF(gl->crossings.next, struct crossing, link)->x.started_ns;
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
+    overload_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

@@ -3,6 +3,7 @@
  * supervisor) outlives it. Configuration is immutable for its life. */
 #pragma once
 
+#include "admission/pressure.h"
 #include "base/log.h"
 #include "codec/h1_server.h"
 #include "config/config.h"
@@ -11,6 +12,7 @@
 #include "pipeline/pipeline.h"
 #include "route/route.h"
 #include "transport/acceptor.h"
+#include "transport/addresses.h"
 
 #include <jansson.h>
 #include <pthread.h>
@@ -45,10 +47,13 @@ struct gateway_loop {
     struct crossing *free_crossings;
     unsigned free_crossing_count;
     struct buffer scratch; /* log lines */
-    struct log_limit failures_logged;
+    struct log_limit failures_logged, overload_logged;
+    struct pressure pressure;
+    _Atomic unsigned actions; /* of pressure, in force; any thread may read */
+    int64_t evict_after_ns;
     char date[32]; /* for Date fields; of date_s */
     int64_t date_s;
-    struct timer tick;      /* once a second: oldest_ns, loop lag */
+    struct timer tick;      /* ten times a second: oldest_ns, loop lag, pressure */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
     struct mail retire_mail, drain_mail, abort_mail;
@@ -68,6 +73,10 @@ struct gateway {
     struct metrics_segment *segment; /* borrowed: the caller */
     struct fds fds;
     struct gate connections; /* client connections at once */
+    struct addresses addresses;
+    uint64_t memory_limit;        /* bytes; 0: not known, no bound */
+    _Atomic uint64_t memory_used; /* bytes, at loop 0's last look */
+    int memory_fd;                /* owned; of that look */
     struct resolver *resolver;
     struct pipeline **pipelines; /* owned; as in the config */
     struct gateway_loop *loops;  /* owned */

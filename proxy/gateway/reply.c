@@ -4,6 +4,8 @@
 #include "codec/h1_write.h"
 
 #define RETRY_AFTER_S 1 /* queues turn over within seconds */
+#define STRING(number) STRING_OF(number)
+#define STRING_OF(text) #text
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
@@ -27,7 +29,7 @@ void reply_make(struct crossing *c, struct content *content) {
     add(x, "proxy-status", detail_of(&x->arena, c->fail));
     add(x, "x-request-id", c->request_id);
     if (row->http == 503)
-        add(x, "retry-after", arena_printf(&x->arena, "%d", RETRY_AFTER_S));
+        add(x, "retry-after", SLICE(STRING(RETRY_AFTER_S)));
     if (c->fail == FAIL_METHOD)
         add(x, "allow", c->allow);
     /* Where the head alone is sent it still tells the length. */
@@ -56,9 +58,10 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   "HTTP/1.1 %u %.*s\r\ncontent-type: application/problem+json\r\n"
                   "cache-control: no-store\r\ndate: %.*s\r\n"
                   "proxy-status: weir; error=%s; details=\"%s\"\r\nx-request-id: %.*s\r\n"
-                  "content-length: %zu\r\nconnection: close\r\n\r\n",
+                  "content-length: %zu\r\n%sconnection: close\r\n\r\n",
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
-                  row->reason, SLICE_ARG(request_id), problem->len);
+                  row->reason, SLICE_ARG(request_id), problem->len,
+                  row->http == 503 ? "retry-after: " STRING(RETRY_AFTER_S) "\r\n" : "");
     buffer_append(out, buffer_slice(problem));
     access_record_refusal(listener, refusal, request_id);
 }

@@ -13,6 +13,9 @@ static json_t *endpoints_of(struct pipeline *pipeline);
 static const char *state_of(const struct endpoint *endpoint);
 static double oldest_s(const struct gateway *gateway);
 static void family(struct buffer *text, const char *name, const char *kind, const char *help);
+static void collect_overload(struct gateway *gateway, struct buffer *text);
+static unsigned actions_of(const struct gateway *gateway);
+static json_t *overload_of(const struct gateway *gateway);
 static void collect_connections(struct gateway *gateway, struct buffer *text);
 static double buffered_bytes(const struct gateway *gateway);
 static void collect_pipelines(struct gateway *gateway, struct buffer *text);
@@ -21,11 +24,12 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
                    double value);
 
 json_t *gateway_status(struct gateway *gateway) {
-    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o}", "threads", (int)gateway->loop_count,
-                     "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
+    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "threads",
+                     (int)gateway->loop_count, "exchanges",
+                     (json_int_t)counters_active(gateway->counters, gateway->segment),
                      "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds",
-                     fds_of(gateway), "listeners", listeners_of(gateway), "pipelines",
-                     pipelines_of(gateway));
+                     fds_of(gateway), "overload", overload_of(gateway), "listeners",
+                     listeners_of(gateway), "pipelines", pipelines_of(gateway));
 }
 
 bool gateway_is_wedged(const struct gateway *gateway) {
@@ -63,6 +67,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
         sample(text, "weir_loop_lag_seconds", &labels,
                (double)atomic_load(&gateway->loops[i].lag_ns) / 1e9);
     }
+    collect_overload(gateway, text);
     family(text, "weir_listener_up", "gauge", "1 while the listener accepts.");
     for (size_t i = 0; i < config->listener_count; i++) {
         labels.len = 0;
@@ -98,6 +103,41 @@ static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t af
     int64_t alive_ns = atomic_load_explicit(&gl->loop.pulse->alive_ns, memory_order_relaxed);
 
     return !atomic_load(&gl->has_ended) && now_ns - alive_ns >= after_ns;
+}
+
+static void collect_overload(struct gateway *gateway, struct buffer *text) {
+    unsigned actions = actions_of(gateway);
+    struct buffer labels = {0};
+
+    family(text, "weir_overload_state", "gauge",
+           "1 while weir sheds load in that way, on any loop.");
+    for (unsigned i = 0; i < PRESSURE_ACTIONS; i++) {
+        labels.len = 0;
+        metrics_label(&labels, "action", pressure_action_name(i));
+        sample(text, "weir_overload_state", &labels, actions >> i & 1);
+    }
+    buffer_deinit(&labels);
+    family(text, "weir_memory_limit_bytes", "gauge",
+           "Resident memory that overload is measured against; 0: not known.");
+    sample(text, "weir_memory_limit_bytes", NULL, (double)gateway->memory_limit);
+}
+
+static unsigned actions_of(const struct gateway *gateway) {
+    unsigned actions = 0;
+
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        actions |= atomic_load_explicit(&gateway->loops[i].actions, memory_order_relaxed);
+    return actions;
+}
+
+static json_t *overload_of(const struct gateway *gateway) {
+    unsigned actions = actions_of(gateway);
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < PRESSURE_ACTIONS; i++)
+        if (actions >> i & 1)
+            json_array_append_new(list, json_string(pressure_action_name(i)));
+    return list;
 }
 
 static void collect_connections(struct gateway *gateway, struct buffer *text) {

@@ -10,6 +10,7 @@
 #include "gateway/crossing.h"
 
 #include "base/log.h"
+#include "gateway/overload.h"
 
 #include <assert.h>
 
@@ -102,6 +103,7 @@ static enum answer route(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
     struct route_match match = {0};
     int64_t deadline_ns;
+    enum fail shed;
 
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
@@ -123,6 +125,9 @@ static enum answer route(struct crossing *c) {
     c->part = &gl->parts[match.route->pipeline];
     if (forward_is_stopped(c))
         return fail(c, FAIL_MAX_FORWARDS, NULL);
+    shed = overload_shed(gl, match.route->priority);
+    if (shed)
+        return fail(c, shed, NULL);
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
     if (match.route->is_stream)

@@ -21,6 +21,7 @@
 
 #define CONN_SEND_BUFS_MAX 32 /* buffers of one conn_send() */
 
+struct addresses;
 struct conn;
 
 /* What a codec hears. None of these is called from within a call of the codec into the conn. */
@@ -48,7 +49,8 @@ union conn_address {
 struct conn_account {
     struct fds *fds; /* borrowed: gateway; one of fd_class is entered */
     enum fd_class fd_class;
-    struct gate *right; /* borrowed; one right is left at the end; NULL: none */
+    struct gate *right;          /* borrowed; one right is left at the end; NULL: none */
+    struct addresses *addresses; /* borrowed; the peer is counted there; NULL: it is not */
 };
 
 struct conn {

@@ -143,6 +143,7 @@ struct h1_client *lease_codec(const struct lease *lease) {
 void lease_end(struct lease *lease) {
     struct pool *pool = lease->pool;
     enum lease_state state = lease->state;
+    struct upstream_conn *uc = lease->conn;
     void *gift;
 
     if (state == LEASE_NONE)
@@ -166,14 +167,15 @@ void lease_end(struct lease *lease) {
         gate_leave(&pool->endpoint->connections, &lease->ticket, pool->shared->loop);
         break;
     case LEASE_DIALLING:
-        lease->conn->lease = NULL; /* the dial goes on: its connection will be of use */
+        uc->lease = NULL; /* the dial goes on: its connection will be of use */
         break;
     case LEASE_HELD:
-        lease->conn->lease = NULL;
-        h1_client_detach(lease->conn->codec);
-        if (!lease->conn->is_back) /* no exchange was started on it */
-            on_codec_idle(lease->conn,
-                          lease->conn->is_lost ? H1_CLIENT_BROKEN : H1_CLIENT_REUSABLE);
+        uc->lease = NULL;
+        h1_client_detach(uc->codec);
+        /* With a lease, it has gone on to who waited to dial; else, if it is not back, no exchange
+         * was started on it. */
+        if (!uc->lease && !uc->is_back)
+            on_codec_idle(uc, uc->is_lost ? H1_CLIENT_BROKEN : H1_CLIENT_REUSABLE);
         break;
     }
     lease->conn = NULL;
