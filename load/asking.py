@@ -37,39 +37,51 @@ async def read_answer(reader):
 
 async def ask(port, path, account, period, first, end):
     """One client: a request each @period seconds from @first to @end, on a connection kept while it may."""
-    reader = writer = None
+    connection = Connection()
     due = first
-    while due < end:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        due += period
-        if writer is not None and (reader.at_eof() or writer.is_closing()):
-            writer.close()
-            writer = None  # it was closed while nothing was asked: no failure
-        if writer is None:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                account.refused += 1
-                continue
-        asked = time.monotonic()
-        account.under_way += 1
+    try:
+        while due < end:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due += period
+            await ask_once(connection, port, path, account)
+    finally:
+        connection.close()
+
+
+class Connection:
+    reader = writer = None
+
+    def close(self):
+        if self.writer is not None:
+            self.writer.close()
+        self.reader = self.writer = None
+
+
+async def ask_once(connection, port, path, account):
+    if connection.writer is not None and (connection.reader.at_eof() or connection.writer.is_closing()):
+        connection.close()  # it was closed while nothing was asked: no failure
+    if connection.writer is None:
         try:
-            writer.write(REQUEST.format(path=path).encode())
-            status, may_go_on = await read_answer(reader)
-        except (asyncio.IncompleteReadError, OSError, ValueError):
-            account.cut += 1
-            may_go_on = False
-        else:
-            now = time.monotonic()
-            account.answered.append(now)
-            account.late = max(account.late, now - asked)
-            account.wrong += status != 200
-        account.under_way -= 1
-        if not may_go_on:
-            writer.close()
-            writer = None
-    if writer is not None:
-        writer.close()
+            connection.reader, connection.writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            account.refused += 1
+            return
+    asked = time.monotonic()
+    account.under_way += 1
+    try:
+        connection.writer.write(REQUEST.format(path=path).encode())
+        status, may_go_on = await read_answer(connection.reader)
+    except (asyncio.IncompleteReadError, OSError, ValueError):
+        account.cut += 1
+        may_go_on = False
+    else:
+        now = time.monotonic()
+        account.answered.append(now)
+        account.late = max(account.late, now - asked)
+        account.wrong += status != 200
+    account.under_way -= 1
+    if not may_go_on:
+        connection.close()
 
 
 async def ask_at_rate(port, path, rate, connections, seconds):

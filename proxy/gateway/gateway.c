@@ -285,6 +285,7 @@ static int open_listener(struct gateway_listener *listener, const struct gateway
             options->sockets[i].loop != gl->loop.index)
             continue;
         acceptor.fd = options->sockets[i].fd;
+        acceptor.pulse = options->sockets[i].pulse;
         err = listen(acceptor.fd, LISTEN_BACKLOG) < 0
                   ? -errno
                   : acceptor_open(&listener->acceptors[listener->acceptor_count], &acceptor);

@@ -94,6 +94,7 @@ struct gateway_socket {
     size_t listener; /* index in the config */
     unsigned loop;   /* which loop accepts on it */
     int fd;
+    struct accept_pulse *pulse; /* borrowed: its place on the board, or NULL */
 };
 
 struct gateway_options {

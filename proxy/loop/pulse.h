@@ -17,7 +17,17 @@ struct pulse {
     char apart[52];           /* a cache line each */
 };
 
+/* Of one listening socket. Home: written by whoever accepts on it; read anywhere. */
+struct accept_pulse {
+    _Atomic uint32_t looks;   /* how often it has looked for connections */
+    _Atomic uint32_t is_held; /* it is not to look now: there is no right, or load is shed */
+};
+
+#define PULSE_LISTENERS_MAX 64
+#define PULSE_SOCKETS_MAX 64 /* of a listener */
+
 /* Zeroed memory is a board without a loop. */
 struct pulse_board {
     struct pulse loops[PULSE_LOOPS_MAX];
+    struct accept_pulse sockets[PULSE_LISTENERS_MAX][PULSE_SOCKETS_MAX];
 };

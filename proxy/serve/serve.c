@@ -48,6 +48,7 @@ struct server {
 static int set_up(struct server *server);
 static int take(struct server *server, struct control_message *message);
 static int take_memory(struct server *server, struct control_message *message, size_t bytes);
+static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
 static int become(const char *user);
@@ -147,13 +148,23 @@ static int take_memory(struct server *server, struct control_message *message, s
     return 0;
 }
 
+/* NULL: there is no memory yet. */
+static struct pulse_board *board_of(const struct server *server) {
+    char *memory = server->memory;
+
+    return memory ? (void *)(memory + server->memory_bytes - sizeof(struct pulse_board)) : NULL;
+}
+
 /* The first of a listener for the first loop, and so on, and round again. */
 static void take_sockets(struct server *server, struct control_message *message, size_t listener) {
+    struct pulse_board *board = board_of(server);
+
     server->sockets = xrealloc(server->sockets, (server->socket_count + message->fd_count) *
                                                     sizeof *server->sockets);
     for (unsigned i = 0; i < message->fd_count; i++) {
-        server->sockets[server->socket_count++] =
-            (struct gateway_socket){listener, i % server->limits.cores, message->fds[i]};
+        server->sockets[server->socket_count++] = (struct gateway_socket){
+            listener, i % server->limits.cores, message->fds[i],
+            board && listener < PULSE_LISTENERS_MAX ? &board->sockets[listener][i] : NULL};
         message->fds[i] = -1;
     }
 }
@@ -222,8 +233,6 @@ static int make_segment(struct server *server) {
 }
 
 static int open_gateway(struct server *server) {
-    struct pulse_board *board =
-        (void *)((char *)server->memory + server->memory_bytes - sizeof *board);
     char *why = NULL;
     int err = gateway_open(&server->gateway,
                            &(struct gateway_options){
@@ -232,7 +241,7 @@ static int open_gateway(struct server *server) {
                                .segment = server->segment,
                                .sockets = server->sockets,
                                .socket_count = server->socket_count,
-                               .board = board,
+                               .board = board_of(server),
                            },
                            &why);
 

@@ -116,6 +116,9 @@ void supervisor_take_over(struct supervisor *s) {
             totals_count_reload(&s->totals, RELOAD_OK);
         }
     }
+    for (unsigned i = 0; i < s->current.plan.listener_count; i++)
+        s->listeners[i] = kept_find(&s->kept, s->current.plan.listeners[i].address);
+    memset(s->looks, 0, sizeof s->looks);
     s->starting = NULL;
     s->serving = g;
     s->start_at_ns = 0;

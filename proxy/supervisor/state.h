@@ -11,6 +11,12 @@
 
 #define GENERATIONS_MAX (SUPERVISOR_RETIRING_MAX + 2) /* and one that serves, one that starts */
 
+/* What was last seen of a listening socket. */
+struct socket_look {
+    uint32_t looks;
+    int64_t since_ns; /* of that number, while somebody waited */
+};
+
 struct supervisor {
     const struct supervisor_options *options; /* borrowed */
     int signals;                              /* signalfd */
@@ -29,10 +35,12 @@ struct supervisor {
     bool is_upgrade_wanted;
     bool is_upgrade; /* the check that is under way is by the new binary */
     bool is_reload_wanted;
-    bool is_reload_told; /* that it has to wait */
-    int64_t start_at_ns; /* when to start one; 0: not */
-    int64_t looked_ns;   /* when the heartbeats were last looked at */
-    int64_t trusted_ns;  /* silence before this is not held against anybody */
+    bool is_reload_told;                                  /* that it has to wait */
+    int64_t start_at_ns;                                  /* when to start one; 0: not */
+    const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
+    struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
+    int64_t looked_ns;  /* when the heartbeats were last looked at */
+    int64_t trusted_ns; /* silence before this is not held against anybody */
     bool has_served;
     bool is_ending;
     bool is_over;

@@ -1,12 +1,14 @@
 /* Does a gateway that is there also get on? Each of its loops publishes a heartbeat at least once a
  * second (loop/pulse.h); one that has been silent for server.wedge_after hangs, or its process is
- * stopped. */
+ * stopped. Each acceptor tells how often it has looked: one that does not, while its socket has
+ * clients in its backlog, has been lost. */
 #include "base/log.h"
 #include "base/thread.h"
 #include "supervisor/state.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,9 @@ struct verdict {
 static struct verdict judge(const struct supervisor *s, const struct generation *g, int64_t now_ns);
 static void replace(struct supervisor *s, struct generation *g, const struct verdict *verdict,
                     int64_t now_ns);
+static void watch_listeners(struct supervisor *s, int64_t now_ns);
+static bool is_neglected(struct supervisor *s, unsigned listener, unsigned socket, int64_t now_ns);
+static void rotate(struct supervisor *s, int64_t now_ns);
 static bool is_stopped(pid_t pid);
 static void ask_for_stacks(pid_t pid);
 
@@ -49,6 +54,48 @@ void supervisor_watch(struct supervisor *s, int64_t now_ns) {
             g->end_by_ns = now_ns; /* the others have finished */
         }
     }
+    if (s->serving && !s->serving->is_wedged && !s->is_ending)
+        watch_listeners(s, now_ns);
+}
+
+/* One that has clients in its backlog and does not look for them, though nothing holds it. */
+static void watch_listeners(struct supervisor *s, int64_t now_ns) {
+    for (unsigned i = 0; i < s->current.plan.listener_count; i++) {
+        const struct kept *kept = s->listeners[i];
+
+        for (unsigned j = 0; kept && j < kept->count; j++) {
+            if (!is_neglected(s, i, j, now_ns))
+                continue;
+            log_error("listener '%s' lets nobody in though clients wait: gateway %d is replaced",
+                      s->current.plan.listeners[i].name, (int)s->serving->pid);
+            s->serving->is_wedged = true;
+            ask_for_stacks(s->serving->pid);
+            rotate(s, now_ns);
+            return;
+        }
+    }
+}
+
+static bool is_neglected(struct supervisor *s, unsigned listener, unsigned socket, int64_t now_ns) {
+    const struct kept *kept = s->listeners[listener];
+    const struct accept_pulse *pulses = s->serving->board->sockets[listener];
+    struct socket_look *seen = &s->looks[listener][socket];
+    struct pollfd polled = {.fd = kept->fds[socket], .events = POLLIN};
+    /* On one that all loops share any of them may look. */
+    unsigned count = kept->is_shared ? s->serving->loops : 1;
+    bool is_held = false;
+    uint32_t looks = 0;
+
+    for (unsigned i = socket; i < socket + count && i < PULSE_SOCKETS_MAX; i++) {
+        looks += atomic_load_explicit(&pulses[i].looks, memory_order_relaxed);
+        is_held |= atomic_load_explicit(&pulses[i].is_held, memory_order_relaxed) != 0;
+    }
+    if (poll(&polled, 1, 0) <= 0 || is_held || looks != seen->looks || seen->since_ns == 0 ||
+        seen->since_ns < s->trusted_ns) {
+        *seen = (struct socket_look){looks, now_ns};
+        return false;
+    }
+    return now_ns - seen->since_ns >= s->current.plan.wedge_after_ns;
 }
 
 static struct verdict judge(const struct supervisor *s, const struct generation *g,
@@ -90,10 +137,17 @@ static void replace(struct supervisor *s, struct generation *g, const struct ver
     if (verdict->stalled == verdict->running) {
         g->end_soon = true;
         g->end_by_ns = now_ns + STACKS_NS;
-    } else if (g->state == GENERATION_SERVING && !s->starting && !s->is_ending) {
-        totals_count_restart(&s->totals);
-        s->start_at_ns = now_ns + crashes_note(&s->crashes, now_ns, now_ns - g->since_ns);
+    } else if (g->state == GENERATION_SERVING && !s->is_ending) {
+        rotate(s, now_ns);
     }
+}
+
+/* A successor for the one that serves, unless one is on its way. */
+static void rotate(struct supervisor *s, int64_t now_ns) {
+    if (s->starting)
+        return;
+    totals_count_restart(&s->totals);
+    s->start_at_ns = now_ns + crashes_note(&s->crashes, now_ns, now_ns - s->serving->since_ns);
 }
 
 /* State T or t of /proc/PID/stat. */
