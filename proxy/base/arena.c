@@ -55,6 +55,21 @@ struct slice arena_copy(struct arena *arena, struct slice s) {
     return slice_of(copy, s.len);
 }
 
+struct slice arena_join(struct arena *arena, const struct slice *parts, size_t count) {
+    size_t len = 0;
+    char *text, *to;
+
+    for (size_t i = 0; i < count; i++)
+        len += parts[i].len;
+    text = to = arena_alloc(arena, len);
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len > 0)
+            memcpy(to, parts[i].base, parts[i].len);
+        to += parts[i].len;
+    }
+    return slice_of(text, len);
+}
+
 struct slice arena_printf(struct arena *arena, const char *format, ...) {
     va_list args;
     char *text;

@@ -28,6 +28,12 @@ void *arena_alloc(struct arena *arena, size_t size);
 /* A copy of @s inside the arena. */
 struct slice arena_copy(struct arena *arena, struct slice s);
 
+/* The @count slices one after the other, inside the arena. Cheap: for what every request needs. */
+struct slice arena_join(struct arena *arena, const struct slice *parts, size_t count);
+#define ARENA_JOIN(arena, ...)                               \
+    arena_join((arena), (const struct slice[]){__VA_ARGS__}, \
+               sizeof((const struct slice[]){__VA_ARGS__}) / sizeof(struct slice))
+
 /* The formatted text inside the arena, NUL-terminated behind the slice. */
 struct slice arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

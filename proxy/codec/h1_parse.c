@@ -50,7 +50,7 @@ enum h1_outcome h1_parse_request(struct slice in, size_t seen, const struct h1_l
     if (h1_split_target(head, part_of(copy, split.target)))
         return find_fault(in, seen, &bound, H1_START_REQUEST, why);
     if (head->path.len > 0 && head->path.base[0] == '?')
-        head->path = arena_printf(arena, "/%.*s", SLICE_ARG(head->path));
+        head->path = ARENA_JOIN(arena, SLICE("/"), head->path);
     take_fields(&head->fields, arena, copy, &split, &hosts);
 
     *used = blank + len;

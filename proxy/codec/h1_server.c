@@ -9,13 +9,15 @@
 /* Input that may wait behind the exchange under way before reading is stopped. */
 #define H1_PIPELINED_BYTES_MAX (64 * 1024)
 
-/* How long an idle connection is still read when it is closed for a drain: a request that crosses
- * our FIN on its way is not answered with a reset. */
-#define DRAIN_LINGER_NS (500 * NS_PER_MS)
+/* How long a client that is refused unheard has to read why, and how much of what it says is thrown
+ * away meanwhile. */
+#define REFUSED_LINGER_NS (250 * NS_PER_MS)
+#define REFUSED_BYTES_MAX (64 * 1024)
 
 /* The timer looks at a connection at least this often. */
 #define CHECK_MAX_NS (60 * NS_PER_S)
 
+static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn);
 static void on_data(struct conn *conn, struct slice bytes);
 static void on_eof(struct conn *conn);
 static void on_error(struct conn *conn, int err);
@@ -30,6 +32,7 @@ static void push(struct h1_server *server, struct slice bytes, bool is_stable);
 static void end_content(struct h1_server *server);
 static void start_exchange(struct h1_server *server, struct exchange *x, struct content content);
 static void refuse(struct h1_server *server, enum fail fail, const char *why);
+static void say_refusal(struct h1_server *server, enum fail fail, const char *why);
 static void fail_content(struct h1_server *server, enum fail fail);
 static void keep_rest(struct h1_server *server, struct slice rest);
 static void consume_input(struct h1_server *server);
@@ -40,7 +43,6 @@ static int64_t check_reading(struct h1_server *server);
 static int64_t check_writing(struct h1_server *server);
 static int64_t check_stream(struct h1_server *server);
 static int64_t left_ns(const struct h1_server *server, int64_t since_ns, int64_t timeout_ns);
-static bool may_close_when_idle(const struct h1_server *server);
 
 static const struct conn_events events = {
     .on_data = on_data,
@@ -55,16 +57,19 @@ static const struct body_source_ops request_source = {
     .taken = source_taken,
 };
 
-void h1_server_loop_init(struct h1_server_loop *shared) {
-    list_init(&shared->all);
-}
-
-void h1_server_loop_deinit(struct h1_server_loop *shared) {
-    assert(list_is_empty(&shared->all));
-    buffer_deinit(&shared->head);
-}
-
 void h1_server_open(struct h1_server_loop *shared, struct conn *conn) {
+    open_server(shared, conn);
+}
+
+void h1_server_refuse(struct h1_server_loop *shared, struct conn *conn, enum fail fail,
+                      const char *why) {
+    struct h1_server *server = open_server(shared, conn);
+
+    say_refusal(server, fail, why);
+    conn_linger(conn, REFUSED_LINGER_NS, REFUSED_BYTES_MAX);
+}
+
+static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn) {
     struct h1_server *server = xcalloc(1, sizeof *server);
 
     server->shared = shared;
@@ -76,34 +81,7 @@ void h1_server_open(struct h1_server_loop *shared, struct conn *conn) {
     timer_init(&server->timer, on_timer);
     h1_server_arm(server, shared->settings->header_timeout_ns);
     conn_start(conn, &events, server);
-}
-
-void h1_server_drain(struct h1_server_loop *shared) {
-    struct list *link, *next;
-
-    shared->is_draining = true;
-    for (link = shared->all.next; link != &shared->all; link = next) {
-        struct h1_server *server = CONTAINER_OF(link, struct h1_server, link);
-
-        next = link->next;
-        if (may_close_when_idle(server)) {
-            server->reading = H1_CLOSED;
-            conn_linger(server->conn, DRAIN_LINGER_NS, CONN_LINGER_BYTES_MAX);
-        }
-    }
-}
-
-void h1_server_abort_all(struct h1_server_loop *shared) {
-    struct list *link;
-
-    for (link = shared->all.next; link != &shared->all; link = link->next) {
-        struct h1_server *server = CONTAINER_OF(link, struct h1_server, link);
-
-        if (server->x)
-            h1_server_client_gone(server, FAIL_DRAINING);
-        else
-            conn_close(server->conn);
-    }
+    return server;
 }
 
 void h1_server_continue(struct h1_server *server) {
@@ -227,6 +205,8 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     x->client = &h1_server_client;
     x->client_ctx = server;
     x->client_address = &server->conn->peer.any;
+    x->is_secure = conn_is_secure(server->conn);
+    x->client_certificate = conn_certificate_text(server->conn);
     x->request_content = content;
     x->request.source = &request_source;
     x->request.source_ctx = server;
@@ -297,6 +277,11 @@ static void end_content(struct h1_server *server) {
 
 /* The head cannot be read: the reply goes out without an exchange, and the connection ends. */
 static void refuse(struct h1_server *server, enum fail fail, const char *why) {
+    say_refusal(server, fail, why);
+    conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
+}
+
+static void say_refusal(struct h1_server *server, enum fail fail, const char *why) {
     struct h1_refusal refusal = {fail, why, &server->conn->peer};
     struct buffer *out = &server->shared->head;
     uv_buf_t buf;
@@ -308,8 +293,6 @@ static void refuse(struct h1_server *server, enum fail fail, const char *why) {
     loop_timer_stop(server->shared->loop, &server->timer);
     if (conn_send(server->conn, &buf, 1) < 0)
         conn_close(server->conn);
-    else
-        conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
 }
 
 /* The content is broken: its framing is lost, but an answer can still be given. */
@@ -530,9 +513,4 @@ static int64_t left_ns(const struct h1_server *server, int64_t since_ns, int64_t
     if (timeout_ns == 0)
         return INT64_MAX;
     return left > 0 ? left : 0;
-}
-
-/* Between two requests, with nothing of the next one here. */
-static bool may_close_when_idle(const struct h1_server *server) {
-    return !server->x && server->reading == H1_HEAD && server->input.len == 0;
 }

@@ -49,6 +49,7 @@ struct h1_server_loop {
     void (*write_refusal)(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                           struct buffer *out);
     bool is_draining;        /* set by h1_server_drain() */
+    bool is_pressed;         /* set by the owner: every answer says Connection: close */
     struct list all;         /* struct h1_server */
     _Atomic unsigned count;  /* of all; any thread may read */
     _Atomic unsigned active; /* of these with an exchange; any thread may read */
@@ -60,6 +61,18 @@ void h1_server_loop_deinit(struct h1_server_loop *shared);
 
 /* Serves @conn, which is the codec's from now on. */
 void h1_server_open(struct h1_server_loop *shared, struct conn *conn);
+
+/* Answers @fail at once, unheard, and closes @conn, which is the codec's from now on. @why: static
+ * text. */
+void h1_server_refuse(struct h1_server_loop *shared, struct conn *conn, enum fail fail,
+                      const char *why);
+
+/* Closes up to @max (at most LONGEST_MAX) connections that have waited for a request for
+ * @idle_ns or more, the longest idle first. Returns how many. */
+/* How long an idle connection that is closed is still read: a request that crosses our FIN on its
+ * way is not answered with a reset. Until then it counts. */
+#define H1_SERVER_IDLE_LINGER_NS (500 * NS_PER_MS)
+unsigned h1_server_evict(struct h1_server_loop *shared, int64_t idle_ns, unsigned max);
 
 /* Every answer from now on says Connection: close; connections that await a request are closed as
  * soon as nothing of one has arrived. */

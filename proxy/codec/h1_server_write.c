@@ -93,7 +93,7 @@ static struct slice connection_option(struct h1_server *server, const struct exc
     if (server->send.framing.kind == CONTENT_TUNNEL)
         return SLICE("upgrade");
     if (!server->is_persistent || server->send.framing.kind == CONTENT_CLOSE || is_early ||
-        server->shared->is_draining || server->reading == H1_CLOSED ||
+        server->shared->is_draining || server->shared->is_pressed || server->reading == H1_CLOSED ||
         (server->is_eof && server->input.len == server->input_used))
         server->is_closing = true;
     if (server->is_closing)

@@ -251,15 +251,16 @@ static bool is_whole(const struct check *check, size_t i) {
     return section->kind == TOMLC_TABLE &&
            !tomlc_find(section, "listener") == (route->listener == CONFIG_ANY_LISTENER) &&
            !tomlc_find(match, "host") == !route->host &&
-           !tomlc_find(match, "path") == !route->path &&
-           !tomlc_find(match, "exact") == !route->exact && method_count == route->method_count &&
-           (fields ? fields->len : 0) == route->field_count;
+           !tomlc_find(match, "grpc") == !route->is_grpc &&
+           (route->is_grpc || (!tomlc_find(match, "path") == !route->path &&
+                               !tomlc_find(match, "exact") == !route->exact)) &&
+           method_count == route->method_count && (fields ? fields->len : 0) == route->field_count;
 }
 
 static bool is_same_match(const struct config_route *a, const struct config_route *b) {
     return a->listener == b->listener && is_same_text(a->host, b->host) &&
            is_same_text(a->path, b->path) && is_same_text(a->exact, b->exact) &&
-           has_same_methods(a, b) && has_same_fields(a, b);
+           a->is_grpc == b->is_grpc && has_same_methods(a, b) && has_same_fields(a, b);
 }
 
 static bool is_same_text(const char *a, const char *b) {

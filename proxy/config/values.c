@@ -58,6 +58,10 @@ void value_size(struct reader *reader, const struct schema_key *key, const struc
     struct buffer range = {0};
     int64_t bytes = -1;
 
+    if (key->may_be_auto && slice_equal(reader_text(node), SLICE("auto"))) {
+        *(size_t *)to = 0;
+        return;
+    }
     if (node->kind == TOMLC_INTEGER) {
         bytes = node->integer;
     } else if (node->kind == TOMLC_STRING) {
@@ -71,7 +75,8 @@ void value_size(struct reader *reader, const struct schema_key *key, const struc
         buffer_append(&range, SLICE(" to "));
         units_append_size(&range, key->max);
         buffer_append_char(&guess, '\0');
-        reader_refuse(reader, node, guess.base, "a size from %.*s", SLICE_ARG(range));
+        reader_refuse(reader, node, guess.base, "%sa size from %.*s",
+                      key->may_be_auto ? "\"auto\" or " : "", SLICE_ARG(range));
     }
     buffer_deinit(&guess);
     buffer_deinit(&range);
@@ -87,6 +92,20 @@ void value_count(struct reader *reader, const struct schema_key *key, const stru
         reader_refuse(reader, node, NULL, "%san integer from %lld to %lld",
                       key->may_be_auto ? "\"auto\" or " : "", (long long)key->min,
                       (long long)key->max);
+}
+
+void value_share(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                 void *to) {
+    double share = node->kind == TOMLC_FLOAT     ? node->floating
+                   : node->kind == TOMLC_INTEGER ? (double)node->integer
+                                                 : -1;
+
+    /* Written so that not-a-number fails. */
+    if (share == 0 || (share * 100 >= (double)key->min && share * 100 <= (double)key->max))
+        *(double *)to = share;
+    else
+        reader_refuse(reader, node, NULL, "a share from %.2f to %.2f, or 0 for off",
+                      (double)key->min / 100, (double)key->max / 100);
 }
 
 void value_boolean(struct reader *reader, const struct schema_key *key,
@@ -213,6 +232,27 @@ void value_host(struct reader *reader, const struct schema_key *key, const struc
         value_replace(to, reader_text(node));
     else
         reader_refuse(reader, node, NULL, "a host such as \"example.com\" or \"example.com:8080\"");
+}
+
+void value_file(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                void *to) {
+    struct slice text;
+
+    if (reader_take_string(reader, node, "the path of a file", &text))
+        value_replace(to, text);
+}
+
+void value_server_name(struct reader *reader, const struct schema_key *key,
+                       const struct tomlc_node *node, void *to) {
+    struct slice text = reader_text(node);
+    struct config_cidr cidr;
+
+    if (address_is_name(text) ||
+        (text.len > 0 && !memchr(text.base, '/', text.len) && cidr_parse(&cidr, text) == 0))
+        value_replace(to, text);
+    else
+        reader_refuse(reader, node, NULL,
+                      "the name that a certificate is for such as \"example.com\"");
 }
 
 void value_replace(void *to, struct slice text) {

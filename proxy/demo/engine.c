@@ -23,7 +23,7 @@
 
 static int open_all(struct engine *engine, int fd);
 static unsigned connections_max(void);
-static void on_accept(void *ctx, struct conn *conn);
+static void on_accept(void *ctx, struct conn *conn, bool is_over);
 static void on_accept_error(void *ctx, int err);
 static void write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                           struct buffer *out);
@@ -96,7 +96,7 @@ static unsigned connections_max(void) {
     return fds.rlim_cur > FDS_KEPT ? (unsigned)(fds.rlim_cur - FDS_KEPT) : 1;
 }
 
-static void on_accept(void *ctx, struct conn *conn) {
+static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct engine *engine = ctx;
 
     h1_server_open(&engine->h1, conn);

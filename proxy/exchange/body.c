@@ -24,6 +24,8 @@ void body_deinit(struct body *body) {
 void body_push(struct body *body, struct slice bytes) {
     if (body->state != BODY_OPEN || bytes.len == 0)
         return;
+    if (body->tap)
+        body->tap(body, bytes);
     if (body->borrowed_count == BODY_BORROWED_MAX)
         settle(body);
     if (body->borrowed_count == 0)
@@ -47,6 +49,16 @@ void body_push_copy(struct body *body, struct slice bytes) {
 void body_end(struct body *body) {
     if (body->state == BODY_OPEN)
         body->state = BODY_ENDED;
+}
+
+void body_end_early(struct body *body) {
+    body->state = BODY_ENDED;
+    body->source = NULL;
+    task_cancel(&body->settle);
+    body->borrowed_count = 0;
+    chunks_clear(&body->held, body->loop);
+    body->taken = body->pushed;
+    body_flush(body);
 }
 
 void body_flush(struct body *body) {
@@ -149,14 +161,14 @@ static void on_turn_end(struct task *task) {
 
 /* Copies the first @n bytes of what waits, before they are dropped. */
 static void keep(struct body *body, size_t n) {
-    uv_buf_t bufs[BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2];
+    uv_buf_t bufs[BODY_BUFS_MAX];
     unsigned count;
 
     if (body->taken + n > BODY_KEPT_MAX) {
         body_forget(body);
         return;
     }
-    count = body_peek(body, bufs, sizeof bufs / sizeof *bufs);
+    count = body_peek(body, bufs, BODY_BUFS_MAX);
     for (unsigned i = 0; i < count && n > 0; i++) {
         size_t part = bufs[i].len < n ? bufs[i].len : n;
 

@@ -18,6 +18,8 @@
 #include "loop/loop.h"
 
 #define BODY_WINDOW_BYTES (64 * 1024)
+#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2) /* of body_peek() \
+                                                                                 */
 #define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
 #define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 
@@ -50,6 +52,8 @@ struct body {
     size_t again; /* of what waits: bytes that were taken before body_rewind() */
     uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
+    /* Sees all content as it is pushed; may only note it and wake something. NULL: none. */
+    void (*tap)(struct body *body, struct slice bytes);
     struct task settle;
     struct fields trailers; /* ENDED; arena */
     uint64_t pushed;        /* bytes in all */
@@ -69,6 +73,9 @@ void body_push(struct body *body, struct slice bytes);
 /* As body_push(), for bytes that may move: copies. */
 void body_push_copy(struct body *body, struct slice bytes);
 void body_end(struct body *body);
+/* Ends content that will never be whole, but has trailers to say so: what waits is dropped, the
+ * source hears nothing more. Of an OPEN or RESET body with trailers set. Tells the sink at once. */
+void body_end_early(struct body *body);
 void body_flush(struct body *body);
 
 /* Either side: the content will never be whole. Tells the sink at once. */

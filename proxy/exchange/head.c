@@ -51,3 +51,16 @@ struct slice http_version_text(enum http_version version) {
     }
     return SLICE_NONE;
 }
+
+bool request_is_grpc(const struct request_head *head) {
+    static const struct slice type = {"application/grpc", 16};
+    const struct field *field;
+
+    if (head->version != HTTP_2 || head->method != METHOD_POST)
+        return false;
+    field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
+    return field && field->value.len >= type.len &&
+           slice_equal_case(slice_of(field->value.base, type.len), type) &&
+           (field->value.len == type.len || field->value.base[type.len] == '+' ||
+            field->value.base[type.len] == ';');
+}

@@ -35,6 +35,7 @@ void access_record(struct crossing *c) {
         .received_bytes = x->request.pushed,
         .sent_bytes = x->response.taken,
         .retries = c->attempts > 1 ? c->attempts - 1 : 0,
+        .grpc_status = c->is_grpc ? (int)grpc_outcome(c) : -1,
     };
 
     counters_count(gl->gateway->counters, gl->metrics, &done);
@@ -55,6 +56,7 @@ void access_record_refusal(struct gateway_listener *listener, const struct h1_re
         .first_byte_ns = -1,
         .queue_wait_ns = -1,
         .fail = refusal->fail,
+        .grpc_status = -1,
     };
     struct buffer *out = &gl->scratch;
     char address[INET6_ADDRSTRLEN];
@@ -92,6 +94,8 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     write_text(out, "target", head->path, TARGET_MAX);
     write_text(out, "protocol", http_version_text(head->version), FIELD_MAX);
     buffer_printf(out, ",\"status\":%u", status);
+    if (c->is_grpc)
+        write_text(out, "grpc_status", slice_str(grpc_status_name(grpc_outcome(c))), FIELD_MAX);
     if (c->route)
         write_text(out, "route", slice_str(c->route->name), FIELD_MAX);
     if (c->part)

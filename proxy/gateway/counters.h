@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "exchange/exchange.h"
 #include "metrics/metrics.h"
+#include "transport/handshakes.h"
 
 #define COUNTERS_BOUNDS 16
 
@@ -16,7 +17,7 @@ struct counters;
 /* Series that a segment can describe, with some to spare for what is not counted per route. */
 #define COUNTERS_SERIES_MAX 1000000
 
-/* How many series @config asks for: mostly 132 for each route of each listener. More than
+/* How many series @config asks for: mostly 149 for each route of each listener. More than
  * COUNTERS_SERIES_MAX cannot be had. */
 size_t counters_series(const struct config *config);
 
@@ -42,6 +43,7 @@ struct counters_exchange {
     enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
+    int grpc_status; /* -1: no gRPC call */
 };
 
 void counters_count(const struct counters *counters, struct metrics metrics,
@@ -51,6 +53,11 @@ void counters_exchange_active(const struct counters *counters, struct metrics me
 void counters_stream_active(const struct counters *counters, struct metrics metrics, bool is_tunnel,
                             int by);
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
+void counters_handshake(const struct counters *counters, struct metrics metrics, size_t listener,
+                        enum handshake_result result);
+/* @count idle connections were closed to make room. */
+void counters_evicted(const struct counters *counters, struct metrics metrics, size_t listener,
+                      unsigned count);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
 

@@ -7,6 +7,8 @@
 #include <netinet/in.h>
 
 #define REQUEST_ID_MAX 128
+#define EACH_BYTE UINT64_C(0x0101010101010101)
+#define NIBBLES (15 * EACH_BYTE)
 
 static bool max_forwards(const struct request_head *head, unsigned *hops);
 static struct slice via(enum http_version version);
@@ -18,6 +20,7 @@ static void add_forwarding(struct crossing *c, struct request_head *out);
 static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
+static void put_hex(char *to, uint64_t nibbles);
 static bool is_websocket(const struct request_head *head);
 static struct slice forwarded_node(struct arena *arena, const struct sockaddr *address,
                                    struct slice text);
@@ -30,6 +33,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
     unsigned hops;
 
     *out = x->request_head;
+    out->scheme = config->tls.is_on ? SLICE("https") : SLICE("http");
     out->fields = (struct fields){0};
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
@@ -38,11 +42,17 @@ void forward_request(struct crossing *c, struct request_head *out) {
             continue;
         if (field->id == FIELD_X_FORWARDED_FOR || field->id == FIELD_X_FORWARDED_HOST ||
             field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
-            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA)
+            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA ||
+            field->id == FIELD_CLIENT_CERT || field->id == FIELD_CLIENT_CERT_CHAIN)
             continue; /* made anew below */
         if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
             add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
                 arena_printf(&x->arena, "%u", hops - 1));
+            continue;
+        }
+        if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
+            add(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
+                grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
             continue;
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
@@ -184,22 +194,26 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     struct arena *arena = &x->arena;
     const struct request_head *in = &x->request_head;
-    char address[INET6_ADDRSTRLEN];
-    struct slice client = conn_address_text((const union conn_address *)x->client_address, address);
-    struct slice text = arena_copy(arena, client);
+    struct slice text = conn_address_text((const union conn_address *)x->client_address,
+                                          arena_alloc(arena, INET6_ADDRSTRLEN));
     struct slice node = forwarded_node(arena, x->client_address, text);
+    struct slice scheme = x->is_secure ? SLICE("https") : SLICE("http");
     const struct field *field;
 
     add_list(c, &out->fields, FIELD_X_FORWARDED_FOR, text);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_PROTO) : NULL;
-    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : SLICE("http"));
+    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : scheme);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_HOST) : NULL;
     if (field || in->authority.len > 0)
         add(&out->fields, arena, FIELD_X_FORWARDED_HOST, field ? field->value : in->authority);
     add_list(c, &out->fields, FIELD_FORWARDED,
-             in->authority.len > 0 ? arena_printf(arena, "for=%.*s;host=\"%.*s\";proto=http",
-                                                  SLICE_ARG(node), SLICE_ARG(in->authority))
-                                   : arena_printf(arena, "for=%.*s;proto=http", SLICE_ARG(node)));
+             in->authority.len > 0
+                 ? ARENA_JOIN(arena, SLICE("for="), node, SLICE(";host=\""), in->authority,
+                              SLICE("\";proto="), scheme)
+                 : ARENA_JOIN(arena, SLICE("for="), node, SLICE(";proto="), scheme));
+    /* Only what we have verified ourselves, whoever is trusted (RFC 9440 section 4). */
+    if (x->client_certificate.len > 0)
+        add(&out->fields, arena, FIELD_CLIENT_CERT, x->client_certificate);
     /* Via is no claim about the client: it is always kept and added to (RFC 9110 section 7.6.3). */
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))
@@ -217,12 +231,12 @@ static void add_list(struct crossing *c, struct fields *out, enum field_id id, s
     for (const struct field *f = c->is_trusted ? fields_find(in, id) : NULL; f;
          f = fields_find_next(in, f)) {
         if (all.len > 0 && f->value.len > 0)
-            all = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(all), SLICE_ARG(f->value));
+            all = ARENA_JOIN(arena, all, SLICE(", "), f->value);
         else if (f->value.len > 0)
             all = f->value;
     }
     if (all.len > 0)
-        last = arena_printf(arena, "%.*s, %.*s", SLICE_ARG(all), SLICE_ARG(last));
+        last = ARENA_JOIN(arena, all, SLICE(", "), last);
     add(out, arena, id, last);
 }
 
@@ -232,7 +246,7 @@ static struct slice forwarded_node(struct arena *arena, const struct sockaddr *a
     if (address->sa_family == AF_UNSPEC)
         return SLICE("unknown");
     if (memchr(text.base, ':', text.len))
-        return arena_printf(arena, "\"[%.*s]\"", SLICE_ARG(text));
+        return ARENA_JOIN(arena, SLICE("\"["), text, SLICE("]\""));
     return text;
 }
 
@@ -252,22 +266,26 @@ static void add_request_id(struct crossing *c, struct request_head *out) {
 struct slice forward_request_id(struct crossing *c) {
     const struct field *field =
         c->is_trusted ? fields_find(&c->x.request_head.fields, FIELD_X_REQUEST_ID) : NULL;
-    char id[REQUEST_ID_BYTES];
 
     if (field && is_request_id(field->value))
         return field->value;
-    return arena_copy(&c->x.arena, forward_make_request_id(id));
+    return forward_make_request_id(arena_alloc(&c->x.arena, REQUEST_ID_BYTES));
 }
 
 struct slice forward_make_request_id(char *to) {
-    static const char hex[] = "0123456789abcdef";
-    uint64_t bits = 0;
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i += 16) {
+        uint64_t bits = random_next();
 
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++) {
-        if (i % 16 == 0)
-            bits = random_next();
-        to[i] = hex[bits >> 60];
-        bits <<= 4;
+        put_hex(to + i, bits & NIBBLES);
+        put_hex(to + i + 8, bits >> 4 & NIBBLES);
     }
     return slice_of(to, REQUEST_ID_BYTES);
+}
+
+/* Eight hexadecimal digits, one of each byte's low half; all at once, in whatever order. */
+static void put_hex(char *to, uint64_t nibbles) {
+    uint64_t letters = (nibbles + 6 * EACH_BYTE) >> 4 & EACH_BYTE; /* 1 where above 9 */
+    uint64_t text = nibbles + '0' * EACH_BYTE + letters * ('a' - '9' - 1);
+
+    memcpy(to, &text, sizeof text);
 }

@@ -1,16 +1,19 @@
 /* The gateway's life: what is made, in which order, and how it ends. */
 #include "gateway/gateway.h"
 
+#include "admission/memory.h"
 #include "base/alloc.h"
 #include "gateway/crossing.h"
+#include "gateway/overload.h"
 #include "transport/h2o_thread.h"
 
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
-#define TICK_NS NS_PER_S
+#define TICK_NS (100 * NS_PER_MS)
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
@@ -38,9 +41,16 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    gate_init(&gateway->handshakes, config->admission.max_handshakes, UINT32_MAX);
+    addresses_init(&gateway->addresses, config->admission.max_connections_per_address,
+                   config->admission.max_connections);
+    gateway->memory_limit = config->admission.memory ? config->admission.memory : memory_limit("");
+    gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
-    err = open_pipelines(gateway, why);
+    err = security_open(&gateway->security, config, why);
+    if (!err)
+        err = open_pipelines(gateway, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -56,6 +66,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
         err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
+    if (!err)
+        err = security_start(&gateway->security);
     if (err) {
         /* Nothing can be taken back from here on but by ending: the caller exits. */
         if (!*why)
@@ -110,7 +122,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         free(gl->parts);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
-    census->permits = atomic_load(&gateway->connections.taken);
+    census->permits =
+        atomic_load(&gateway->connections.taken) + atomic_load(&gateway->handshakes.taken);
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
                            atomic_load(&gateway->pipelines[i]->streams.taken);
@@ -153,9 +166,12 @@ static int open_pipelines(struct gateway *gateway, char **why) {
         return err;
     }
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
-    for (size_t i = 0; !err && i < config->pipeline_count; i++)
+    for (size_t i = 0; !err && i < config->pipeline_count; i++) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);
+        if (!err)
+            gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
+    }
     return err;
 }
 
@@ -166,6 +182,11 @@ static void close_shared(struct gateway *gateway) {
         pipeline_close(gateway->pipelines[i]);
     free(gateway->pipelines);
     gate_deinit(&gateway->connections);
+    gate_deinit(&gateway->handshakes);
+    security_close(&gateway->security);
+    addresses_deinit(&gateway->addresses);
+    if (gateway->memory_fd >= 0)
+        close(gateway->memory_fd);
     route_table_free(gateway->routes);
     free(gateway);
 }
@@ -181,10 +202,13 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->gateway = gateway;
     gl->metrics = metrics_open(gateway->segment, index);
     gl->failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
+    gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
     list_init(&gl->crossings);
+    list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
@@ -213,6 +237,7 @@ static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
     gl->is_draining = true;
+    health_drain(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_drain(&gl->listeners[i]);
     loop_timer_stop(loop, &gl->tick);
@@ -253,6 +278,8 @@ static void on_tick(struct timer *timer) {
         oldest_ns = CONTAINER_OF(gl->crossings.next, struct crossing, link)->x.started_ns;
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
+    overload_look(gl);
+    health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

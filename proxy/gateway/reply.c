@@ -4,9 +4,12 @@
 #include "codec/h1_write.h"
 
 #define RETRY_AFTER_S 1 /* queues turn over within seconds */
+#define STRING(number) STRING_OF(number)
+#define STRING_OF(text) #text
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
+static void finish(struct exchange *x, struct slice text, struct content *content);
 static void add(struct exchange *x, const char *name, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
 
@@ -16,6 +19,12 @@ void reply_make(struct crossing *c, struct content *content) {
     struct buffer *out = &c->listener->gl->scratch;
     struct response_head *head = &x->response_head;
 
+    if (c->is_grpc) {
+        grpc_reply(c);
+        add(x, "x-request-id", c->request_id);
+        finish(x, SLICE(""), content);
+        return;
+    }
     out->len = 0;
     write_problem(out, c->fail, c->why, c->part ? c->part->shared->config->name : NULL,
                   c->request_id);
@@ -27,17 +36,22 @@ void reply_make(struct crossing *c, struct content *content) {
     add(x, "proxy-status", detail_of(&x->arena, c->fail));
     add(x, "x-request-id", c->request_id);
     if (row->http == 503)
-        add(x, "retry-after", arena_printf(&x->arena, "%d", RETRY_AFTER_S));
+        add(x, "retry-after", SLICE(STRING(RETRY_AFTER_S)));
     if (c->fail == FAIL_METHOD)
         add(x, "allow", c->allow);
     /* Where the head alone is sent it still tells the length. */
     if (x->request_head.method == METHOD_HEAD)
         add(x, "content-length", arena_printf(&x->arena, "%zu", out->len));
-    *content = (struct content){CONTENT_LENGTH, out->len};
+    finish(x, buffer_slice(out), content);
+}
+
+static void finish(struct exchange *x, struct slice text, struct content *content) {
+    *content = text.len > 0 ? (struct content){CONTENT_LENGTH, text.len}
+                            : (struct content){CONTENT_NONE, 0};
     body_deinit(&x->response);
     body_init(&x->response, x->loop);
     if (x->request_head.method != METHOD_HEAD)
-        body_push_copy(&x->response, buffer_slice(out));
+        body_push_copy(&x->response, text);
     body_end(&x->response);
 }
 
@@ -56,9 +70,10 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   "HTTP/1.1 %u %.*s\r\ncontent-type: application/problem+json\r\n"
                   "cache-control: no-store\r\ndate: %.*s\r\n"
                   "proxy-status: weir; error=%s; details=\"%s\"\r\nx-request-id: %.*s\r\n"
-                  "content-length: %zu\r\nconnection: close\r\n\r\n",
+                  "content-length: %zu\r\n%sconnection: close\r\n\r\n",
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
-                  row->reason, SLICE_ARG(request_id), problem->len);
+                  row->reason, SLICE_ARG(request_id), problem->len,
+                  row->http == 503 ? "retry-after: " STRING(RETRY_AFTER_S) "\r\n" : "");
     buffer_append(out, buffer_slice(problem));
     access_record_refusal(listener, refusal, request_id, COUNTERS_HTTP1);
 }

@@ -11,6 +11,9 @@ static json_t *endpoints_of(struct pipeline *pipeline);
 static const char *state_of(const struct endpoint *endpoint);
 static double oldest_s(const struct gateway *gateway);
 static void family(struct buffer *text, const char *name, const char *kind, const char *help);
+static void collect_overload(struct gateway *gateway, struct buffer *text);
+static unsigned actions_of(const struct gateway *gateway);
+static json_t *overload_of(const struct gateway *gateway);
 static void collect_connections(struct gateway *gateway, struct buffer *text);
 static double buffered_bytes(const struct gateway *gateway);
 static void collect_pipelines(struct gateway *gateway, struct buffer *text);
@@ -19,10 +22,11 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
                    double value);
 
 json_t *gateway_status(struct gateway *gateway) {
-    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o}", "threads", (int)gateway->loop_count,
+    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o}", "threads", (int)gateway->loop_count,
                      "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
-                     "oldest_exchange_s", oldest_s(gateway), "fds", fds_of(gateway), "listeners",
-                     listeners_of(gateway), "pipelines", pipelines_of(gateway));
+                     "oldest_exchange_s", oldest_s(gateway), "fds", fds_of(gateway), "overload",
+                     overload_of(gateway), "listeners", listeners_of(gateway), "pipelines",
+                     pipelines_of(gateway));
 }
 
 void gateway_collect(struct gateway *gateway, struct buffer *text) {
@@ -51,6 +55,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
         sample(text, "weir_loop_lag_seconds", &labels,
                (double)atomic_load(&gateway->loops[i].lag_ns) / 1e9);
     }
+    collect_overload(gateway, text);
     family(text, "weir_listener_up", "gauge", "1 while the listener accepts.");
     for (size_t i = 0; i < config->listener_count; i++) {
         labels.len = 0;
@@ -61,6 +66,42 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     buffer_deinit(&labels);
     collect_pipelines(gateway, text);
     collect_endpoints(gateway, text);
+    security_collect(&gateway->security, text);
+}
+
+static void collect_overload(struct gateway *gateway, struct buffer *text) {
+    unsigned actions = actions_of(gateway);
+    struct buffer labels = {0};
+
+    family(text, "weir_overload_state", "gauge",
+           "1 while weir sheds load in that way, on any loop.");
+    for (unsigned i = 0; i < PRESSURE_ACTIONS; i++) {
+        labels.len = 0;
+        metrics_label(&labels, "action", pressure_action_name(i));
+        sample(text, "weir_overload_state", &labels, actions >> i & 1);
+    }
+    buffer_deinit(&labels);
+    family(text, "weir_memory_limit_bytes", "gauge",
+           "Resident memory that overload is measured against; 0: not known.");
+    sample(text, "weir_memory_limit_bytes", NULL, (double)gateway->memory_limit);
+}
+
+static unsigned actions_of(const struct gateway *gateway) {
+    unsigned actions = 0;
+
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        actions |= atomic_load_explicit(&gateway->loops[i].actions, memory_order_relaxed);
+    return actions;
+}
+
+static json_t *overload_of(const struct gateway *gateway) {
+    unsigned actions = actions_of(gateway);
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < PRESSURE_ACTIONS; i++)
+        if (actions >> i & 1)
+            json_array_append_new(list, json_string(pressure_action_name(i)));
+    return list;
 }
 
 static void collect_connections(struct gateway *gateway, struct buffer *text) {
@@ -69,13 +110,15 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
     family(text, "weir_connections", "gauge",
            "Client connections: active ones carry an exchange, idle ones wait or are closing.");
     for (size_t i = 0; i < gateway->config->listener_count; i++) {
-        unsigned active = 0, count = 0;
+        unsigned active = 0, count = 0, handshakes = 0;
         size_t len;
 
         for (unsigned j = 0; j < gateway->loop_count; j++) {
             const struct gateway_listener *listener = &gateway->loops[j].listeners[i];
             unsigned busy = listener_active(listener), all = listener_connections(listener);
 
+            handshakes += atomic_load_explicit(&gateway->loops[j].listeners[i].handshakes.count,
+                                               memory_order_relaxed);
             active += busy;
             count += all > busy ? all : busy;
         }
@@ -87,6 +130,11 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         labels.len = len;
         metrics_label(&labels, "state", "idle");
         sample(text, "weir_connections", &labels, count - active);
+        if (!gateway->config->listeners[i].tls.is_on)
+            continue;
+        labels.len = len;
+        metrics_label(&labels, "state", "handshake");
+        sample(text, "weir_connections", &labels, handshakes);
     }
     buffer_deinit(&labels);
 }

@@ -2,6 +2,7 @@
 #include "transport/acceptor.h"
 
 #include "base/alloc.h"
+#include "transport/addresses.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct acceptor {
     struct gate_desk desk;
     struct gate_ticket ticket; /* in line while no right is free */
     bool has_right;            /* one that came from the line, not used yet */
+    bool is_held;
     bool is_closed;
     struct task retry; /* a right has come: accept */
     struct timer pause;
@@ -56,6 +58,7 @@ void acceptor_close(struct acceptor *acceptor) {
 
     if (!acceptor || acceptor->is_closed)
         return;
+    acceptor->is_held = false;
     /* Who is in the backlog would be reset when the socket closes. */
     while (!acceptor_is_waiting(acceptor) && accept_one(acceptor))
         ;
@@ -68,8 +71,18 @@ void acceptor_close(struct acceptor *acceptor) {
     uv_close((uv_handle_t *)&acceptor->poll, on_closed);
 }
 
+void acceptor_hold(struct acceptor *acceptor, bool is_held) {
+    if (acceptor->is_held == is_held)
+        return;
+    acceptor->is_held = is_held;
+    if (is_held)
+        uv_poll_stop(&acceptor->poll);
+    else if (acceptor->ticket.state == TICKET_OUT && !timer_is_running(&acceptor->pause))
+        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+}
+
 bool acceptor_is_waiting(const struct acceptor *acceptor) {
-    return !uv_is_active((const uv_handle_t *)&acceptor->poll);
+    return acceptor->ticket.state != TICKET_OUT;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events) {
@@ -86,6 +99,11 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 static void on_retry(struct task *task) {
     struct acceptor *acceptor = CONTAINER_OF(task, struct acceptor, retry);
 
+    if (acceptor->is_held) {
+        acceptor->has_right = false;
+        gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
+        return;
+    }
     uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
     accept_some(acceptor);
 }
@@ -99,8 +117,9 @@ static void accept_some(struct acceptor *acceptor) {
 static bool accept_one(struct acceptor *acceptor) {
     const struct acceptor_options *o = &acceptor->o;
     union conn_address peer = {.any.sa_family = AF_UNSPEC};
-    struct conn_account account = {o->fds, FD_CLIENT, o->connections};
+    struct conn_account account = {o->fds, FD_CLIENT, o->connections, NULL};
     socklen_t len = sizeof peer;
+    bool is_over;
     int fd;
 
     if (!take_right(acceptor))
@@ -122,7 +141,10 @@ static bool accept_one(struct acceptor *acceptor) {
     }
     acceptor->has_right = false;
     fds_force(o->fds, FD_CLIENT);
-    o->on_accept(o->ctx, conn_open(o->loop, fd, o->is_unix, &peer, &account));
+    is_over = o->addresses && !addresses_enter(o->addresses, &peer);
+    if (!is_over)
+        account.addresses = o->addresses;
+    o->on_accept(o->ctx, conn_open(o->loop, fd, o->is_unix, &peer, &account), is_over);
     return true;
 }
 
@@ -171,7 +193,8 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
 static void on_pause_over(struct timer *timer) {
     struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, pause);
 
-    uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+    if (!acceptor->is_held)
+        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
 }
 
 static void on_closed(uv_handle_t *handle) {

@@ -19,8 +19,10 @@ struct acceptor_options {
     bool is_unix;
     struct fds *fds;          /* borrowed */
     struct gate *connections; /* borrowed: one right per client connection */
-    /* A new connection: conn_start() it. */
-    void (*on_accept)(void *ctx, struct conn *conn);
+    struct addresses
+        *addresses; /* borrowed: counts connections by client address; NULL: nobody does */
+    /* A new connection: conn_start() it. @is_over: its address has as many as it may already. */
+    void (*on_accept)(void *ctx, struct conn *conn, bool is_over);
     /* accept4() failed with @err (positive errno). */
     void (*on_error)(void *ctx, int err);
     void *ctx; /* borrowed */
@@ -31,6 +33,9 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
 /* Takes what waits in the backlog, as far as there are rights, then closes the socket. Connections
  * live on. Accepts NULL. */
 void acceptor_close(struct acceptor *acceptor);
+
+/* Accepts nothing while @is_held: clients wait in the backlog. */
+void acceptor_hold(struct acceptor *acceptor, bool is_held);
 
 /* Is it kept from accepting by the connection limit? */
 bool acceptor_is_waiting(const struct acceptor *acceptor);

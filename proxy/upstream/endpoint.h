@@ -14,7 +14,7 @@
 #define ENDPOINT_BACKOFF_MIN_NS (20 * NS_PER_MS)
 #define ENDPOINT_BACKOFF_MAX_NS (1 * NS_PER_S)
 
-enum dial_result { DIAL_OK, DIAL_REFUSED, DIAL_TIMEOUT, DIAL_ERROR, DIAL_RESULTS };
+enum dial_result { DIAL_OK, DIAL_REFUSED, DIAL_TIMEOUT, DIAL_TLS, DIAL_ERROR, DIAL_RESULTS };
 
 struct pool;
 
@@ -41,6 +41,11 @@ struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned c
                               unsigned loops);
 struct endpoint *endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint *endpoint);
+
+/* Did the last dial succeed? True before the first. */
+static inline bool endpoint_is_up(const struct endpoint *endpoint) {
+    return atomic_load_explicit(&endpoint->dial_failures, memory_order_relaxed) == 0;
+}
 
 bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);

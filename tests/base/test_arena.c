@@ -149,6 +149,18 @@ static void test_the_copy_of_nothing_is_a_pointer_and_costs_nothing(void **state
     arena_deinit(&arena);
 }
 
+static void test_joined_slices_stand_one_after_the_other(void **state) {
+    _Alignas(max_align_t) char first[FIRST_BYTES];
+    struct arena arena;
+
+    arena_init(&arena, first, sizeof first);
+    assert_true(
+        slice_equal(ARENA_JOIN(&arena, SLICE("for="), SLICE_NONE, SLICE("a\0b"), SLICE(";")),
+                    SLICE("for=a\0b;")));
+    assert_int_equal(ARENA_JOIN(&arena, SLICE_NONE).len, 0);
+    arena_deinit(&arena);
+}
+
 static void test_printed_text_ends_in_nul_behind_the_slice(void **state) {
     _Alignas(max_align_t) char first[FIRST_BYTES];
     struct arena arena;
@@ -177,6 +189,7 @@ int main(void) {
         cmocka_unit_test(test_deinit_leaves_an_arena_that_can_start_again),
         cmocka_unit_test(test_copies_outlive_their_source),
         cmocka_unit_test(test_the_copy_of_nothing_is_a_pointer_and_costs_nothing),
+        cmocka_unit_test(test_joined_slices_stand_one_after_the_other),
         cmocka_unit_test(test_printed_text_ends_in_nul_behind_the_slice),
     };
 

@@ -340,6 +340,86 @@ static void draining_closes_who_is_idle_and_tells_the_others(void **state) {
     assert_true(world.is_eof);
 }
 
+static void evicting_takes_who_is_idle_long_enough_and_nobody_else(void **state) {
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 10), 0); /* it has just come */
+    a_request_comes(GET);
+    world.loop.now_ns += 2 * NS_PER_S;
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 10), 0); /* it is busy */
+    answer_whole(request(0), 200, "answer");
+    AWAIT_HEARD("answer");
+    CLIENT_SAYS("GET / HTTP");
+    settle_down(&world.loop, NULL);
+    world.loop.now_ns += 2 * NS_PER_S;
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 10), 0); /* it has begun to ask */
+    world.is_answering = true;
+    CLIENT_SAYS("/1.1\r\nHost: h\r\n\r\n");
+    AWAIT_REQUESTS(2);
+    settle_down(&world.loop, NULL);
+    world.loop.now_ns += 2 * NS_PER_S;
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 0), 0);
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 10), 1);
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 10), 0); /* it is on its way */
+    AWAIT_END();
+    assert_true(world.is_eof);
+}
+
+static void evicting_takes_the_longest_idle_first(void **state) {
+    enum { OTHERS = 5 };
+    struct conn_account account = {&world.fds, FD_CLIENT, NULL};
+    int fds[OTHERS][2];
+
+    for (unsigned i = 0; i < OTHERS; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds[i]), 0);
+        fds_force(&world.fds, FD_CLIENT);
+        world.loop.now_ns += NS_PER_S;
+        h1_server_open(&world.shared, conn_open(&world.loop, fds[i][0], true, NULL, &account));
+    }
+    /* The world's own client and the first of the others are the two that came first. */
+    world.loop.now_ns += 10 * NS_PER_S;
+    assert_int_equal(h1_server_evict(&world.shared, NS_PER_S, 2), 2);
+    AWAIT_END();
+    assert_true(world.is_eof);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        char byte;
+
+        settle_down(&world.loop, NULL);
+        assert_int_equal(read(fds[i][1], &byte, 1), i == 0 ? 0 : -1);
+        close(fds[i][1]);
+    }
+}
+
+static void who_is_pressed_is_told_to_close(void **state) {
+    world.shared.is_pressed = true;
+    a_request_comes(GET);
+    answer_whole(request(0), 200, "answer");
+    AWAIT_HEARD("Connection: close\r\n");
+    AWAIT_HEARD("answer");
+    AWAIT_END();
+    assert_true(world.is_eof);
+}
+
+static void who_is_refused_unheard_reads_why(void **state) {
+    struct conn_account account = {&world.fds, FD_CLIENT, NULL};
+    char answer[256];
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    SAY(fds[1], GET);
+    fds_force(&world.fds, FD_CLIENT);
+    h1_server_refuse(&world.shared, conn_open(&world.loop, fds[0], true, NULL, &account),
+                     FAIL_ADDRESS_CONNECTIONS, "too many");
+    assert_int_equal(world.refused, 1);
+    assert_int_equal(world.refusal, FAIL_ADDRESS_CONNECTIONS);
+    assert_true(read(fds[1], answer, sizeof answer) > 0);
+    settle_down(&world.loop, NULL);
+    assert_int_equal(world.count, 0);
+    assert_int_equal(world.shared.count, 2); /* it waits for us to read, and not for ever */
+    world.loop.now_ns += NS_PER_S;
+    AWAIT_THAT(world.shared.count == 1);
+    close(fds[1]);
+    client_leaves();
+}
+
 static void a_request_that_has_begun_is_answered_in_a_drain(void **state) {
     CLIENT_SAYS("GET / HTTP");
     settle_down(&world.loop, NULL);
@@ -393,6 +473,10 @@ int main(void) {
         WITH(half_a_request_and_the_end_is_no_request),
         WITH(draining_closes_who_is_idle_and_tells_the_others),
         WITH(a_request_that_has_begun_is_answered_in_a_drain),
+        WITH(evicting_takes_who_is_idle_long_enough_and_nobody_else),
+        WITH(evicting_takes_the_longest_idle_first),
+        WITH(who_is_pressed_is_told_to_close),
+        WITH(who_is_refused_unheard_reads_why),
         WITH(abort_all_breaks_off_every_connection),
     };
 

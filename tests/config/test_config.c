@@ -42,6 +42,12 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(config->server.drain_reload_ns, 600 * NS_PER_S);
     assert_null(config->server.resolver);
     assert_int_equal(config->server.resolve_interval_ns, 30 * NS_PER_S);
+    assert_int_equal(r->priority, PRIORITY_DEFAULT);
+    assert_int_equal(config->admission.max_connections_per_address, 0);
+    assert_int_equal(config->admission.memory, 0);
+    assert_true(config->admission.shed_at_fds == 0.95);
+    assert_true(config->admission.shed_at_memory == 0.95);
+    assert_int_equal(config->admission.shed_at_lag_ns, 250 * NS_PER_MS);
     assert_true(config->admin.is_on);
     assert_string_equal(config->admin.listen.text, "127.0.0.1:9901");
     assert_int_equal(config->log.level, CONFIG_LOG_INFO);
@@ -114,7 +120,8 @@ static void the_server_keys_arrive(void **state) {
         parse("[server]\nthreads = 3\ndrain = { shutdown = 0, reload = '1h' }\n"
               "resolver = '127.0.0.1:53 , ::1,[::1]:5353'\nresolve_interval = '5s'\n"
               "[admission]\nmax_connections = 100\n"
-              "fd_reserve = 90\n[admin]\nlisten = 'off'\n"
+              "fd_reserve = 90\nmax_connections_per_address = 5\nmemory = '1GiB'\n"
+              "shed_at = { fds = 0.5, memory = 1, loop_lag = '1s' }\n[admin]\nlisten = 'off'\n"
               "[log]\nlevel = 'debug'\nfile = '/var/log/weir.log'\naccess = 'off'\n" REST);
 
     assert_int_equal(config->server.threads, 3);
@@ -124,6 +131,11 @@ static void the_server_keys_arrive(void **state) {
     assert_int_equal(config->pipelines[0].resolve_interval_ns, 5 * NS_PER_S);
     assert_int_equal(config->admission.max_connections, 100);
     assert_int_equal(config->admission.fd_reserve, 90);
+    assert_int_equal(config->admission.max_connections_per_address, 5);
+    assert_int_equal(config->admission.memory, 1 << 30);
+    assert_true(config->admission.shed_at_fds == 0.5);
+    assert_true(config->admission.shed_at_memory == 1);
+    assert_int_equal(config->admission.shed_at_lag_ns, NS_PER_S);
     assert_false(config->admin.is_on);
     assert_null(config->admin.listen.text);
     assert_int_equal(config->log.level, CONFIG_LOG_DEBUG);

@@ -11,6 +11,9 @@ GOOD = """\
 [server]
 threads = 2
 
+[admission]
+fd_reserve = 50
+
 [admin]
 listen = "127.0.0.1:9901"
 
@@ -26,6 +29,7 @@ queue = { size = 256, max_wait = "2s" }
 [[route]]
 listener = "http"
 match = { path = "/" }
+priority = "critical"
 pipeline = "up"
 """
 
@@ -100,6 +104,11 @@ def test_check_opens_no_sockets(tmp_path):
         ('match = { path = "/" }', 'match = { path = "nothing" }', ["path", "nothing"]),
         ('match = { path = "/" }', 'match = { path = "/", exact = "/" }', ["exact"]),
         ('match = { path = "/" }', 'match = { pth = "/" }', ["pth", "path"]),
+        ("fd_reserve = 50", "shed_at = { fds = nan }", ["shed_at.fds", "share"]),
+        ("fd_reserve = 50", "shed_at = { fds = 95 }", ["shed_at.fds", "0.10 to 1.00"]),
+        ("fd_reserve = 50", 'memory = "1MiB"', ["admission.memory", "16MiB"]),
+        ("fd_reserve = 50", 'memory = "auto mem"', ["admission.memory", "auto"]),
+        ('priority = "critical"', 'priority = "high"', ["priority", "critical"]),
         ('name = "up"', 'name = ""', ["name"]),
         ('name = "up"', "", ["name"]),
     ],
@@ -189,7 +198,7 @@ def test_a_directory_is_no_file(tmp_path):
 
 
 def test_limits_above_the_fd_limit_are_refused(tmp_path):
-    text = GOOD + "\n[admission]\nmax_connections = 100000\n"
+    text = GOOD.replace("fd_reserve = 50", "fd_reserve = 50\nmax_connections = 100000")
     status, _, err = check(tmp_path, text, limit_nofile=256)
     assert status == 2
     assert "max_connections" in err and "256" in err

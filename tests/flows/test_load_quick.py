@@ -42,9 +42,9 @@ def test_a_client_that_stalls_gives_its_place_back(threads):
 @release_only
 @pytest.mark.parametrize("part", ["down", "up"])
 def test_a_slow_peer_costs_no_memory(part):
-    scenario("streams-memory", "--quick", "--parts", part)
+    scenario("streams-memory", "--parts", part)
 
 
 @release_only
 def test_an_idle_connection_costs_little_memory():
-    scenario("streams-memory", "--quick", "--parts", "idle")
+    scenario("streams-memory", "--parts", "idle")

@@ -65,7 +65,7 @@ static void on_turn_over(struct task *task) {
     CONTAINER_OF(task, struct door, turn_over)->in_turn = 0;
 }
 
-static void on_accept(void *ctx, struct conn *conn) {
+static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct door *door = ctx;
 
     door->conns[door->accepted++] = conn;
@@ -267,6 +267,46 @@ static void who_is_in_the_backlog_is_taken_in_before_the_close(void **state) {
     AWAIT(&loops[0], &loops[1], doors[0].closed == LIMIT);
 }
 
+static void while_it_is_held_clients_stay_in_the_backlog(void **state) {
+    int first, second;
+
+    acceptor_hold(doors[0].acceptor, true);
+    acceptor_hold(doors[0].acceptor, true);
+    first = come(0);
+    settle_down(&loops[0], &loops[1]);
+    assert_int_equal(doors[0].accepted, 0);
+    acceptor_hold(doors[0].acceptor, false);
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == 1);
+    acceptor_hold(doors[0].acceptor, true);
+    second = come(0);
+    settle_down(&loops[0], &loops[1]);
+    acceptor_close(doors[0].acceptor); /* nobody who was let into the backlog is reset */
+    doors[0].acceptor = NULL;
+    assert_int_equal(doors[0].accepted, 2);
+    close(first);
+    close(second);
+}
+
+/* Its place in line comes up while it is held: the right goes on to the other door. */
+static void a_held_acceptor_keeps_no_right(void **state) {
+    int first = come(0), second, third;
+
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == 1);
+    second = come(0);
+    AWAIT(&loops[0], &loops[1], atomic_load(&gate.waiting) == 1);
+    acceptor_hold(doors[0].acceptor, true);
+    close(first);
+    AWAIT(&loops[0], &loops[1], doors[0].closed == 1);
+    settle_down(&loops[0], &loops[1]);
+    third = come(1);
+    AWAIT(&loops[0], &loops[1], doors[1].accepted == 1);
+    assert_int_equal(doors[0].accepted, 1);
+    acceptor_hold(doors[0].acceptor, false);
+    close(third);
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == 2);
+    close(second);
+}
+
 /* On loop 1: a right is sent here, and the acceptor is closed before its letter is read. */
 static void close_as_a_right_comes(struct loop *loop, struct mail *mail) {
     AWAIT(&loops[0], NULL, doors[0].closed == 1);
@@ -359,6 +399,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(one_wake_accepts_a_bounded_number, set_up_wide, tear_down),
         AT_DOORS(a_closed_acceptor_leaves_the_line_and_closes_its_socket),
         AT_DOORS(who_is_in_the_backlog_is_taken_in_before_the_close),
+        AT_DOORS(while_it_is_held_clients_stay_in_the_backlog),
+        AT_NARROW_DOORS(a_held_acceptor_keeps_no_right),
         AT_NARROW_DOORS(an_acceptor_may_be_closed_while_a_right_is_on_its_way),
         cmocka_unit_test(accept_errors_are_counted_and_pass),
     };

@@ -352,7 +352,7 @@ static void dials_that_fail_make_room_for_the_next_ones(void **state) {
 }
 
 static void a_connection_that_comes_free_serves_who_waits_to_dial(void **state) {
-    struct taker held, dials, waits;
+    struct taker held, dials, waits, next;
     int server, block;
 
     world.settings.dials = 1;
@@ -365,6 +365,8 @@ static void a_connection_that_comes_free_serves_who_waits_to_dial(void **state) 
     exchange_whole(&held, 0, server);
     assert_int_equal(waits.readies, 1);
     exchange_whole(&waits, 0, server);
+    assert_int_equal(take(&next, 0), POOL_READY); /* and it is still good */
+    exchange_whole(&next, 0, server);
     assert_int_equal(OPEN_CONNECTIONS, 2); /* and the one that still dials */
     lease_end(&dials.lease);
     close(server);
