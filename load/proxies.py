@@ -127,17 +127,18 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, location="", nofile=None):
-    """@nofile: its limit on open files, of which its connections (both sides) get what it can use."""
+def start_nginx(upstream, core=None, location="", nofile=None, connections=None):
+    """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
     port = common.free_port()
     config = Path(folder.name) / "nginx.conf"
+    connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, upstream=upstream,
                                    location=location, files=nofile or common.raise_fd_limit(),
-                                   connections=nofile - NGINX_OWN_FDS if nofile else 8192))
+                                   connections=connections))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
                       nofile=nofile)
     process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)

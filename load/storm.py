@@ -12,7 +12,6 @@ import select
 import socket
 import time
 
-TIMEOUT_S = 3.0      # from the request to the whole answer, connecting included
 RETRY_MAX_S = 1.0    # longest that a Retry-After is obeyed
 AFTER_ERROR_S = 0.1  # before a client that met an error tries again
 LOOK_S = 0.02
@@ -35,13 +34,16 @@ class Client:
 class Storm:
     """run() does everything; the counts are there for who comes after it.
 
+    For @seconds all keep asking; up to @patience_s those go on that have not been served yet. @timeout_s:
+    from the request to the whole answer, connecting included.
+
     ok: 2xx answers within the storm; refused, reset, timeouts: what happened to clients; explained:
     503 with Retry-After; strange: {status: how many} of all other answers.
     """
 
-    def __init__(self, port, path, clients, seconds, patience_s):
+    def __init__(self, port, path, clients, seconds, patience_s, timeout_s):
         self.address, self.request = ("127.0.0.1", port), REQUEST % path.encode()
-        self.seconds, self.patience_s = seconds, patience_s
+        self.seconds, self.patience_s, self.timeout_s = seconds, patience_s, timeout_s
         self.clients = [Client() for _ in range(clients)]
         self.ok = self.late_ok = self.refused = self.timeouts = self.explained = self.connections = 0
         self.reset, self.strange = collections.Counter(), collections.Counter()
@@ -191,7 +193,7 @@ class Storm:
     def look(self):
         """Ends tries that have taken too long, and pauses."""
         now = time.monotonic()
-        while self.tries and now - self.tries[0][0] > TIMEOUT_S:
+        while self.tries and now - self.tries[0][0] > self.timeout_s:
             _, client, ask = self.tries.popleft()
             if client.ask == ask and client.sock:
                 self.timeouts += 1
