@@ -59,7 +59,7 @@ unsigned h1_server_evict(struct h1_server_loop *shared, int64_t idle_ns, unsigne
         if (at == max)
             continue;
         count += count < max;
-        memmove(&oldest[at + 1], &oldest[at], (count - 1 - at) * sizeof *oldest);
+        memmove(&oldest[at + 1], &oldest[at], (count - 1 - at) * sizeof(struct h1_server *));
         oldest[at] = server;
     }
     for (unsigned i = 0; i < count; i++)
