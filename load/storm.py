@@ -1,4 +1,4 @@
-"""A storm of keepalive clients in one process: non-blocking sockets and epoll, no more per request than needed.
+"""A storm of keepalive clients in one process: non-blocking sockets and epoll, little work per request.
 
 Every client asks, reads the whole answer and asks again at once: on the same connection, unless
 the answer said Connection: close; else on a new one. A 503 with Retry-After is obeyed. A connection

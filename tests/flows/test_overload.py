@@ -121,7 +121,7 @@ def status_of(w, path):
 
 def test_without_memory_only_what_is_critical_is_served(weir, serve):
     """The limit is set below what weir has at rest."""
-    w = weir(serve(answering()), admission={"memory": "16MiB", "shed_at": {"memory": 0.10}},
+    w = weir(serve(answering()), admission={"memory": "16MiB", "shed_at": {"memory": 0.10}}, threads=1,
              routes=ROUTES)
     await_overload(w, "shed_more")
     wait_for("it accepts nothing", lambda: overload(w, "stop") == 1, 10)
