@@ -42,10 +42,11 @@ struct config_server {
 
 struct config_admission {
     unsigned
-        max_connections;  /* client connections at once over all loops, > 0 (derived when "auto") */
-    unsigned fd_limit;    /* RLIMIT_NOFILE that the sums were made for */
-    unsigned fd_reserve;  /* fds for admin, logs, files, spare */
-    unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
+        max_connections; /* client connections at once over all loops, > 0 (derived when "auto") */
+    unsigned max_handshakes; /* TLS handshakes of clients under way at once over all loops */
+    unsigned fd_limit;       /* RLIMIT_NOFILE that the sums were made for */
+    unsigned fd_reserve;     /* fds for admin, logs, files, spare */
+    unsigned fd_upstream;    /* fds that upstream connections may use, all pipelines together */
     unsigned max_connections_per_address; /* 0: no bound */
     size_t memory;         /* resident bytes to stay below; 0: what cgroup and machine allow */
     double shed_at_fds;    /* share of max_connections at which requests are shed; 0: never */
@@ -66,20 +67,51 @@ struct config_log {
     char *access; /* path, "stderr", or NULL when "off"; owned */
 };
 
+/* The files of a certificate chain and its key, PEM. */
+struct config_certificate {
+    char *cert, *key; /* paths; owned */
+};
+
+enum config_client_auth { CLIENT_AUTH_REQUIRED, CLIENT_AUTH_OPTIONAL };
+
+enum config_tls_version { TLS_1_2, TLS_1_3 };
+
+struct config_listener_tls {
+    bool is_on;
+    struct config_certificate own;           /* moved into certificates when all is read */
+    struct config_certificate *certificates; /* owned; at least one; the first one serves names that
+                                                no other is for */
+    size_t certificate_count;
+    char *client_ca; /* path; whose clients' certificates are accepted; NULL: none is asked for */
+    enum config_client_auth client_auth;
+    enum config_tls_version min_version;
+};
+
 struct config_listener {
     char *name; /* owned; unique */
     struct config_address listen;
     enum config_protocol protocol;
-    int64_t header_timeout_ns; /* first byte of a head to its end */
-    int64_t body_timeout_ns;   /* between two reads of content, or two writes, of an exchange */
-    int64_t idle_timeout_ns;   /* keepalive connection without a request */
+    struct config_listener_tls tls;
+    int64_t handshake_timeout_ns; /* TLS: first byte to the end of the handshake */
+    int64_t header_timeout_ns;    /* first byte of a head to its end */
+    int64_t body_timeout_ns;      /* between two reads of content, or two writes, of an exchange */
+    int64_t idle_timeout_ns;      /* keepalive connection without a request */
     int64_t stream_idle_timeout_ns; /* tunnel or stream without a byte in either direction */
     size_t max_head_bytes;          /* a request head, request line included */
     size_t max_target_bytes;        /* a request target (414) */
     unsigned max_fields;            /* fields of a head or trailer section (431) */
     unsigned max_requests;          /* requests on one connection, 0 = no bound */
+    bool health_service;            /* weir answers grpc.health.v1.Health itself */
     bool half_close;                /* true: a client may close its sending side and still read */
-    struct config_cidr *trust;      /* owned; whose forwarding fields are believed */
+    struct {
+        unsigned max_concurrent_streams; /* of a connection, >= 1 */
+        size_t header_table_bytes;       /* of the HPACK tables */
+        unsigned continuations;          /* CONTINUATION frames of one header section */
+        /* How many of a connection in a second, in the long run; then it is ended. */
+        unsigned pings, settings, priorities, window_updates, empty_data, resets, stream_errors;
+        unsigned early_percent; /* share of streams that may end early; 100: any */
+    } http2;
+    struct config_cidr *trust; /* owned; whose forwarding fields are believed */
     size_t trust_count;
 };
 
@@ -93,24 +125,37 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
+struct config_pipeline_tls {
+    bool is_on;
+    char *ca;                      /* path of the authorities; NULL: the system's; owned */
+    bool verify;                   /* the chain and the name */
+    char *server_name;             /* DNS name or address; owned; may be NULL without verify */
+    struct config_certificate own; /* shown when asked for one; both NULL: none */
+    enum config_tls_version min_version;
+};
+
 struct config_pipeline {
     char *name;                       /* owned; unique */
     struct config_address *endpoints; /* owned; at least one */
     size_t endpoint_count;
     enum config_protocol protocol;
+    struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */
     int64_t dial_timeout_ns; /* one connect */
     int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
+    int64_t ping_ns;         /* HTTP/2: with calls on it and silent for this: asked with a PING */
+    int64_t pong_timeout_ns; /* HTTP/2: no byte for this after a PING: dead */
     int64_t resolve_interval_ns;
     size_t max_head_bytes; /* a response head */
     unsigned max_fields;
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
-        unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
-        unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
-        unsigned streams;     /* live streams and tunnels; >= 1 */
-        unsigned dials;       /* connects under way per endpoint; >= 1 */
+        unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
+        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned streams;                /* live streams and tunnels; >= 1 */
+        unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
+        unsigned dials;                  /* connects under way per endpoint; >= 1 */
     } limits;
     struct {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */
@@ -138,6 +183,7 @@ struct config_route {
                             front; NULL: any; owned */
     char *path;          /* prefix on segment borders, normalised; NULL: any; owned */
     char *exact;         /* whole path, normalised; NULL: any; owned; never together with path */
+    bool is_grpc;        /* gRPC calls only; their service and method are in path or exact */
     char **methods;      /* owned; upper case as written */
     size_t method_count; /* 0: any */
     struct config_field_match *fields; /* owned; all must match */
@@ -160,6 +206,8 @@ struct config {
     size_t pipeline_count;
     struct config_route *routes; /* owned; at least one */
     size_t route_count;
+    char *warnings; /* owned; lines like those of config_errors, about what will do but should be
+                       known of; NULL: none */
 };
 
 /* What is wrong with a file: every fault found, in the order of the file, each on its own line(s)
@@ -176,8 +224,8 @@ struct config_options {
 };
 
 /* Reads, checks and completes the file at @path. 0 and *@out, or -EINVAL with at least one error in
- * *@errors (also for a file that cannot be read). Resolves no names, opens no sockets. Any thread.
- */
+ * *@errors (also for a file that cannot be read). Opens the certificates that it names, but no
+ * socket, and resolves no names. Any thread. */
 int config_load(struct config **out, const char *path, const struct config_options *options,
                 struct config_errors *errors);
 
@@ -191,6 +239,9 @@ void config_errors_deinit(struct config_errors *errors);
 /* A human-readable sum for `weir check`: listeners, pipelines and their limits, and how the fd
  * limit is spent. The caller frees. */
 char *config_summary(const struct config *config);
+
+/* "http1", "http2", "auto". */
+const char *config_protocol_name(enum config_protocol protocol);
 
 /* Does @cidr hold the address @addr (IPv4-mapped IPv6 counts as IPv4)? AF_UNIX: never. */
 bool config_cidr_has(const struct config_cidr *cidr, const struct sockaddr *addr);

@@ -21,12 +21,7 @@ static int open_pipelines(struct gateway *gateway, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
-static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
-static void on_accept(void *ctx, struct conn *conn, bool is_over);
-static void on_accept_error(void *ctx, int err);
-static struct exchange *make_exchange(struct h1_server_loop *shared);
-static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
 static void on_drain(struct loop *loop, struct mail *mail);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
@@ -46,13 +41,16 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    gate_init(&gateway->handshakes, config->admission.max_handshakes, UINT32_MAX);
     addresses_init(&gateway->addresses, config->admission.max_connections_per_address,
                    config->admission.max_connections);
     gateway->memory_limit = config->admission.memory ? config->admission.memory : memory_limit("");
     gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
-    err = open_pipelines(gateway, why);
+    err = security_open(&gateway->security, config, why);
+    if (!err)
+        err = open_pipelines(gateway, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -68,6 +66,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
         err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
+    if (!err)
+        err = security_start(&gateway->security);
     if (err) {
         /* Nothing can be taken back from here on but by ending: the caller exits. */
         if (!*why)
@@ -114,15 +114,16 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         census->timers += gl->loop.wheel.running;
         census->exchanges += gl->active_crossings;
         for (size_t j = 0; j < gateway->config->listener_count; j++)
-            h1_server_loop_deinit(&gl->listeners[j].h1);
+            listener_deinit(&gl->listeners[j]);
         crossing_pool_drop(gl);
-        buffer_deinit(&gl->pools.head);
+        pool_loop_deinit(&gl->pools);
         buffer_deinit(&gl->scratch);
         free(gl->listeners);
         free(gl->parts);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
-    census->permits = atomic_load(&gateway->connections.taken);
+    census->permits =
+        atomic_load(&gateway->connections.taken) + atomic_load(&gateway->handshakes.taken);
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
                            atomic_load(&gateway->pipelines[i]->streams.taken);
@@ -165,9 +166,12 @@ static int open_pipelines(struct gateway *gateway, char **why) {
         return err;
     }
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
-    for (size_t i = 0; !err && i < config->pipeline_count; i++)
+    for (size_t i = 0; !err && i < config->pipeline_count; i++) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);
+        if (!err)
+            gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
+    }
     return err;
 }
 
@@ -178,6 +182,8 @@ static void close_shared(struct gateway *gateway) {
         pipeline_close(gateway->pipelines[i]);
     free(gateway->pipelines);
     gate_deinit(&gateway->connections);
+    gate_deinit(&gateway->handshakes);
+    security_close(&gateway->security);
     addresses_deinit(&gateway->addresses);
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
@@ -200,7 +206,9 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
+    gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
     list_init(&gl->crossings);
+    list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
@@ -210,55 +218,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
-        gl->listeners[i].gl = gl;
-        gl->listeners[i].index = i;
-        gl->listeners[i].config = &config->listeners[i];
-        err = open_listener(&gl->listeners[i], options);
-    }
-    return err;
-}
-
-static int open_listener(struct gateway_listener *listener, const struct gateway_options *options) {
-    const struct config_listener *config = listener->config;
-    struct gateway_loop *gl = listener->gl;
-    struct acceptor_options acceptor = {
-        .loop = &gl->loop,
-        .is_unix = config->listen.kind == ADDRESS_UNIX,
-        .fds = &gl->gateway->fds,
-        .connections = &gl->gateway->connections,
-        .addresses = &gl->gateway->addresses,
-        .on_accept = on_accept,
-        .on_error = on_accept_error,
-        .ctx = listener,
-    };
-    int err = 0;
-
-    listener->errors_logged = (struct log_limit)LOG_LIMIT(1);
-    listener->settings = (struct h1_server_settings){
-        .limits = {.head_bytes = config->max_head_bytes,
-                   .target_bytes = config->max_target_bytes,
-                   .fields = config->max_fields},
-        .header_timeout_ns = config->header_timeout_ns,
-        .body_timeout_ns = config->body_timeout_ns,
-        .idle_timeout_ns = config->idle_timeout_ns,
-        .stream_idle_timeout_ns = config->stream_idle_timeout_ns,
-        .max_requests = config->max_requests,
-        .half_close = config->half_close,
-    };
-    listener->h1 = (struct h1_server_loop){
-        .loop = &gl->loop,
-        .settings = &listener->settings,
-        .make_exchange = make_exchange,
-        .drop_exchange = drop_exchange,
-        .write_refusal = reply_write_refusal,
-    };
-    h1_server_loop_init(&listener->h1);
-    for (size_t i = 0; !err && i < options->socket_count; i++) {
-        if (options->sockets[i].listener != listener->index ||
-            options->sockets[i].loop != gl->loop.index)
-            continue;
-        acceptor.fd = options->sockets[i].fd;
-        err = acceptor_open(&listener->acceptor, &acceptor);
+        listener_init(&gl->listeners[i], gl, i);
+        err = listener_open(&gl->listeners[i], options);
     }
     return err;
 }
@@ -272,42 +233,13 @@ static void *run_loop(void *arg) {
     return NULL;
 }
 
-static void on_accept(void *ctx, struct conn *conn, bool is_over) {
-    struct gateway_listener *listener = ctx;
-
-    counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
-    if (is_over)
-        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
-    else
-        h1_server_open(&listener->h1, conn);
-}
-
-static void on_accept_error(void *ctx, int err) {
-    struct gateway_listener *listener = ctx;
-
-    counters_accept_error(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
-                          err);
-    log_limited(&listener->errors_logged, LOG_ERROR, "cannot accept on listener '%s': %s",
-                listener->config->name, strerror(err));
-}
-
-static struct exchange *make_exchange(struct h1_server_loop *shared) {
-    return &crossing_new(CONTAINER_OF(shared, struct gateway_listener, h1))->x;
-}
-
-static void drop_exchange(struct h1_server_loop *shared, struct exchange *x) {
-    crossing_free(crossing_of(x));
-}
-
 static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
     gl->is_draining = true;
-    for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
-        acceptor_close(gl->listeners[i].acceptor);
-        gl->listeners[i].acceptor = NULL;
-        h1_server_drain(&gl->listeners[i].h1);
-    }
+    health_drain(gl);
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        listener_drain(&gl->listeners[i]);
     loop_timer_stop(loop, &gl->tick);
     loop_timer_start(loop, &gl->drain_timer, 0);
 }
@@ -316,7 +248,7 @@ static void on_abort(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, abort_mail);
 
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
-        h1_server_abort_all(&gl->listeners[i].h1);
+        listener_abort(&gl->listeners[i]);
 }
 
 /* Goes on once no client connection and no exchange is left: first the upstream connections end,
@@ -326,7 +258,7 @@ static void on_drain_timer(struct timer *timer) {
     bool has_clients = !list_is_empty(&gl->crossings);
 
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
-        has_clients |= gl->listeners[i].h1.count > 0;
+        has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
         gl->are_pools_closed = true;
         for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
@@ -347,6 +279,7 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
+    health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from harness.env import scaled, wait_for
+from harness.http2 import Http2Client
 from harness.replies import expect_problem
 from harness.upstream import answering
 from harness.wire import connect, request
@@ -177,3 +178,22 @@ def test_with_all_fds_in_use_none_is_missing(weir, serve):
         assert client.read_response().status == 200
     assert w.metrics().sum("weir_listener_accept_errors_total") == 0
     assert "cannot accept" not in w.log()
+
+
+def test_http2_connections_are_ended_too(weir, serve):
+    """One that has been served gets GOAWAY, and its streams finish."""
+    w = weir(serve(answering()), listener={"protocol": "auto"}, admission={"max_connections": 10}, threads=1)
+    with Http2Client(w.port) as client:
+        stream = client.ask("POST", "/x", end=False)
+        wait_for("it is there", lambda: w.metrics().sum("weir_exchanges_active") == 1, 10)
+        busy = [w.client() for _ in range(9)]
+        for one in busy:
+            one.send(request("POST", "/x", fields=["Content-Length: 1"]))
+        client.await_("GOAWAY", lambda: client.goaways)
+        assert not client.is_closed
+        client.send(stream, b"x", end=True)
+        assert client.response(stream).status == 200
+        client.await_end()
+    for one in busy:
+        one.send(b"x")
+        assert one.read_response().status == 200
