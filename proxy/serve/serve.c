@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "serve/limits.h"
-#include "serve/others.h"
+#include "serve/other_counters.h"
 #include "serve/stacks.h"
 #include "supervisor/control.h"
 
@@ -40,7 +40,7 @@ struct server {
     struct metrics_segment *segment;
     struct gateway *gateway;
     struct admin *admin;
-    struct others others;
+    struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     bool is_aborted;
 };
@@ -63,7 +63,7 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHERS_NONE};
+    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -263,7 +263,7 @@ static int open_gateway(struct server *server) {
 static void collect(void *ctx, struct buffer *text) {
     struct server *server = ctx;
 
-    others_render(&server->others, server->segment, text);
+    other_counters_render(&server->others, server->segment, text);
     gateway_collect(server->gateway, text);
 }
 
@@ -338,7 +338,7 @@ static void obey(struct server *server, struct control_message *message) {
     const char *rest;
 
     if (control_is(message->text, "others", &rest)) {
-        others_replace(&server->others, message->fds, message->fd_count);
+        other_counters_replace(&server->others, message->fds, message->fd_count);
     } else if (control_is(message->text, "live", &rest)) {
         go_live(server);
     } else if (control_is(message->text, "reopen", &rest)) {
@@ -378,7 +378,7 @@ static int end(struct server *server) {
 
 static void release(struct server *server) {
     log_close();
-    others_replace(&server->others, NULL, 0);
+    other_counters_replace(&server->others, NULL, 0);
     if (server->memory)
         munmap(server->memory, server->memory_bytes);
     counters_free(server->counters);

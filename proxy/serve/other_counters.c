@@ -1,17 +1,17 @@
-#include "serve/others.h"
+#include "serve/other_counters.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-void others_replace(struct others *others, const int *fds, unsigned count) {
+void other_counters_replace(struct other_counters *others, const int *fds, unsigned count) {
     pthread_mutex_lock(&others->lock);
     while (others->count > 0) {
         others->count--;
         munmap((void *)others->list[others->count].memory, others->list[others->count].bytes);
     }
-    for (unsigned i = 0; i < count && others->count < OTHERS_MAX; i++) {
+    for (unsigned i = 0; i < count && others->count < OTHER_COUNTERS_MAX; i++) {
         struct stat st;
         void *memory;
 
@@ -27,9 +27,10 @@ void others_replace(struct others *others, const int *fds, unsigned count) {
 }
 
 /* Copies, because their writers might damage them while they are looked at. */
-void others_render(struct others *others, const struct metrics_segment *own, struct buffer *text) {
-    const struct metrics_segment *parts[OTHERS_MAX + 1] = {own};
-    void *copies[OTHERS_MAX];
+void other_counters_render(struct other_counters *others, const struct metrics_segment *own,
+                           struct buffer *text) {
+    const struct metrics_segment *parts[OTHER_COUNTERS_MAX + 1] = {own};
+    void *copies[OTHER_COUNTERS_MAX];
     struct metrics_segment *sum;
     size_t size;
     unsigned count = 1, copied = 0;

@@ -7,22 +7,23 @@
 
 #include <pthread.h>
 
-#define OTHERS_MAX 16
+#define OTHER_COUNTERS_MAX 16
 
-struct others {
+struct other_counters {
     pthread_mutex_t lock; /* guards the rest; held while a scrape is rendered */
     struct {
         const void *memory; /* owned mapping */
         size_t bytes;
-    } list[OTHERS_MAX];
+    } list[OTHER_COUNTERS_MAX];
     unsigned count;
 };
 
-#define OTHERS_NONE \
+#define OTHER_COUNTERS_NONE \
     { .lock = PTHREAD_MUTEX_INITIALIZER }
 
 /* Maps @count segments in place of those before; the fds stay the caller's. */
-void others_replace(struct others *others, const int *fds, unsigned count);
+void other_counters_replace(struct other_counters *others, const int *fds, unsigned count);
 
 /* Appends @own and all others as Prometheus text. */
-void others_render(struct others *others, const struct metrics_segment *own, struct buffer *text);
+void other_counters_render(struct other_counters *others, const struct metrics_segment *own,
+                           struct buffer *text);
