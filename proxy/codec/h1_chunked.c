@@ -44,7 +44,6 @@ static struct slice take_content(struct h1_chunked *c, struct slice *in);
 static enum h1_chunk_outcome take_trailers(struct h1_chunked *c, struct slice *in,
                                            const struct h1_limits *limits, struct arena *arena,
                                            struct fields *trailers, const char **why);
-static const char *keep_proper(struct fields *trailers);
 
 void h1_chunked_init(struct h1_chunked *c) {
     *c = (struct h1_chunked){.state = SIZE};
@@ -182,7 +181,7 @@ static enum h1_chunk_outcome take_trailers(struct h1_chunked *c, struct slice *i
     outcome = h1_parse_trailers(section, seen, limits, arena, trailers, &used, why);
     if (outcome == H1_DONE) {
         *in = slice_skip(*in, used - seen);
-        *why = keep_proper(trailers);
+        *why = h1_keep_proper_trailers(trailers);
         return *why ? H1_CHUNK_BAD : H1_CHUNK_END;
     }
     if (outcome != H1_PARTIAL)
@@ -193,8 +192,7 @@ static enum h1_chunk_outcome take_trailers(struct h1_chunked *c, struct slice *i
     return H1_CHUNK_MORE;
 }
 
-/* RFC 9110 section 6.5.1. */
-static const char *keep_proper(struct fields *trailers) {
+const char *h1_keep_proper_trailers(struct fields *trailers) {
     struct field *to = trailers->list;
 
     for (uint32_t i = 0; i < trailers->count; i++) {

@@ -33,6 +33,9 @@ enum h1_chunk_outcome {
     H1_CHUNK_LARGE, /* 431: trailer section beyond its limits */
 };
 
+/* Drops from @trailers what has no meaning there; NULL, or what they are refused for. */
+const char *h1_keep_proper_trailers(struct fields *trailers);
+
 void h1_chunked_init(struct h1_chunked *c);
 void h1_chunked_deinit(struct h1_chunked *c);
 

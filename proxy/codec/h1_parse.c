@@ -22,7 +22,6 @@ static struct slice part_of(const char *copy, struct h1_part part);
 static void take_fields(struct fields *fields, struct arena *arena, const char *copy,
                         const struct h1_split *split, struct hosts *hosts);
 static const char *take_host(struct request_head *head, const struct hosts *hosts);
-static bool is_expectable(const struct request_head *head);
 
 enum h1_outcome h1_parse_request(struct slice in, size_t seen, const struct h1_limits *limits,
                                  struct arena *arena, struct request_head *head,
@@ -59,7 +58,7 @@ enum h1_outcome h1_parse_request(struct slice in, size_t seen, const struct h1_l
     if (*why)
         return H1_BAD;
     outcome = h1_frame_content(&head->fields, head->version, content, why);
-    if (outcome == H1_DONE && !is_expectable(head)) {
+    if (outcome == H1_DONE && !h1_is_expectable(head)) {
         *why = "expectation is not 100-continue";
         return H1_EXPECT;
     }
@@ -194,11 +193,31 @@ static const char *take_host(struct request_head *head, const struct hosts *host
 }
 
 /* RFC 9110 section 10.1.1; HTTP/1.0 knows no expectations. */
-static bool is_expectable(const struct request_head *head) {
+bool h1_is_expectable(const struct request_head *head) {
     const struct field *field = fields_find(&head->fields, FIELD_EXPECT);
 
     for (; field && head->version >= HTTP_1_1; field = fields_find_next(&head->fields, field))
         if (!slice_equal_case(field->value, SLICE("100-continue")))
             return false;
     return true;
+}
+
+enum fail h1_request_fail(enum h1_outcome outcome) {
+    switch (outcome) {
+    case H1_TARGET_LONG:
+        return FAIL_TARGET_LONG;
+    case H1_HEAD_LARGE:
+        return FAIL_HEAD_LARGE;
+    case H1_VERSION:
+        return FAIL_VERSION;
+    case H1_NOT_CODED:
+        return FAIL_TRANSFER_CODING;
+    case H1_EXPECT:
+        return FAIL_EXPECTATION;
+    case H1_DONE:
+    case H1_PARTIAL:
+    case H1_BAD:
+        break;
+    }
+    return FAIL_REQUEST_MALFORMED;
 }

@@ -5,6 +5,7 @@
  * ended, without waiting for the rest of the head. */
 #pragma once
 
+#include "exchange/fail.h"
 #include "exchange/head.h"
 
 enum h1_outcome {
@@ -43,6 +44,9 @@ enum h1_outcome h1_parse_response(struct slice in, size_t seen, const struct h1_
                                   enum method method, struct arena *arena,
                                   struct response_head *head, struct content *content, size_t *used,
                                   const char **why);
+
+/* What a request is refused for with @outcome, which is neither H1_DONE nor H1_PARTIAL. */
+enum fail h1_request_fail(enum h1_outcome outcome);
 
 /* What the fields say of keepalive (RFC 9112 section 9.3). */
 bool h1_is_persistent(enum http_version version, const struct fields *fields);

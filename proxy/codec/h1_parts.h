@@ -1,5 +1,6 @@
 /* The parts that h1_parse.c puts together: the fast split of a flawless head, the slow check of
- * another, the request target, the framing fields. Private to the HTTP/1 parser. */
+ * another, the request target, the framing fields. Private to the codecs, HTTP/2
+ * included. */
 #pragma once
 
 #include "codec/h1_parse.h"
@@ -52,6 +53,9 @@ const char *h1_split_target(struct request_head *head, struct slice target);
 /* How the content that follows is framed (RFC 9112 section 6): H1_DONE, H1_BAD or H1_NOT_CODED. */
 enum h1_outcome h1_frame_content(const struct fields *fields, enum http_version version,
                                  struct content *content, const char **why);
+
+/* Does the request expect nothing but 100-continue (RFC 9110 section 10.1.1)? */
+bool h1_is_expectable(const struct request_head *head);
 
 /* A trailer section, which is a head without a start line. It may be empty: only CRLF. */
 enum h1_outcome h1_parse_trailers(struct slice in, size_t seen, const struct h1_limits *limits,

@@ -162,14 +162,6 @@ static size_t consume(struct h1_server *server, struct slice in, bool is_stable)
 }
 
 static size_t read_head(struct h1_server *server, struct slice in) {
-    static const struct {
-        enum h1_outcome outcome;
-        enum fail fail;
-    } refusals[] = {
-        {H1_BAD, FAIL_REQUEST_MALFORMED},     {H1_TARGET_LONG, FAIL_TARGET_LONG},
-        {H1_HEAD_LARGE, FAIL_HEAD_LARGE},     {H1_VERSION, FAIL_VERSION},
-        {H1_NOT_CODED, FAIL_TRANSFER_CODING}, {H1_EXPECT, FAIL_EXPECTATION},
-    };
     struct h1_server_loop *shared = server->shared;
     struct exchange *x = shared->make_exchange(shared);
     struct content content = {CONTENT_NONE, 0};
@@ -192,9 +184,7 @@ static size_t read_head(struct h1_server *server, struct slice in) {
         server->seen = in.len;
         return 0;
     }
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
-        if (refusals[i].outcome == outcome)
-            refuse(server, refusals[i].fail, why);
+    refuse(server, h1_request_fail(outcome), why);
     return in.len;
 }
 

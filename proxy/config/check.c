@@ -28,6 +28,7 @@ struct named {
 static void check_listeners(const struct check *check);
 static void check_routes(const struct check *check);
 static void check_target(const struct check *check, size_t i);
+static void check_pipelines(const struct check *check);
 static void check_names(const struct check *check, const struct named *named);
 static const char *name_at(const struct named *named, size_t i);
 static void resolve(const struct check *check, size_t route, const char *key,
@@ -47,12 +48,8 @@ void check_all(struct config *config, const struct tomlc_node *root, struct erro
     const struct check check = {config, root, errors};
 
     check_listeners(&check);
-    check_names(&check, &(struct named){"pipeline", config->pipelines, config->pipeline_count,
-                                        sizeof config->pipelines[0]});
+    check_pipelines(&check);
     check_routes(&check);
-    for (size_t i = 0; i < config->pipeline_count; i++)
-        if (config->pipelines[i].resolve_interval_ns == 0)
-            config->pipelines[i].resolve_interval_ns = config->server.resolve_interval_ns;
 }
 
 static void check_listeners(const struct check *check) {
@@ -106,6 +103,35 @@ static void check_target(const struct check *check, size_t i) {
                       listener->max_head_bytes);
     else if (!node)
         listener->max_target_bytes = listener->max_head_bytes;
+}
+
+static void check_pipelines(const struct check *check) {
+    static const struct {
+        const char *table, *key;
+    } http2_only[] = {
+        {"limits", "streams_per_connection"}, {"timeouts", "ping"}, {"timeouts", "pong"}};
+    struct config *config = check->config;
+
+    check_names(check, &(struct named){"pipeline", config->pipelines, config->pipeline_count,
+                                       sizeof config->pipelines[0]});
+    for (size_t i = 0; i < config->pipeline_count; i++) {
+        struct config_pipeline *pipeline = &config->pipelines[i];
+
+        if (pipeline->resolve_interval_ns == 0)
+            pipeline->resolve_interval_ns = config->server.resolve_interval_ns;
+        /* A setting that would never apply is an error. */
+        for (size_t k = 0; k < sizeof http2_only / sizeof *http2_only; k++) {
+            const struct tomlc_node *table =
+                tomlc_find(section_at(check, "pipeline", i), http2_only[k].table);
+            const struct tomlc_node *node = table ? tomlc_find(table, http2_only[k].key) : NULL;
+
+            if (node && pipeline->protocol != PROTOCOL_HTTP2)
+                errors_add(check->errors, node->at,
+                           "pipeline.%s.%s: found with protocol = \"http1\", expected only with "
+                           "\"http2\"",
+                           http2_only[k].table, http2_only[k].key);
+        }
+    }
 }
 
 static void check_routes(const struct check *check) {
@@ -225,15 +251,16 @@ static bool is_whole(const struct check *check, size_t i) {
     return section->kind == TOMLC_TABLE &&
            !tomlc_find(section, "listener") == (route->listener == CONFIG_ANY_LISTENER) &&
            !tomlc_find(match, "host") == !route->host &&
-           !tomlc_find(match, "path") == !route->path &&
-           !tomlc_find(match, "exact") == !route->exact && method_count == route->method_count &&
-           (fields ? fields->len : 0) == route->field_count;
+           !tomlc_find(match, "grpc") == !route->is_grpc &&
+           (route->is_grpc || (!tomlc_find(match, "path") == !route->path &&
+                               !tomlc_find(match, "exact") == !route->exact)) &&
+           method_count == route->method_count && (fields ? fields->len : 0) == route->field_count;
 }
 
 static bool is_same_match(const struct config_route *a, const struct config_route *b) {
     return a->listener == b->listener && is_same_text(a->host, b->host) &&
            is_same_text(a->path, b->path) && is_same_text(a->exact, b->exact) &&
-           has_same_methods(a, b) && has_same_fields(a, b);
+           a->is_grpc == b->is_grpc && has_same_methods(a, b) && has_same_fields(a, b);
 }
 
 static bool is_same_text(const char *a, const char *b) {

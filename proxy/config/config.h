@@ -101,8 +101,17 @@ struct config_listener {
     size_t max_target_bytes;        /* a request target (414) */
     unsigned max_fields;            /* fields of a head or trailer section (431) */
     unsigned max_requests;          /* requests on one connection, 0 = no bound */
+    bool health_service;            /* weir answers grpc.health.v1.Health itself */
     bool half_close;                /* true: a client may close its sending side and still read */
-    struct config_cidr *trust;      /* owned; whose forwarding fields are believed */
+    struct {
+        unsigned max_concurrent_streams; /* of a connection, >= 1 */
+        size_t header_table_bytes;       /* of the HPACK tables */
+        unsigned continuations;          /* CONTINUATION frames of one header section */
+        /* How many of a connection in a second, in the long run; then it is ended. */
+        unsigned pings, settings, priorities, window_updates, empty_data, resets, stream_errors;
+        unsigned early_percent; /* share of streams that may end early; 100: any */
+    } http2;
+    struct config_cidr *trust; /* owned; whose forwarding fields are believed */
     size_t trust_count;
 };
 
@@ -135,15 +144,18 @@ struct config_pipeline {
     int64_t deadline_ns;     /* whole exchange, streams excepted */
     int64_t dial_timeout_ns; /* one connect */
     int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
+    int64_t ping_ns;         /* HTTP/2: with calls on it and silent for this: asked with a PING */
+    int64_t pong_timeout_ns; /* HTTP/2: no byte for this after a PING: dead */
     int64_t resolve_interval_ns;
     size_t max_head_bytes; /* a response head */
     unsigned max_fields;
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
-        unsigned concurrency; /* exchanges in flight at once, no streams; >= 1 */
-        unsigned connections; /* per endpoint, dials and closing ones included; >= 1 */
-        unsigned streams;     /* live streams and tunnels; >= 1 */
-        unsigned dials;       /* connects under way per endpoint; >= 1 */
+        unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
+        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned streams;                /* live streams and tunnels; >= 1 */
+        unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
+        unsigned dials;                  /* connects under way per endpoint; >= 1 */
     } limits;
     struct {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */
@@ -171,6 +183,7 @@ struct config_route {
                             front; NULL: any; owned */
     char *path;          /* prefix on segment borders, normalised; NULL: any; owned */
     char *exact;         /* whole path, normalised; NULL: any; owned; never together with path */
+    bool is_grpc;        /* gRPC calls only; their service and method are in path or exact */
     char **methods;      /* owned; upper case as written */
     size_t method_count; /* 0: any */
     struct config_field_match *fields; /* owned; all must match */
@@ -226,6 +239,9 @@ void config_errors_deinit(struct config_errors *errors);
 /* A human-readable sum for `weir check`: listeners, pipelines and their limits, and how the fd
  * limit is spent. The caller frees. */
 char *config_summary(const struct config *config);
+
+/* "http1", "http2", "auto". */
+const char *config_protocol_name(enum config_protocol protocol);
 
 /* Does @cidr hold the address @addr (IPv4-mapped IPv6 counts as IPv4)? AF_UNIX: never. */
 bool config_cidr_has(const struct config_cidr *cidr, const struct sockaddr *addr);

@@ -12,6 +12,7 @@
 
 #define PATH_BYTES_MAX 1024
 
+static bool is_grpc_name(struct slice text);
 static bool is_ip_literal(struct slice text);
 static const char *find_path_fault(struct slice path);
 static const char *find_escape_fault(struct slice path, size_t at);
@@ -42,6 +43,47 @@ void match_path(struct reader *reader, const struct schema_key *key, const struc
         reader_refuse(reader, node, NULL, "%s", fault);
     else
         value_replace(to, reader_text(node));
+}
+
+void match_grpc(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                void *to) {
+    struct config_route *route = to;
+    struct slice text = reader_text(node);
+    const char *slash = text.len > 0 ? memchr(text.base, '/', text.len) : NULL;
+    size_t service = slash ? (size_t)(slash - text.base) : text.len;
+    char *path;
+
+    if (!slice_equal(text, SLICE("*")) &&
+        (!is_grpc_name(slice_of(text.base, service)) ||
+         (slash && !is_grpc_name(slice_skip(text, service + 1))))) {
+        reader_refuse(reader, node, NULL,
+                      "\"*\", \"package.Service\" or \"package.Service/Method\"");
+        return;
+    }
+    if (route->path || route->exact) {
+        reader_refuse(reader, node, NULL, "no path and no exact beside it: it stands for them");
+        return;
+    }
+    route->is_grpc = true;
+    if (slice_equal(text, SLICE("*")))
+        return;
+    path = xasprintf("/%.*s", SLICE_ARG(text));
+    if (slash)
+        route->exact = path;
+    else
+        route->path = path;
+}
+
+/* Words with dots between them: "grpc.health.v1.Health". */
+static bool is_grpc_name(struct slice text) {
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.base[i];
+        bool is_dot = c == '.' && i > 0 && i + 1 < text.len && text.base[i - 1] != '.';
+
+        if (!isalnum((unsigned char)c) && c != '_' && !is_dot)
+            return false;
+    }
+    return text.len > 0 && text.len <= PATH_BYTES_MAX;
 }
 
 bool match_is_token(struct slice text) {

@@ -4,6 +4,7 @@
 #include "config/reader.h"
 
 read_fn match_host; /* char *: lower case, "*." in front for a wildcard */
+read_fn match_grpc; /* struct config_route: is_grpc, and path or exact */
 read_fn match_path; /* char *: begins with '/', normalised (RFC 3986 section 6.2.2) */
 
 /* RFC 9110 section 5.6.2. */

@@ -20,6 +20,8 @@ struct plan {
 
 static void complete(struct config *config, const struct config_options *options);
 static struct plan make_plan(const struct config *config);
+static uint64_t connections_wanted(const struct config *config,
+                                   const struct config_pipeline *pipeline);
 static uint64_t least_of(const struct plan *plan);
 static void share(struct config *config, const struct plan *plan);
 static void refuse(const struct config *config, const struct tomlc_node *root,
@@ -77,11 +79,21 @@ static struct plan make_plan(const struct config *config) {
             plan.fixed += addresses * pipeline->limits.connections;
         } else {
             plan.automatic += addresses;
-            plan.wanted +=
-                addresses * ((uint64_t)pipeline->limits.concurrency + pipeline->limits.streams);
+            plan.wanted += addresses * connections_wanted(config, pipeline);
         }
     }
     return plan;
+}
+
+/* Per address. An HTTP/1 connection carries one exchange. An HTTP/2 one carries many, but belongs
+ * to one thread: what does not fill a whole one may be spread over all threads. */
+static uint64_t connections_wanted(const struct config *config,
+                                   const struct config_pipeline *pipeline) {
+    uint64_t exchanges = (uint64_t)pipeline->limits.concurrency + pipeline->limits.streams;
+
+    if (pipeline->protocol != PROTOCOL_HTTP2)
+        return exchanges;
+    return exchanges / pipeline->limits.streams_per_connection + config->server.threads;
 }
 
 /* What must be there at least. */
@@ -110,14 +122,13 @@ static void share(struct config *config, const struct plan *plan) {
     for (size_t i = 0; i < config->pipeline_count; i++) {
         struct config_pipeline *pipeline = &config->pipelines[i];
         uint64_t addresses = plan_addresses(pipeline);
-        uint64_t beyond_one =
-            addresses * ((uint64_t)pipeline->limits.concurrency + pipeline->limits.streams - 1);
+        uint64_t beyond_one = addresses * (connections_wanted(config, pipeline) - 1);
 
         if (pipeline->limits.connections > 0 || addresses == 0)
             continue;
-        assert(wanted_beyond_one > 0); /* concurrency and streams are at least 1 each */
         pipeline->limits.connections =
-            (unsigned)(1 + spare * beyond_one / wanted_beyond_one / addresses);
+            (unsigned)(1 + (wanted_beyond_one ? spare * beyond_one / wanted_beyond_one / addresses
+                                              : 0));
     }
 }
 

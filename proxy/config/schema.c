@@ -24,14 +24,14 @@ static const struct choice levels[] = {
 
 static const struct choice listener_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, true},
-    {"auto", PROTOCOL_AUTO, true},
+    {"http2", PROTOCOL_HTTP2, false},
+    {"auto", PROTOCOL_AUTO, false},
     {0},
 };
 
 static const struct choice pipeline_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, true},
+    {"http2", PROTOCOL_HTTP2, false},
     {0},
 };
 
@@ -123,6 +123,20 @@ static const struct schema_key listener_keys[] = {
     {"limits.fields", value_count, AT(max_fields), "100", 1, 1024},
     {"limits.requests", value_count, AT(max_requests), "0", 0, 1000 * MILLION},
     {"half_close", value_boolean, AT(half_close), "false"},
+    {"health_service", value_boolean, AT(health_service), "false"},
+    {"http2.max_concurrent_streams", value_count, AT(http2.max_concurrent_streams), "100", 1,
+     10000},
+    {"http2.header_table", value_size, AT(http2.header_table_bytes), "\"4KiB\"", 0, MIB(1)},
+    {"http2.continuations", value_count, AT(http2.continuations), "8", 0, 1000},
+    /* Ten seconds' worth at once: a thousand answers may wait. */
+    {"http2.pings", value_count, AT(http2.pings), "10", 1, 100},
+    {"http2.settings", value_count, AT(http2.settings), "10", 1, 100},
+    {"http2.priorities", value_count, AT(http2.priorities), "20", 1, MILLION},
+    {"http2.window_updates", value_count, AT(http2.window_updates), "100", 1, MILLION},
+    {"http2.empty_data", value_count, AT(http2.empty_data), "10", 1, MILLION},
+    {"http2.resets", value_count, AT(http2.resets), "100", 1, MILLION},
+    {"http2.stream_errors", value_count, AT(http2.stream_errors), "20", 1, MILLION},
+    {"http2.early_percent", value_count, AT(http2.early_percent), "90", 1, 100},
     {"trust", list_trust, 0, "[\"127.0.0.1/32\", \"::1\"]"},
 };
 #undef AT
@@ -142,6 +156,9 @@ static const struct schema_key pipeline_keys[] = {
     {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.ping", value_duration, AT(ping_ns), "\"20s\"", NS_PER_MS, HOURS(24)},
+    {"timeouts.pong", value_duration, AT(pong_timeout_ns), "\"10s\"", NS_PER_MS, HOURS(1),
+     .is_never_off = true},
     /* Without one: the server's. */
     {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1) / 10, HOURS(24),
      .is_never_off = true},
@@ -149,6 +166,8 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.connections", value_count, AT(limits.connections), "\"auto\"", 1, MILLION,
      .may_be_auto = true},
     {"limits.streams", value_count, AT(limits.streams), "1000", 1, MILLION},
+    {"limits.streams_per_connection", value_count, AT(limits.streams_per_connection), "100", 1,
+     MILLION},
     {"limits.dials", value_count, AT(limits.dials), "16", 1, 10000},
     {"limits.head", value_size, AT(max_head_bytes), "\"64KiB\"", KIB(1), MIB(16)},
     {"limits.fields", value_count, AT(max_fields), "100", 1, 1024},
@@ -168,6 +187,7 @@ static const struct schema_key route_keys[] = {
     {"match.host", match_host, AT(host)},
     {"match.path", match_path, AT(path)},
     {"match.exact", match_path, AT(exact)},
+    {"match.grpc", match_grpc, 0},
     {"match.method", list_methods, 0},
     {"match.header", list_fields, 0},
     {"pipeline", value_reference, 0, .is_required = true},

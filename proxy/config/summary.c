@@ -41,6 +41,12 @@ char *config_summary(const struct config *config) {
     return text.base;
 }
 
+const char *config_protocol_name(enum config_protocol protocol) {
+    static const char *const names[] = {"http1", "http2", "auto"};
+
+    return names[protocol];
+}
+
 static void print_listeners(const struct config *config, struct buffer *to) {
     struct table table = {0};
 
@@ -50,7 +56,8 @@ static void print_listeners(const struct config *config, struct buffer *to) {
         start_row(&table);
         add_cell(&table, "%s", listener->name);
         add_cell(&table, "%s", listener->listen.text);
-        add_cell(&table, listener->tls.is_on ? "http1 over tls" : "http1");
+        add_cell(&table, "%s%s", config_protocol_name(listener->protocol),
+                 listener->tls.is_on ? " over tls" : "");
         add_duration(&table, "header", listener->header_timeout_ns);
         add_duration(&table, "body", listener->body_timeout_ns);
         add_duration(&table, "idle", listener->idle_timeout_ns);
@@ -80,7 +87,11 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
             if (e > 0)
                 continue;
             add_cell(&table, "%u at once", pipeline->limits.concurrency);
-            add_cell(&table, "%u connections per endpoint", pipeline->limits.connections);
+            if (pipeline->protocol == PROTOCOL_HTTP2)
+                add_cell(&table, "%u HTTP/2 connections of %u streams per endpoint",
+                         pipeline->limits.connections, pipeline->limits.streams_per_connection);
+            else
+                add_cell(&table, "%u connections per endpoint", pipeline->limits.connections);
             add_cell(&table, "%u streams", pipeline->limits.streams);
             add_cell(&table, "queue of %u", pipeline->queue.size);
             add_duration(&table, "max wait", pipeline->queue.max_wait_ns);
@@ -109,6 +120,8 @@ static void print_routes(const struct config *config, struct buffer *to) {
                       path, route->exact ? " exactly" : "");
         for (size_t f = 0; f < route->field_count; f++)
             buffer_printf(&match, "%s%s", f > 0 ? ", " : " with ", route->fields[f].name);
+        if (route->is_grpc)
+            buffer_append(&match, SLICE(" of gRPC"));
         add_cell(&table, "%.*s", SLICE_ARG(match));
         buffer_deinit(&match);
         add_cell(&table, "to %s", config->pipelines[route->pipeline].name);

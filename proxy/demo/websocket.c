@@ -1,5 +1,6 @@
 /* /ws: the WebSocket handshake and an echo (RFC 6455). Messages that are not read hold back those
  * that are sent: at most one message and a window of answers are kept. */
+#include "codec/websocket.h"
 #include "demo/resource.h"
 #include "demo/ws_reader.h"
 
@@ -16,7 +17,6 @@ struct websocket {
 
 static const char *find_fault(const struct visit *v);
 static bool is_key(struct slice key);
-static struct slice accept_of(struct visit *v, struct slice key);
 static void websocket_move(struct visit *v);
 static void websocket_leave(struct visit *v);
 static void handle(struct visit *v, enum ws_read read);
@@ -39,7 +39,7 @@ void websocket_open(struct visit *v) {
     v->move = websocket_move;
     v->x.is_stream = true;
     visit_add(v, "upgrade", SLICE("websocket"));
-    visit_add(v, "sec-websocket-accept", accept_of(v, key));
+    visit_add(v, "sec-websocket-accept", websocket_accept(&v->x.arena, key));
     visit_begin(v, 101, NULL, (struct content){CONTENT_TUNNEL, 0});
     visit_read(v);
     exchange_wake(&v->x, 0);
@@ -67,18 +67,6 @@ static bool is_key(struct slice key) {
     return key.len == KEY_LEN && key.base[21] != '=' &&
            slice_equal(slice_skip(key, 22), SLICE("==")) &&
            EVP_DecodeBlock(bytes, (const unsigned char *)key.base, KEY_LEN) > 0;
-}
-
-static struct slice accept_of(struct visit *v, struct slice key) {
-    struct slice text =
-        arena_printf(&v->x.arena, "%.*s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", SLICE_ARG(key));
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    char base64[2 * EVP_MAX_MD_SIZE];
-    unsigned len = 0;
-
-    EVP_Digest(text.base, text.len, digest, &len, EVP_sha1(), NULL);
-    EVP_EncodeBlock((unsigned char *)base64, digest, (int)len);
-    return arena_copy(&v->x.arena, slice_str(base64));
 }
 
 static void websocket_move(struct visit *v) {

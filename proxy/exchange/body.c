@@ -5,6 +5,7 @@
 
 static void settle(struct body *body);
 static void on_turn_end(struct task *task);
+static void keep(struct body *body, size_t n);
 
 void body_init(struct body *body, struct loop *loop) {
     *body = (struct body){.loop = loop, .moved_ns = loop->now_ns};
@@ -14,6 +15,7 @@ void body_init(struct body *body, struct loop *loop) {
 void body_deinit(struct body *body) {
     task_cancel(&body->settle);
     chunks_clear(&body->held, body->loop);
+    body_forget(body);
     body->borrowed_count = 0;
     body->source = NULL;
     body->sink = NULL;
@@ -22,6 +24,8 @@ void body_deinit(struct body *body) {
 void body_push(struct body *body, struct slice bytes) {
     if (body->state != BODY_OPEN || bytes.len == 0)
         return;
+    if (body->tap)
+        body->tap(body, bytes);
     if (body->borrowed_count == BODY_BORROWED_MAX)
         settle(body);
     if (body->borrowed_count == 0)
@@ -47,6 +51,16 @@ void body_end(struct body *body) {
         body->state = BODY_ENDED;
 }
 
+void body_end_early(struct body *body) {
+    body->state = BODY_ENDED;
+    body->source = NULL;
+    task_cancel(&body->settle);
+    body->borrowed_count = 0;
+    chunks_clear(&body->held, body->loop);
+    body->taken = body->pushed;
+    body_flush(body);
+}
+
 void body_flush(struct body *body) {
     if (body->sink)
         body->sink->ready(body);
@@ -60,6 +74,7 @@ void body_reset(struct body *body, enum fail fail) {
     task_cancel(&body->settle);
     body->borrowed_count = 0;
     chunks_clear(&body->held, body->loop);
+    body_forget(body);
     if (body->sink)
         body->sink->ready(body);
 }
@@ -82,7 +97,10 @@ unsigned body_peek(const struct body *body, uv_buf_t *bufs, unsigned max) {
 void body_drop(struct body *body, size_t n) {
     size_t from_held = n < body->held.bytes ? n : body->held.bytes;
     size_t left = n - from_held;
+    size_t old = n < body->again ? n : body->again;
 
+    if (body->is_kept)
+        keep(body, n);
     chunks_drop(&body->held, body->loop, from_held);
     while (left > 0) {
         uv_buf_t *first = &body->borrowed[body->borrowed_first];
@@ -101,8 +119,36 @@ void body_drop(struct body *body, size_t n) {
         task_cancel(&body->settle);
     body->taken += n;
     body->moved_ns = body->loop->now_ns;
+    body->again -= old;
     if (body->source && n > 0)
-        body->source->taken(body, n);
+        body->source->taken(body, n - old);
+}
+
+void body_keep(struct body *body) {
+    assert(body->taken == 0);
+    body->is_kept = body->state != BODY_RESET;
+}
+
+void body_forget(struct body *body) {
+    body->is_kept = false;
+    chunks_clear(&body->kept, body->loop);
+}
+
+void body_rewind(struct body *body) {
+    struct chunks waiting = body->held;
+    uv_buf_t buf;
+
+    assert(body_may_rewind(body));
+    if (body->taken == 0)
+        return;
+    body->held = body->kept;
+    body->kept = (struct chunks){0};
+    while (chunks_peek(&waiting, &buf, 1)) {
+        chunks_push(&body->held, body->loop, slice_of(buf.base, buf.len));
+        chunks_drop(&waiting, body->loop, buf.len);
+    }
+    body->again += body->taken;
+    body->taken = 0;
 }
 
 size_t body_waiting(const struct body *body) {
@@ -111,6 +157,25 @@ size_t body_waiting(const struct body *body) {
 
 static void on_turn_end(struct task *task) {
     settle(CONTAINER_OF(task, struct body, settle));
+}
+
+/* Copies the first @n bytes of what waits, before they are dropped. */
+static void keep(struct body *body, size_t n) {
+    uv_buf_t bufs[BODY_BUFS_MAX];
+    unsigned count;
+
+    if (body->taken + n > BODY_KEPT_MAX) {
+        body_forget(body);
+        return;
+    }
+    count = body_peek(body, bufs, BODY_BUFS_MAX);
+    for (unsigned i = 0; i < count && n > 0; i++) {
+        size_t part = bufs[i].len < n ? bufs[i].len : n;
+
+        chunks_push(&body->kept, body->loop, slice_of(bufs[i].base, part));
+        n -= part;
+    }
+    assert(n == 0);
 }
 
 /* Copies what is borrowed, and holds the source back when that is too much. */

@@ -18,7 +18,11 @@
 #include "loop/loop.h"
 
 #define BODY_WINDOW_BYTES (64 * 1024)
-#define BODY_BORROWED_MAX 16 /* runs of borrowed bytes; further ones are copied */
+#define BODY_BUFS_MAX                                                           \
+    (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2) /* of body_peek() \
+                                                               */
+#define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
+#define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 
 enum body_state { BODY_OPEN, BODY_ENDED, BODY_RESET };
 
@@ -45,13 +49,18 @@ struct body {
     const struct body_sink_ops *sink;     /* borrowed: static; NULL: none yet, or gone */
     void *sink_ctx;                       /* borrowed: the codec's */
     struct chunks held;                   /* copied bytes, before the borrowed ones */
+    struct chunks kept;                   /* while is_kept: all that was taken */
+    size_t again; /* of what waits: bytes that were taken before body_rewind() */
     uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
+    /* Sees all content as it is pushed; may only note it and wake something. NULL: none. */
+    void (*tap)(struct body *body, struct slice bytes);
     struct task settle;
     struct fields trailers; /* ENDED; arena */
     uint64_t pushed;        /* bytes in all */
     uint64_t taken;         /* bytes in all */
     int64_t moved_ns;       /* when bytes were last pushed or taken */
+    bool is_kept;
 };
 
 void body_init(struct body *body, struct loop *loop);
@@ -65,6 +74,9 @@ void body_push(struct body *body, struct slice bytes);
 /* As body_push(), for bytes that may move: copies. */
 void body_push_copy(struct body *body, struct slice bytes);
 void body_end(struct body *body);
+/* Ends content that will never be whole, but has trailers to say so: what waits is dropped, the
+ * source hears nothing more. Of an OPEN or RESET body with trailers set. Tells the sink at once. */
+void body_end_early(struct body *body);
 void body_flush(struct body *body);
 
 /* Either side: the content will never be whole. Tells the sink at once. */
@@ -74,6 +86,18 @@ void body_reset(struct body *body, enum fail fail);
 void body_attach_sink(struct body *body, const struct body_sink_ops *sink, void *ctx);
 unsigned body_peek(const struct body *body, uv_buf_t *bufs, unsigned max);
 void body_drop(struct body *body, size_t n);
+
+/* For whom the content may have to be said twice: from here on, before anything was taken, copies
+ * of what the sink takes are kept; until body_forget(), or more than BODY_KEPT_MAX were taken. */
+void body_keep(struct body *body);
+void body_forget(struct body *body);
+
+/* Puts what was taken, which is kept, before what waits. The source is not told of it again. */
+void body_rewind(struct body *body);
+
+static inline bool body_may_rewind(const struct body *body) {
+    return body->is_kept || body->taken == 0;
+}
 
 /* Bytes that wait for the sink. */
 size_t body_waiting(const struct body *body);

@@ -11,7 +11,7 @@ enum fail {
     FAILS
 };
 
-enum fail_retry { FAIL_RETRY_NEVER, FAIL_RETRY_UNSENT, FAIL_RETRY_IDEMPOTENT };
+enum fail_retry { FAIL_RETRY_NEVER, FAIL_RETRY_UNSENT, FAIL_RETRY_REFUSED, FAIL_RETRY_IDEMPOTENT };
 
 struct fail_row {
     const char *reason; /* metric label and log word */

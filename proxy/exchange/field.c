@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define NAME_MAX_LEN 19
+#define NAME_MAX_LEN 20
 #define NAME_CASE UINT64_C(0x2020202020202020)
 #define FIELDS_CAP_MIN 8
 
@@ -41,7 +41,8 @@ static const uint8_t first_of_length[NAME_MAX_LEN + 2] = {
     [17] = FIELD_X_FORWARDED_PROTO,
     [18] = FIELD_PROXY_AUTHENTICATE,
     [19] = FIELD_PROXY_AUTHORIZATION,
-    [20] = FIELD_IDS,
+    [20] = FIELD_SEC_WEBSOCKET_ACCEPT,
+    [21] = FIELD_IDS,
 };
 
 static inline bool is_name(const char *text, const char *lower, size_t len);

@@ -1,4 +1,4 @@
-/* Methods: text to enum, and what RFC 9110 says of each. */
+/* Methods and versions: text and enum, and what RFC 9110 says of each. */
 #include "exchange/head.h"
 
 #include <string.h>
@@ -38,4 +38,29 @@ bool method_is_idempotent(enum method method) {
         break;
     }
     return false;
+}
+
+struct slice http_version_text(enum http_version version) {
+    switch (version) {
+    case HTTP_1_0:
+        return SLICE("HTTP/1.0");
+    case HTTP_1_1:
+        return SLICE("HTTP/1.1");
+    case HTTP_2:
+        return SLICE("HTTP/2.0");
+    }
+    return SLICE_NONE;
+}
+
+bool request_is_grpc(const struct request_head *head) {
+    static const struct slice type = {"application/grpc", 16};
+    const struct field *field;
+
+    if (head->version != HTTP_2 || head->method != METHOD_POST)
+        return false;
+    field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
+    return field && field->value.len >= type.len &&
+           slice_equal_case(slice_of(field->value.base, type.len), type) &&
+           (field->value.len == type.len || field->value.base[type.len] == '+' ||
+            field->value.base[type.len] == ';');
 }

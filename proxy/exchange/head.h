@@ -42,9 +42,15 @@ struct response_head {
     struct fields fields;
 };
 
+/* "HTTP/1.1" */
+struct slice http_version_text(enum http_version version);
+
 enum method method_of(struct slice text);
 /* RFC 9110 section 9.2.2. */
 bool method_is_idempotent(enum method method);
+
+/* A gRPC call: over HTTP/2, with content-type application/grpc, or that and '+' or ';'. */
+bool request_is_grpc(const struct request_head *head);
 
 /* How the content of a message is delimited on the wire it came from. */
 enum content_kind {

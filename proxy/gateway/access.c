@@ -26,6 +26,7 @@ void access_record(struct crossing *c) {
         .listener = c->listener->index,
         .route = c->route ? c->route_index : COUNTERS_NO_ROUTE,
         .pipeline = c->part ? c->pipeline_index : COUNTERS_NO_PIPELINE,
+        .protocol = x->request_head.version == HTTP_2 ? COUNTERS_HTTP2 : COUNTERS_HTTP1,
         .status = status,
         .duration_ns = now_ns - x->started_ns,
         .first_byte_ns = c->first_byte_ns ? c->first_byte_ns - x->started_ns : -1,
@@ -34,6 +35,7 @@ void access_record(struct crossing *c) {
         .received_bytes = x->request.pushed,
         .sent_bytes = x->response.taken,
         .retries = c->attempts > 1 ? c->attempts - 1 : 0,
+        .grpc_status = c->is_grpc ? (int)grpc_outcome(c) : -1,
     };
 
     counters_count(gl->gateway->counters, gl->metrics, &done);
@@ -42,17 +44,19 @@ void access_record(struct crossing *c) {
 }
 
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
-                           struct slice request_id) {
+                           struct slice request_id, enum counters_protocol protocol) {
     struct gateway_loop *gl = listener->gl;
     const struct fail_row *row = fail_row(refusal->fail);
     struct counters_exchange done = {
         .listener = listener->index,
         .route = COUNTERS_NO_ROUTE,
+        .protocol = protocol,
         .pipeline = COUNTERS_NO_PIPELINE,
         .status = row->http,
         .first_byte_ns = -1,
         .queue_wait_ns = -1,
         .fail = refusal->fail,
+        .grpc_status = -1,
     };
     struct buffer *out = &gl->scratch;
     char address[INET6_ADDRSTRLEN];
@@ -88,9 +92,10 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     write_text(out, "method", head->method_text, FIELD_MAX);
     write_text(out, "host", head->authority, FIELD_MAX);
     write_text(out, "target", head->path, TARGET_MAX);
-    write_text(out, "protocol", head->version == HTTP_1_0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"),
-               FIELD_MAX);
+    write_text(out, "protocol", http_version_text(head->version), FIELD_MAX);
     buffer_printf(out, ",\"status\":%u", status);
+    if (c->is_grpc)
+        write_text(out, "grpc_status", slice_str(grpc_status_name(grpc_outcome(c))), FIELD_MAX);
     if (c->route)
         write_text(out, "route", slice_str(c->route->name), FIELD_MAX);
     if (c->part)

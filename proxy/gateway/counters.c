@@ -1,6 +1,8 @@
 /* The gateway's counters; see counters.h. */
 #include "gateway/counters.h"
 
+#include "codec/grpc.h"
+
 #include "base/alloc.h"
 
 #include <errno.h>
@@ -33,9 +35,10 @@ static const struct {
 #define ACCEPT_ERRORS (sizeof accept_errors / sizeof *accept_errors)
 
 struct per_route {
-    metrics_cell codes[CODES + 1];
+    metrics_cell codes[COUNTERS_PROTOCOLS][CODES + 1];
     metrics_cell duration, first_byte;
     metrics_cell received, sent;
+    metrics_cell grpc[GRPC_STATUSES];
 };
 
 struct per_listener {
@@ -63,6 +66,10 @@ void counters_evicted(const struct counters *c, struct metrics metrics, size_t l
 
 static bool is_possible(const struct config *config, size_t listener, size_t route);
 static void add_route_families(struct counters *c, const struct config *config);
+static void add_codes(struct counters *c, unsigned family, struct per_route *r,
+                      struct buffer *labels);
+static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
+                     struct buffer *labels);
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
@@ -124,12 +131,14 @@ void counters_count(const struct counters *c, struct metrics metrics,
     const struct per_route *route = route_of(c, done->listener, done->route);
     size_t pipeline = done->pipeline == COUNTERS_NO_PIPELINE ? c->pipelines : done->pipeline;
 
-    metrics_add(metrics, route->codes[code_index(done->status)], 1);
+    metrics_add(metrics, route->codes[done->protocol][code_index(done->status)], 1);
     metrics_observe(metrics, route->duration, counters_bounds_ns, COUNTERS_BOUNDS,
                     done->duration_ns);
     if (done->first_byte_ns >= 0)
         metrics_observe(metrics, route->first_byte, counters_bounds_ns, COUNTERS_BOUNDS,
                         done->first_byte_ns);
+    if (done->grpc_status >= 0)
+        metrics_add(metrics, route->grpc[done->grpc_status], 1);
     metrics_add(metrics, route->received, (int64_t)done->received_bytes);
     metrics_add(metrics, route->sent, (int64_t)done->sent_bytes);
     if (done->fail != FAIL_NONE)
@@ -210,6 +219,8 @@ static void add_route_families(struct counters *c, const struct config *config) 
     unsigned first_byte =
         metrics_family(c->builder, METRICS_HISTOGRAM, "weir_time_to_first_byte_seconds",
                        "From the end of the request head to the response head.");
+    unsigned grpc = metrics_family(c->builder, METRICS_COUNTER, "weir_grpc_requests_total",
+                                   "Finished gRPC calls, by the status that the client got.");
     unsigned received = metrics_family(c->builder, METRICS_COUNTER, "weir_received_bytes_total",
                                        "Request content that clients have sent.");
     unsigned sent = metrics_family(c->builder, METRICS_COUNTER, "weir_sent_bytes_total",
@@ -236,19 +247,45 @@ static void add_route_families(struct counters *c, const struct config *config) 
             r->received = metrics_series(c->builder, received, labels.base);
             r->sent = metrics_series(c->builder, sent, labels.base);
             labels.len--;
-            metrics_label(&labels, "protocol", "http1");
             len = labels.len;
-            for (size_t i = 0; i <= CODES; i++) {
-                char code[8] = "other";
-
-                if (i < CODES)
-                    code[uint_to_text(code, codes[i])] = '\0';
-                labels.len = len;
-                metrics_label(&labels, "code", code);
-                buffer_append_char(&labels, '\0');
-                r->codes[i] = metrics_series_sparse(c->builder, requests, labels.base);
-            }
+            add_codes(c, requests, r, &labels);
+            labels.len = len;
+            add_grpc(c, grpc, r, &labels);
             buffer_deinit(&labels);
+        }
+    }
+}
+
+static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
+                     struct buffer *labels) {
+    size_t len = labels->len;
+
+    for (unsigned status = 0; status < GRPC_STATUSES; status++) {
+        labels->len = len;
+        metrics_label(labels, "grpc_status", grpc_status_name(status));
+        buffer_append_char(labels, '\0');
+        r->grpc[status] = metrics_series_sparse(c->builder, family, labels->base);
+    }
+}
+
+static void add_codes(struct counters *c, unsigned family, struct per_route *r,
+                      struct buffer *labels) {
+    static const char *const protocols[COUNTERS_PROTOCOLS] = {"http1", "http2"};
+    size_t route = labels->len, len;
+
+    for (size_t protocol = 0; protocol < COUNTERS_PROTOCOLS; protocol++) {
+        labels->len = route;
+        metrics_label(labels, "protocol", protocols[protocol]);
+        len = labels->len;
+        for (size_t i = 0; i <= CODES; i++) {
+            char code[8] = "other";
+
+            if (i < CODES)
+                code[uint_to_text(code, codes[i])] = '\0';
+            labels->len = len;
+            metrics_label(labels, "code", code);
+            buffer_append_char(labels, '\0');
+            r->codes[protocol][i] = metrics_series_sparse(c->builder, family, labels->base);
         }
     }
 }

@@ -17,7 +17,7 @@ struct counters;
 /* Series that a segment can describe, with some to spare for what is not counted per route. */
 #define COUNTERS_SERIES_MAX 1000000
 
-/* How many series @config asks for: mostly 68 for each route of each listener. More than
+/* How many series @config asks for: mostly 149 for each route of each listener. More than
  * COUNTERS_SERIES_MAX cannot be had. */
 size_t counters_series(const struct config *config);
 
@@ -28,18 +28,22 @@ const struct metrics_builder *counters_builder(const struct counters *counters);
 #define COUNTERS_NO_ROUTE SIZE_MAX
 #define COUNTERS_NO_PIPELINE SIZE_MAX
 
+enum counters_protocol { COUNTERS_HTTP1, COUNTERS_HTTP2, COUNTERS_PROTOCOLS };
+
 /* What one finished exchange adds. */
 struct counters_exchange {
     size_t listener;
-    size_t route;    /* COUNTERS_NO_ROUTE: none was found */
-    size_t pipeline; /* COUNTERS_NO_PIPELINE */
-    unsigned status; /* what the client got, or would have got */
+    size_t route;                    /* COUNTERS_NO_ROUTE: none was found */
+    size_t pipeline;                 /* COUNTERS_NO_PIPELINE */
+    enum counters_protocol protocol; /* one that the listener speaks */
+    unsigned status;                 /* what the client got, or would have got */
     int64_t duration_ns;
     int64_t first_byte_ns;               /* from start to response head; -1: none */
     int64_t queue_wait_ns;               /* -1: never reached the queue */
     enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
+    int grpc_status; /* -1: no gRPC call */
 };
 
 void counters_count(const struct counters *counters, struct metrics metrics,

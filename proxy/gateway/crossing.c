@@ -22,6 +22,7 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     gl->active_crossings++;
     c->step = STEP_ROUTE;
     list_init(&c->link);
+    list_init(&c->watch);
     timer_init(&c->wait, on_wait_over);
     exchange_init(&c->x, &gl->loop, steps_run, c->memory, sizeof c->memory);
     return c;
@@ -31,6 +32,7 @@ void crossing_start(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     c->has_started = true;
+    c->is_grpc = request_is_grpc(&c->x.request_head);
     c->is_trusted = gateway_trusts(c->listener, c->x.client_address);
     c->request_id = forward_request_id(c);
     list_push_back(&gl->crossings, &c->link);
@@ -42,6 +44,7 @@ void crossing_free(struct crossing *c) {
 
     loop_timer_stop(&gl->loop, &c->wait);
     list_remove(&c->link);
+    list_remove(&c->watch);
     exchange_deinit(&c->x);
     if (c->endpoint)
         endpoint_unref(c->endpoint);

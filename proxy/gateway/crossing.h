@@ -2,6 +2,7 @@
  * times. Made when a codec begins to read a head, gone when the answer is through. Home: loop. */
 #pragma once
 
+#include "codec/grpc.h"
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
 #include "pipeline/pipeline.h"
@@ -11,9 +12,14 @@
 #define CROSSING_ARENA_BYTES 6144
 #define CROSSING_POOL_MAX 1024 /* free ones that a loop keeps */
 
+/* How often one may meet a connection that ends: these attempts are nobody's failure and count
+ * neither as such nor against retry.attempts, but an upstream may not keep us busy for ever. */
+#define CROSSING_GOAWAYS_MAX 10
+
 /* Events beyond the exchange's own. */
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
-#define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed */
+#define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS */
+#define CROSSING_STREAMS (1u << 18)    /* a second message has come */
 
 enum step {
     STEP_ROUTE,   /* which route and pipeline? */
@@ -23,6 +29,7 @@ enum step {
     STEP_AWAIT,   /* the response head */
     STEP_RESPOND, /* it goes to the client */
     STEP_RELAY,   /* content flows; the end of both sides */
+    STEP_HEALTH,  /* weir answers for its health, and goes on answering */
     STEP_REPLY,   /* weir's own answer is on its way */
     STEP_FINISH,
     STEPS
@@ -50,6 +57,7 @@ struct crossing {
     enum fail lease_fail;
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
     unsigned attempts;
+    unsigned goaways; /* attempts that an upstream refused as it ended the connection */
     struct timer wait;
 
     struct slice request_id; /* arena */
@@ -57,6 +65,13 @@ struct crossing {
     const char *why;         /* static text, or NULL */
     unsigned status;         /* that the client got; 0: none */
     int64_t queued_ns, sent_ns, first_byte_ns; /* 0: not yet */
+
+    bool is_grpc;
+    int64_t grpc_deadline_ns; /* as the client set it; 0: it has none */
+    struct grpc_messages asked, answered;
+    struct slice watched;    /* service whose health was asked for; arena; no base: none */
+    unsigned watched_status; /* as last said */
+    struct list watch;       /* in the loop's watches */
     max_align_t memory[CROSSING_ARENA_BYTES / sizeof(max_align_t)];
 };
 
@@ -95,7 +110,40 @@ void reply_make(struct crossing *c, struct content *content);
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);
 
+/* What is particular of gRPC calls (grpc.c). */
+
+/* How long after a first response message the trailers of a unary call may take. */
+#define GRPC_TRAILERS_WITHIN_NS NS_PER_S
+
+/* The call's own deadline is read, and its messages will be watched. */
+void grpc_begin(struct crossing *c);
+/* An attempt is about to be made: its answer will be watched too. */
+void grpc_send(struct crossing *c);
+/* Has it turned out to be a stream? */
+bool grpc_is_streaming(struct crossing *c);
+/* weir's own answer to c->fail: trailers only, into x->response_head. */
+void grpc_reply(struct crossing *c);
+/* Ends a response that is broken off with trailers that say why. False when that cannot be said:
+ * the response is to be aborted. */
+bool grpc_end(struct crossing *c);
+/* How it ended, for logs and metrics. */
+enum grpc_status grpc_outcome(const struct crossing *c);
+
+/* weir's own health service (health.c). */
+enum health_outcome {
+    HEALTH_WAIT,     /* for the request, or because it is a Watch */
+    HEALTH_ANSWERED, /* the answer is on its way */
+    HEALTH_BAD,      /* what is asked cannot be read */
+};
+
+bool health_is_asked(const struct crossing *c);
+enum health_outcome health_answer(struct crossing *c);
+/* At every tick: tells the watchers what has changed. */
+void health_look(struct gateway_loop *gl);
+/* Ends all watches. */
+void health_drain(struct gateway_loop *gl);
+
 /* Access log and counters of a finished one (access.c). */
 void access_record(struct crossing *c);
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
-                           struct slice request_id);
+                           struct slice request_id, enum counters_protocol protocol);

@@ -11,6 +11,7 @@
 #define NIBBLES (15 * EACH_BYTE)
 
 static bool max_forwards(const struct request_head *head, unsigned *hops);
+static struct slice via(enum http_version version);
 static bool is_hop_by_hop(enum field_id id);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
@@ -20,6 +21,7 @@ static void add_list(struct crossing *c, struct fields *out, enum field_id id, s
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
 static void put_hex(char *to, uint64_t nibbles);
+static bool is_websocket(const struct request_head *head);
 static struct slice forwarded_node(struct arena *arena, const struct sockaddr *address,
                                    struct slice text);
 
@@ -47,8 +49,15 @@ void forward_request(struct crossing *c, struct request_head *out) {
                 arena_printf(&x->arena, "%u", hops - 1));
             continue;
         }
+        if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
+            add(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
+                grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
+            continue;
+        }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
     }
+    if (config->tls.is_on)
+        out->scheme = SLICE("https");
     if (config->host)
         out->authority = slice_str(config->host);
     else if (out->authority.len == 0)
@@ -78,8 +87,7 @@ void forward_response(struct crossing *c) {
     fields->count = kept;
     if (!fields_find(fields, FIELD_DATE))
         add(fields, &x->arena, FIELD_DATE, arena_copy(&x->arena, gateway_date(c->listener->gl)));
-    add(fields, &x->arena, FIELD_VIA,
-        x->response_head.version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+    add(fields, &x->arena, FIELD_VIA, via(x->response_head.version));
 }
 
 bool forward_is_stopped(const struct crossing *c) {
@@ -103,6 +111,13 @@ static bool max_forwards(const struct request_head *head, unsigned *hops) {
     }
     *hops = n;
     return true;
+}
+
+/* RFC 9110 section 7.6.3. */
+static struct slice via(enum http_version version) {
+    return version == HTTP_2     ? SLICE("2.0 weir")
+           : version == HTTP_1_0 ? SLICE("1.0 weir")
+                                 : SLICE("1.1 weir");
 }
 
 /* Also what earlier specifications counted among them. */
@@ -147,12 +162,15 @@ static void add(struct fields *fields, struct arena *arena, enum field_id id, st
 }
 
 /* RFC 9110 section 7.8: the upgrade that the client asks for is asked for again, on this
- * connection. */
+ * connection. Over HTTP/2 only WebSockets can be (RFC 8441); other upgrades are offers that a
+ * server may pass over. */
 static void add_upgrade(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     const struct fields *in = &x->request_head.fields;
-    bool has_upgrade = fields_find(in, FIELD_UPGRADE) && x->request_head.version >= HTTP_1_1 &&
-                       fields_list_has(in, FIELD_CONNECTION, SLICE("upgrade"));
+    bool has_upgrade =
+        fields_find(in, FIELD_UPGRADE) && x->request_head.version >= HTTP_1_1 &&
+        fields_list_has(in, FIELD_CONNECTION, SLICE("upgrade")) &&
+        (c->part->shared->config->protocol != PROTOCOL_HTTP2 || is_websocket(&x->request_head));
     bool has_trailers = fields_list_has(in, FIELD_TE, SLICE("trailers"));
 
     if (has_upgrade)
@@ -165,6 +183,12 @@ static void add_upgrade(struct crossing *c, struct request_head *out) {
             !has_trailers ? SLICE("upgrade")
             : has_upgrade ? SLICE("upgrade, te")
                           : SLICE("te"));
+}
+
+static bool is_websocket(const struct request_head *head) {
+    const struct field *field = fields_find(&head->fields, FIELD_UPGRADE);
+
+    return head->method == METHOD_GET && slice_equal_case(field->value, SLICE("websocket"));
 }
 
 static void add_forwarding(struct crossing *c, struct request_head *out) {
@@ -195,8 +219,7 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))
         add(&out->fields, arena, FIELD_VIA, field->value);
-    add(&out->fields, arena, FIELD_VIA,
-        in->version == HTTP_1_0 ? SLICE("1.0 weir") : SLICE("1.1 weir"));
+    add(&out->fields, arena, FIELD_VIA, via(in->version));
 }
 
 /* What a trusted client says, then what we see; of an untrusted one only what we see. */

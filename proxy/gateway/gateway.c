@@ -21,15 +21,7 @@ static int open_pipelines(struct gateway *gateway, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
-static int open_listener(struct gateway_listener *listener, const struct gateway_options *options);
 static void *run_loop(void *arg);
-static void on_accept(void *ctx, struct conn *conn, bool is_over);
-static void serve(void *ctx, struct conn *conn, bool is_over);
-static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
-                         const char *why);
-static void on_accept_error(void *ctx, int err);
-static struct exchange *make_exchange(struct h1_server_loop *shared);
-static void drop_exchange(struct h1_server_loop *shared, struct exchange *x);
 static void on_drain(struct loop *loop, struct mail *mail);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
@@ -122,9 +114,9 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         census->timers += gl->loop.wheel.running;
         census->exchanges += gl->active_crossings;
         for (size_t j = 0; j < gateway->config->listener_count; j++)
-            h1_server_loop_deinit(&gl->listeners[j].h1);
+            listener_deinit(&gl->listeners[j]);
         crossing_pool_drop(gl);
-        buffer_deinit(&gl->pools.head);
+        pool_loop_deinit(&gl->pools);
         buffer_deinit(&gl->scratch);
         free(gl->listeners);
         free(gl->parts);
@@ -216,6 +208,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
     gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
     list_init(&gl->crossings);
+    list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
@@ -225,67 +218,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
-        gl->listeners[i].gl = gl;
-        gl->listeners[i].index = i;
-        gl->listeners[i].config = &config->listeners[i];
-        err = open_listener(&gl->listeners[i], options);
-    }
-    return err;
-}
-
-static int open_listener(struct gateway_listener *listener, const struct gateway_options *options) {
-    const struct config_listener *config = listener->config;
-    struct gateway_loop *gl = listener->gl;
-    struct acceptor_options acceptor = {
-        .loop = &gl->loop,
-        .is_unix = config->listen.kind == ADDRESS_UNIX,
-        .fds = &gl->gateway->fds,
-        .connections = &gl->gateway->connections,
-        .addresses = &gl->gateway->addresses,
-        .on_accept = on_accept,
-        .on_error = on_accept_error,
-        .ctx = listener,
-    };
-    int err = 0;
-
-    listener->errors_logged = (struct log_limit)LOG_LIMIT(1);
-    listener->settings = (struct h1_server_settings){
-        .limits = {.head_bytes = config->max_head_bytes,
-                   .target_bytes = config->max_target_bytes,
-                   .fields = config->max_fields},
-        .header_timeout_ns = config->header_timeout_ns,
-        .body_timeout_ns = config->body_timeout_ns,
-        .idle_timeout_ns = config->idle_timeout_ns,
-        .stream_idle_timeout_ns = config->stream_idle_timeout_ns,
-        .max_requests = config->max_requests,
-        .half_close = config->half_close,
-    };
-    listener->h1 = (struct h1_server_loop){
-        .loop = &gl->loop,
-        .settings = &listener->settings,
-        .make_exchange = make_exchange,
-        .drop_exchange = drop_exchange,
-        .write_refusal = reply_write_refusal,
-    };
-    h1_server_loop_init(&listener->h1);
-    listener->handshakes_logged = (struct log_limit)LOG_LIMIT(1);
-    if (config->tls.is_on)
-        handshakes_init(&listener->handshakes,
-                        &(struct handshakes_options){
-                            .loop = &gl->loop,
-                            .server = gl->gateway->security.servers[listener->index],
-                            .gate = &gl->gateway->handshakes,
-                            .timeout_ns = config->handshake_timeout_ns,
-                            .on_secured = serve,
-                            .on_result = on_handshake,
-                            .ctx = listener,
-                        });
-    for (size_t i = 0; !err && i < options->socket_count; i++) {
-        if (options->sockets[i].listener != listener->index ||
-            options->sockets[i].loop != gl->loop.index)
-            continue;
-        acceptor.fd = options->sockets[i].fd;
-        err = acceptor_open(&listener->acceptor, &acceptor);
+        listener_init(&gl->listeners[i], gl, i);
+        err = listener_open(&gl->listeners[i], options);
     }
     return err;
 }
@@ -299,67 +233,13 @@ static void *run_loop(void *arg) {
     return NULL;
 }
 
-static void on_accept(void *ctx, struct conn *conn, bool is_over) {
-    struct gateway_listener *listener = ctx;
-
-    counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
-    if (listener->config->tls.is_on)
-        handshakes_start(&listener->handshakes, conn, is_over);
-    else
-        serve(listener, conn, is_over);
-}
-
-/* Which codec a connection gets: the one place that asks what was agreed on. conn_protocol() is
- * "http/1.1" or, of a client without ALPN and of plain connections, empty. */
-static void serve(void *ctx, struct conn *conn, bool is_over) {
-    struct gateway_listener *listener = ctx;
-
-    if (is_over)
-        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
-    else
-        h1_server_open(&listener->h1, conn);
-}
-
-static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
-                         const char *why) {
-    struct gateway_listener *listener = ctx;
-    char address[INET6_ADDRSTRLEN];
-
-    counters_handshake(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
-                       result);
-    if (why)
-        log_limited(&listener->handshakes_logged, LOG_INFO,
-                    "TLS handshake with '%.*s' on listener '%s' failed: %s",
-                    SLICE_ARG(conn_address_text(&conn->peer, address)), listener->config->name,
-                    why);
-}
-
-static void on_accept_error(void *ctx, int err) {
-    struct gateway_listener *listener = ctx;
-
-    counters_accept_error(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
-                          err);
-    log_limited(&listener->errors_logged, LOG_ERROR, "cannot accept on listener '%s': %s",
-                listener->config->name, strerror(err));
-}
-
-static struct exchange *make_exchange(struct h1_server_loop *shared) {
-    return &crossing_new(CONTAINER_OF(shared, struct gateway_listener, h1))->x;
-}
-
-static void drop_exchange(struct h1_server_loop *shared, struct exchange *x) {
-    crossing_free(crossing_of(x));
-}
-
 static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
     gl->is_draining = true;
-    for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
-        acceptor_close(gl->listeners[i].acceptor);
-        gl->listeners[i].acceptor = NULL;
-        h1_server_drain(&gl->listeners[i].h1);
-    }
+    health_drain(gl);
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        listener_drain(&gl->listeners[i]);
     loop_timer_stop(loop, &gl->tick);
     loop_timer_start(loop, &gl->drain_timer, 0);
 }
@@ -367,11 +247,8 @@ static void on_drain(struct loop *loop, struct mail *mail) {
 static void on_abort(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, abort_mail);
 
-    for (size_t i = 0; i < gl->gateway->config->listener_count; i++) {
-        h1_server_abort_all(&gl->listeners[i].h1);
-        if (gl->listeners[i].config->tls.is_on)
-            handshakes_abort_all(&gl->listeners[i].handshakes);
-    }
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        listener_abort(&gl->listeners[i]);
 }
 
 /* Goes on once no client connection and no exchange is left: first the upstream connections end,
@@ -381,7 +258,7 @@ static void on_drain_timer(struct timer *timer) {
     bool has_clients = !list_is_empty(&gl->crossings);
 
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
-        has_clients |= gl->listeners[i].h1.count > 0 || gl->listeners[i].handshakes.count > 0;
+        has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
         gl->are_pools_closed = true;
         for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
@@ -402,6 +279,7 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
+    health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

@@ -6,6 +6,8 @@
 #include "admission/pressure.h"
 #include "base/log.h"
 #include "codec/h1_server.h"
+#include "codec/h2_server.h"
+#include "codec/h2_sniff.h"
 #include "config/config.h"
 #include "gateway/counters.h"
 #include "gateway/security.h"
@@ -28,11 +30,14 @@ struct gateway_listener {
     struct gateway_loop *gl;              /* borrowed */
     size_t index;                         /* in the config */
     const struct config_listener *config; /* borrowed */
-    struct h1_server_settings settings;
+    struct h1_server_settings h1_settings;
+    struct h2_server_settings h2_settings;
     struct h1_server_loop h1;
-    struct handshakes handshakes; /* of a listener with TLS */
+    struct h2_server_loop h2;
+    struct h2_sniff_loop sniff;   /* protocol = "auto" */
     struct acceptor *acceptor;    /* owned; NULL: not accepting */
-    struct log_limit errors_logged, handshakes_logged;
+    struct handshakes handshakes; /* of a listener with TLS */
+    struct log_limit errors_logged, abuse_logged, handshakes_logged;
 };
 
 /* What a loop has. Home: loop, but where noted. */
@@ -44,6 +49,7 @@ struct gateway_loop {
     struct pool_loop pools;
     struct pipeline_loop *parts; /* owned; as in the config */
     struct list crossings;       /* struct crossing that have started, oldest first */
+    struct list watches;         /* struct crossing that watch weir's health */
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
@@ -132,6 +138,21 @@ bool gateway_close(struct gateway *gateway, struct census *census);
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);
+
+/* The listener's part of the above (listener.c). Home: loop, but listener_connections(): any. */
+void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, size_t index);
+void listener_deinit(struct gateway_listener *listener);
+/* Begins to accept. -errno. */
+int listener_open(struct gateway_listener *listener, const struct gateway_options *options);
+void listener_drain(struct gateway_listener *listener);
+void listener_abort(struct gateway_listener *listener);
+/* Does what @actions (enum pressure_action) ask of connections from now on. */
+void listener_heed(struct gateway_listener *listener, unsigned actions);
+/* As h1_server_evict(), of either protocol. */
+unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max);
+unsigned listener_connections(const struct gateway_listener *listener);
+/* Of these with an exchange. */
+unsigned listener_active(const struct gateway_listener *listener);
 
 /* Is the client's word about where a request comes from believed? */
 bool gateway_trusts(const struct gateway_listener *listener, const struct sockaddr *client);

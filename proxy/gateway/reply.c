@@ -9,6 +9,7 @@
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
+static void finish(struct exchange *x, struct slice text, struct content *content);
 static void add(struct exchange *x, const char *name, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
 
@@ -18,6 +19,12 @@ void reply_make(struct crossing *c, struct content *content) {
     struct buffer *out = &c->listener->gl->scratch;
     struct response_head *head = &x->response_head;
 
+    if (c->is_grpc) {
+        grpc_reply(c);
+        add(x, "x-request-id", c->request_id);
+        finish(x, SLICE(""), content);
+        return;
+    }
     out->len = 0;
     write_problem(out, c->fail, c->why, c->part ? c->part->shared->config->name : NULL,
                   c->request_id);
@@ -35,11 +42,16 @@ void reply_make(struct crossing *c, struct content *content) {
     /* Where the head alone is sent it still tells the length. */
     if (x->request_head.method == METHOD_HEAD)
         add(x, "content-length", arena_printf(&x->arena, "%zu", out->len));
-    *content = (struct content){CONTENT_LENGTH, out->len};
+    finish(x, buffer_slice(out), content);
+}
+
+static void finish(struct exchange *x, struct slice text, struct content *content) {
+    *content = text.len > 0 ? (struct content){CONTENT_LENGTH, text.len}
+                            : (struct content){CONTENT_NONE, 0};
     body_deinit(&x->response);
     body_init(&x->response, x->loop);
     if (x->request_head.method != METHOD_HEAD)
-        body_push_copy(&x->response, buffer_slice(out));
+        body_push_copy(&x->response, text);
     body_end(&x->response);
 }
 
@@ -63,7 +75,7 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   row->reason, SLICE_ARG(request_id), problem->len,
                   row->http == 503 ? "retry-after: " STRING(RETRY_AFTER_S) "\r\n" : "");
     buffer_append(out, buffer_slice(problem));
-    access_record_refusal(listener, refusal, request_id);
+    access_record_refusal(listener, refusal, request_id, COUNTERS_HTTP1);
 }
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,

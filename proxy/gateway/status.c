@@ -114,9 +114,8 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         size_t len;
 
         for (unsigned j = 0; j < gateway->loop_count; j++) {
-            const struct h1_server_loop *h1 = &gateway->loops[j].listeners[i].h1;
-            unsigned busy = atomic_load_explicit(&h1->active, memory_order_relaxed);
-            unsigned all = atomic_load_explicit(&h1->count, memory_order_relaxed);
+            const struct gateway_listener *listener = &gateway->loops[j].listeners[i];
+            unsigned busy = listener_active(listener), all = listener_connections(listener);
 
             handshakes += atomic_load_explicit(&gateway->loops[j].listeners[i].handshakes.count,
                                                memory_order_relaxed);
@@ -130,7 +129,8 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         sample(text, "weir_connections", &labels, active);
         labels.len = len;
         metrics_label(&labels, "state", "idle");
-        sample(text, "weir_connections", &labels, count - active);
+        handshakes = handshakes < count - active ? handshakes : count - active;
+        sample(text, "weir_connections", &labels, count - active - handshakes);
         if (!gateway->config->listeners[i].tls.is_on)
             continue;
         labels.len = len;
@@ -166,14 +166,14 @@ static json_t *listeners_of(struct gateway *gateway) {
         int64_t connections = 0;
 
         for (unsigned j = 0; j < gateway->loop_count; j++)
-            connections += atomic_load_explicit(&gateway->loops[j].listeners[i].h1.count,
-                                                memory_order_relaxed);
+            connections += listener_connections(&gateway->loops[j].listeners[i]);
         json_array_append_new(
             list,
             json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:I, s:I}", "name", config->name, "address",
-                      config->listen.text, "protocol", "http1", "state",
-                      states[atomic_load(&gateway->state)], "connections", (json_int_t)connections,
-                      "connections_max", (int)gateway->connections.limit, "accepted_total",
+                      config->listen.text, "protocol", config_protocol_name(config->protocol),
+                      "state", states[atomic_load(&gateway->state)], "connections",
+                      (json_int_t)connections, "connections_max", (int)gateway->connections.limit,
+                      "accepted_total",
                       (json_int_t)counters_accepted(gateway->counters, gateway->segment, i),
                       "requests_total",
                       (json_int_t)counters_requests(gateway->counters, gateway->segment, i)));
@@ -208,11 +208,12 @@ static json_t *endpoints_of(struct pipeline *pipeline) {
         const struct endpoint *endpoint = set->list[i];
 
         json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I}", "address",
+                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:I}", "address",
                                         endpoint->text, "state", state_of(endpoint), "connections",
                                         (int)atomic_load(&endpoint->connections.taken),
                                         "connections_max", (int)endpoint->connections.limit,
-                                        "inflight", (int)atomic_load(&endpoint->inflight), "dials",
+                                        "inflight", (int)atomic_load(&endpoint->inflight),
+                                        "streams", (int)atomic_load(&endpoint->streams), "dials",
                                         (int)atomic_load(&endpoint->dials), "failures_total",
                                         (json_int_t)atomic_load(&endpoint->failures)));
     }
@@ -297,10 +298,11 @@ static void label_endpoint(struct buffer *labels, const struct pipeline *pipelin
 }
 
 static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
-    struct buffer connections = {0}, connects = {0}, healthy = {0}, labels = {0};
+    struct buffer connections = {0}, streams = {0}, connects = {0}, healthy = {0}, labels = {0};
 
     family(&connections, "weir_endpoint_connections", "gauge",
            "Sockets to the endpoint, dials and closing ones included.");
+    family(&streams, "weir_endpoint_streams", "gauge", "HTTP/2 streams that exchanges have.");
     family(&connects, "weir_endpoint_connects_total", "counter", "Finished dials, by result.");
     family(&healthy, "weir_endpoint_healthy", "gauge", "1 while the endpoint may be dialled.");
     for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
@@ -313,6 +315,8 @@ static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
             label_endpoint(&labels, pipeline, endpoint);
             sample(&connections, "weir_endpoint_connections", &labels,
                    atomic_load(&endpoint->connections.taken));
+            if (pipeline->pool.is_http2)
+                sample(&streams, "weir_endpoint_streams", &labels, atomic_load(&endpoint->streams));
             sample(&healthy, "weir_endpoint_healthy", &labels,
                    endpoint_may_dial(endpoint, clock_now_ns()));
             for (unsigned r = 0; r < DIAL_RESULTS; r++) {
@@ -325,9 +329,11 @@ static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
         endpoint_set_unref(set);
     }
     buffer_append(text, buffer_slice(&connections));
+    buffer_append(text, buffer_slice(&streams));
     buffer_append(text, buffer_slice(&connects));
     buffer_append(text, buffer_slice(&healthy));
     buffer_deinit(&connections);
+    buffer_deinit(&streams);
     buffer_deinit(&connects);
     buffer_deinit(&healthy);
     buffer_deinit(&labels);

@@ -23,6 +23,7 @@ static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
+static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
 static enum answer look_at_client(struct crossing *c);
@@ -30,6 +31,7 @@ static enum answer fail(struct crossing *c, enum fail reason, const char *why);
 static void handle_fail(struct crossing *c);
 static bool may_retry(const struct crossing *c);
 static void let_go(struct crossing *c);
+static void start_deadline(struct crossing *c, int64_t ns);
 static void become_stream(struct crossing *c);
 static bool is_event_stream(const struct response_head *head);
 static void on_lease_ready(struct lease *l, enum fail reason);
@@ -38,9 +40,10 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,       [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request, [STEP_AWAIT] = await,       [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,       [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,   [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request, [STEP_AWAIT] = await,   [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,       [STEP_HEALTH] = health, [STEP_REPLY] = await_reply,
+    [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {
@@ -107,6 +110,10 @@ static enum answer route(struct crossing *c) {
 
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
+    if (health_is_asked(c)) {
+        c->step = STEP_HEALTH - 1;
+        return NEXT;
+    }
     switch (
         route_match(gl->gateway->routes, c->listener->index, &x->request_head, &x->arena, &match)) {
     case ROUTE_FOUND:
@@ -128,12 +135,14 @@ static enum answer route(struct crossing *c) {
     shed = overload_shed(gl, match.route->priority);
     if (shed)
         return fail(c, shed, NULL);
+    if (c->is_grpc)
+        grpc_begin(c);
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
     if (match.route->is_stream)
         become_stream(c);
-    else if (deadline_ns > 0)
-        loop_timer_start(x->loop, &x->deadline, deadline_ns);
+    else
+        start_deadline(c, deadline_ns);
     return NEXT;
 }
 
@@ -213,7 +222,11 @@ static enum answer send_request(struct crossing *c) {
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
     forward_request(c, &head);
-    h1_client_start(lease_codec(&c->lease), x, &head, x->request_content);
+    if (c->is_grpc)
+        grpc_send(c);
+    if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
+        body_keep(&x->request);
+    lease_start(&c->lease, x, &head, x->request_content);
     return NEXT;
 }
 
@@ -224,9 +237,12 @@ static enum answer await(struct crossing *c) {
         x->events &= ~EXCHANGE_UPSTREAM_FAIL;
         return fail(c, x->upstream_fail, x->upstream_why);
     }
+    if (c->is_grpc && grpc_is_streaming(c))
+        become_stream(c);
     if (!(x->events & EXCHANGE_RESPONSE_HEAD))
         return WAIT;
     c->first_byte_ns = x->loop->now_ns;
+    body_forget(&x->request);
     return NEXT;
 }
 
@@ -255,12 +271,26 @@ static enum answer relay(struct crossing *c) {
     }
     if (x->response.state == BODY_RESET)
         return fail(c, x->response.fail, x->upstream_why);
+    if (c->is_grpc && grpc_is_streaming(c))
+        become_stream(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
     if (x->is_tunnel && !c->is_upstream_done)
         return WAIT; /* half-closed: the other direction goes on */
     c->step = STEP_FINISH - 1;
     return NEXT;
+}
+
+static enum answer health(struct crossing *c) {
+    switch (health_answer(c)) {
+    case HEALTH_ANSWERED:
+        return NEXT;
+    case HEALTH_BAD:
+        return fail(c, FAIL_REQUEST_MALFORMED, "no HealthCheckRequest");
+    case HEALTH_WAIT:
+        break;
+    }
+    return WAIT;
 }
 
 /* weir's own answer is out, or nobody is there to read it. */
@@ -295,14 +325,17 @@ static void handle_fail(struct crossing *c) {
     struct content content;
 
     lease_end(&c->lease);
+    c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (may_retry(c)) {
         log_debug("retrying after '%s' from '%s' xid=%.*s", fail_row(c->fail)->reason,
                   c->endpoint ? c->endpoint->text : "", SLICE_ARG(c->request_id));
         x->events &= ~(EXCHANGE_UPSTREAM_FAIL | EXCHANGE_RESPONSE_HEAD | EXCHANGE_UPSTREAM_DONE |
                        CROSSING_LEASE_OVER);
         x->response_head = (struct response_head){0};
+        x->upstream_code = 0;
         body_deinit(&x->response);
         body_init(&x->response, x->loop);
+        body_rewind(&x->request);
         c->needs_fresh = c->fail == FAIL_UPSTREAM_STALE;
         c->fail = FAIL_NONE;
         c->step = STEP_LEASE;
@@ -313,6 +346,8 @@ static void handle_fail(struct crossing *c) {
     loop_timer_stop(x->loop, &x->deadline);
     if (!x->client) {
         c->step = STEP_FINISH;
+    } else if (x->is_response_begun && grpc_end(c)) {
+        c->step = STEP_REPLY;
     } else if (x->is_response_begun) {
         x->client->abort(x);
         c->step = STEP_FINISH;
@@ -332,15 +367,20 @@ static bool may_retry(const struct crossing *c) {
     const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;
     bool is_listed = false;
 
-    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET)
+    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET ||
+        !body_may_rewind(&x->request))
         return false;
-    if (c->attempts >= config->retry.attempts || x->request.taken > 0)
+    if (c->fail == FAIL_UPSTREAM_GOAWAY)
+        return c->goaways <= CROSSING_GOAWAYS_MAX && (config->retry.on & RETRY_ON_REFUSED);
+    if (c->attempts - c->goaways >= config->retry.attempts)
         return false;
     switch (fail_row(c->fail)->retry) {
     case FAIL_RETRY_NEVER:
         return false;
     case FAIL_RETRY_UNSENT:
         return config->retry.on & RETRY_ON_CONNECT;
+    case FAIL_RETRY_REFUSED:
+        return config->retry.on & RETRY_ON_REFUSED;
     case FAIL_RETRY_IDEMPOTENT:
         /* The keepalive race is nobody's failure; other resets must be listed. */
         is_listed = c->fail == FAIL_UPSTREAM_STALE || (config->retry.on & RETRY_ON_RESET);
@@ -356,12 +396,26 @@ static void let_go(struct crossing *c) {
         permit_release(c->part, &c->permit);
 }
 
-/* A stream has no deadline, and another limit than exchanges that come and go. */
+/* In @ns, or when the client has said, whichever is sooner; 0: only the latter. */
+static void start_deadline(struct crossing *c, int64_t ns) {
+    struct exchange *x = &c->x;
+    int64_t left_ns = c->grpc_deadline_ns - x->loop->now_ns;
+
+    if (c->grpc_deadline_ns && (ns == 0 || left_ns < ns))
+        ns = left_ns > 0 ? left_ns : 1;
+    if (ns > 0)
+        loop_timer_start(x->loop, &x->deadline, ns);
+    else
+        loop_timer_stop(x->loop, &x->deadline);
+}
+
+/* A stream has no deadline but its client's, and another limit than exchanges that come and go. */
 static void become_stream(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
-    loop_timer_stop(c->x.loop, &c->x.deadline);
+    loop_timer_stop(c->x.loop, &c->wait);
     c->x.is_stream = true;
+    start_deadline(c, 0);
     permit_to_stream(c->part, &c->permit);
     if (!c->is_counted_stream) {
         c->is_counted_stream = true;

@@ -15,6 +15,7 @@ static void on_mail(uv_async_t *handle);
 static void deliver_mail(struct loop *loop);
 static void arm_wheel(struct loop *loop);
 static void run_ready(struct loop *loop);
+static void end_batch(struct loop *loop);
 static void count_handle(uv_handle_t *handle, void *count);
 
 int loop_open(struct loop *loop, unsigned index) {
@@ -28,6 +29,7 @@ int loop_open(struct loop *loop, unsigned index) {
     loop->now_ns = clock_now_ns();
     list_init(&loop->ready);
     list_init(&loop->ending);
+    list_init(&loop->batch);
     timer_wheel_init(&loop->wheel, loop->now_ns / NS_PER_MS);
     loop->read_buffer = xmalloc(LOOP_READ_BYTES);
     atomic_init(&loop->alive_ns, loop->now_ns);
@@ -52,8 +54,9 @@ void loop_run(struct loop *loop) {
     /* What came too late to wake anybody, and what that leads to. */
     do {
         deliver_mail(loop);
-        loop_turn(loop);
-    } while (atomic_load(&loop->mailbox.first) || !list_is_empty(&loop->ready));
+        end_batch(loop);
+    } while (atomic_load(&loop->mailbox.first) || !list_is_empty(&loop->ready) ||
+             !list_is_empty(&loop->batch));
 }
 
 void loop_stop(struct loop *loop) {
@@ -131,11 +134,30 @@ static void run_ready(struct loop *loop) {
     }
 }
 
+/* What the end of the batch leads to belongs to the next one, which is not waited for. */
+static void end_batch(struct loop *loop) {
+    struct list batch, *link;
+
+    loop_turn(loop);
+    if (list_is_empty(&loop->batch))
+        return;
+    list_init(&batch);
+    list_splice(&batch, &loop->batch);
+    while ((link = list_pop(&batch))) {
+        struct task *task = CONTAINER_OF(link, struct task, link);
+
+        task->run(task);
+    }
+    loop_turn(loop);
+    if (!list_is_empty(&loop->batch) && !uv_is_closing((uv_handle_t *)&loop->idle))
+        uv_idle_start(&loop->idle, on_idle);
+}
+
 /* Before poll: what timers and closing handles have woken. */
 static void on_prepare(uv_prepare_t *handle) {
     struct loop *loop = handle->loop->data;
 
-    loop_turn(loop);
+    end_batch(loop);
     atomic_store_explicit(&loop->alive_ns, loop->now_ns, memory_order_relaxed);
 }
 
@@ -143,13 +165,13 @@ static void on_check(uv_check_t *handle) {
     struct loop *loop = handle->loop->data;
 
     loop->now_ns = clock_now_ns();
-    loop_turn(loop);
+    end_batch(loop);
 }
 
 static void on_idle(uv_idle_t *handle) {
     struct loop *loop = handle->loop->data;
 
-    if (list_is_empty(&loop->ready))
+    if (list_is_empty(&loop->ready) && list_is_empty(&loop->batch))
         uv_idle_stop(handle);
 }
 

@@ -6,7 +6,11 @@
  * libuv callback (transport, timers, mailbox) calls loop_turn() as its last act; what a task leaves
  * behind for the end of the turn (loop_at_turn_end) runs when the ready list is empty. The shared
  * read buffer is not written again before the turn has ended, so bytes may be borrowed from it till
- * then. */
+ * then.
+ *
+ * The batch. All callbacks that one poll of the kernel leads to are a batch; what many of them add
+ * to (the output of a connection with many streams) is sent at its end (loop_at_batch_end), once.
+ */
 #pragma once
 
 #include "base/clock.h"
@@ -42,6 +46,7 @@ struct loop {
     int64_t now_ns;     /* CLOCK_MONOTONIC, read once per batch of events */
     struct list ready;  /* struct task */
     struct list ending; /* struct task: at the end of this turn */
+    struct list batch;  /* struct task: at the end of this batch */
     bool in_turn;
     struct timer_wheel wheel;
     uv_timer_t wheel_timer;
@@ -87,6 +92,11 @@ static inline void loop_wake(struct loop *loop, struct task *task) {
 static inline void loop_at_turn_end(struct loop *loop, struct task *task) {
     if (!list_is_linked(&task->link))
         list_push_back(&loop->ending, &task->link);
+}
+
+static inline void loop_at_batch_end(struct loop *loop, struct task *task) {
+    if (!list_is_linked(&task->link))
+        list_push_back(&loop->batch, &task->link);
 }
 
 static inline void task_cancel(struct task *task) {

@@ -31,6 +31,12 @@ int pipeline_open(struct pipeline **out, const struct config_pipeline *config, u
     pipeline->pool = (struct pool_settings){
         .h1 = {.limits = {.head_bytes = config->max_head_bytes, .fields = config->max_fields},
                .max_informational = config->max_informational},
+        .is_http2 = config->protocol == PROTOCOL_HTTP2,
+        .h2 = {.limits = {.head_bytes = config->max_head_bytes, .fields = config->max_fields},
+               .max_informational = config->max_informational,
+               .streams = config->limits.streams_per_connection,
+               .ping_ns = config->ping_ns,
+               .pong_timeout_ns = config->pong_timeout_ns},
         .dial_timeout_ns = config->dial_timeout_ns,
         .idle_timeout_ns = config->idle_timeout_ns,
         .dials = dials ? dials : 1,
@@ -111,18 +117,18 @@ static int open_source(struct pipeline_source *source, struct resolver *resolver
     return err;
 }
 
-/* How many exchanges may be in flight: an HTTP/1 connection carries one at a time, so no more than
- * there may be connections. */
+/* How many exchanges may be in flight: no more than the connections can carry that there may be.
+ */
 static unsigned concurrency_of(const struct config_pipeline *config) {
-    uint64_t connections = 0;
+    unsigned each = config->protocol == PROTOCOL_HTTP2 ? config->limits.streams_per_connection : 1;
+    uint64_t most = 0;
 
     for (size_t i = 0; i < config->endpoint_count; i++) {
         unsigned addresses = config->endpoints[i].kind == ADDRESS_NAME ? RESOLVER_ADDRESSES_MAX : 1;
 
-        connections += (uint64_t)config->limits.connections * addresses;
+        most += (uint64_t)config->limits.connections * addresses * each;
     }
-    return connections < config->limits.concurrency ? (unsigned)connections
-                                                    : config->limits.concurrency;
+    return most < config->limits.concurrency ? (unsigned)most : config->limits.concurrency;
 }
 
 /* The addresses of all sources; endpoints that were there before stay the same ones. */

@@ -66,8 +66,9 @@ void pipeline_loop_close(struct pipeline_loop *part);
 void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set);
 
 /* The balancer: the better of two usable pools picked at random (fewer exchanges in flight), other
- * than @avoid if there is a choice. Usable: it has an idle connection, or its endpoint may be
- * dialled. NULL when there is no endpoint at all; when none is usable, one that says why. */
+ * than @avoid if there is a choice. Usable: it has an idle connection or
+ * one with room, or its endpoint may be dialled. NULL when there is no endpoint at all; when none
+ * is usable, one that says why. */
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid);
 
 /* A right to be in flight. Zeroed memory is one that was not asked for. */

@@ -146,6 +146,6 @@ static size_t count_usable(const struct pipeline_loop *part, const struct endpoi
 
 /* @avoid counts as not usable: pipeline_pick() asks again without it when nothing else is left. */
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns) {
-    return pool->endpoint != avoid &&
-           (!list_is_empty(&pool->idle) || endpoint_may_dial(pool->endpoint, now_ns));
+    return pool->endpoint != avoid && (!list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
+                                       endpoint_may_dial(pool->endpoint, now_ns));
 }

@@ -62,6 +62,7 @@ struct route_table {
 struct question {
     const struct request_head *head;
     struct slice path; /* "" for a request without one */
+    bool is_grpc;
     bool has_wrong_method;
     bool wants_allow;
     struct slice allow;
@@ -144,7 +145,11 @@ enum route_outcome route_match(const struct route_table *table, size_t listener,
                                const struct request_head *head, struct arena *arena,
                                struct route_match *match) {
     bool has_path = head->form == TARGET_ORIGIN || head->form == TARGET_ABSOLUTE;
-    struct question q = {.head = head, .path = SLICE(""), .allow = SLICE(""), .arena = arena};
+    struct question q = {.head = head,
+                         .path = SLICE(""),
+                         .is_grpc = request_is_grpc(head),
+                         .allow = SLICE(""),
+                         .arena = arena};
     const struct rule *rule = NULL;
     uint32_t nodes[NODES_MAX];
     size_t count;
@@ -270,6 +275,8 @@ static int compare_rules(const void *left, const void *right) {
         return order;
     if (a->path.len != b->path.len)
         return a->path.len < b->path.len ? -1 : 1;
+    if (a->route->is_grpc != b->route->is_grpc)
+        return a->route->is_grpc ? -1 : 1;
     if (a->route->field_count != b->route->field_count)
         return a->route->field_count > b->route->field_count ? -1 : 1;
     if ((a->methods != 0) != (b->methods != 0))
@@ -363,7 +370,7 @@ static const struct rule *ask_bucket(const struct route_table *table, uint32_t n
     if (first == NOTHING)
         return NULL;
     for (rule = &table->rules[first];; rule++) {
-        if (has_fields(rule->route, &q->head->fields)) {
+        if ((!rule->route->is_grpc || q->is_grpc) && has_fields(rule->route, &q->head->fields)) {
             if (has_method(rule, q->head))
                 return rule;
             q->has_wrong_method = true;

@@ -5,7 +5,8 @@
  * one thing to weir and another to the server behind it is refused (path.c has the list). A request
  * without a path (CONNECT, "OPTIONS *") matches only routes without one. Most specific first: host
  * (exact, then the longest wildcard, then any); then exact path, then the longest prefix on segment
- * borders; then the number of fields; then a method list before none; then the order of the file.
+ * borders; then gRPC calls before others; then the
+ * number of fields; then a method list before none; then the order of the file.
  * Thousands of routes cost little more than one. */
 #pragma once
 

@@ -78,13 +78,14 @@ int tls_context_take_authorities(SSL_CTX *ctx, const char *path, bool is_server,
     return err;
 }
 
-/* HTTP/2 has no codec here yet: "h2" goes in front when it is there, for PROTOCOL_HTTP2 and
- * PROTOCOL_AUTO, which the configuration does not let through until then. */
 struct tls_protocols tls_protocols_of(enum config_protocol protocol) {
-    struct tls_protocols protocols = {.len = 9};
+    static const struct tls_protocols all[] = {
+        [PROTOCOL_HTTP1] = {"\x08http/1.1", 9},
+        [PROTOCOL_HTTP2] = {"\x02h2", 3},
+        [PROTOCOL_AUTO] = {"\x02h2\x08http/1.1", 12},
+    };
 
-    memcpy(protocols.list, "\x08http/1.1", 9);
-    return protocols;
+    return all[protocol];
 }
 
 uint64_t tls_context_stamp(const char *const *paths, size_t count) {

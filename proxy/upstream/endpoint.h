@@ -24,6 +24,7 @@ struct endpoint {
     char text[128];                         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
+    _Atomic uint32_t streams;               /* HTTP/2: of these, those that have a stream */
     _Atomic uint32_t dials;                 /* under way */
     _Atomic uint32_t dial_failures;         /* in a row */
     _Atomic int64_t dial_after_ns;          /* CLOCK_MONOTONIC; no dial before */
@@ -40,6 +41,11 @@ struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned c
                               unsigned loops);
 struct endpoint *endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint *endpoint);
+
+/* Did the last dial succeed? True before the first. */
+static inline bool endpoint_is_up(const struct endpoint *endpoint) {
+    return atomic_load_explicit(&endpoint->dial_failures, memory_order_relaxed) == 0;
+}
 
 bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);

@@ -1,25 +1,12 @@
 /* The pool; see pool.h. A connection's right is held by its conn's account from the dial until the
  * close is complete, and travels with it when it is handed to another loop. */
-#include "upstream/pool.h"
+#include "upstream/pool_state.h"
 
 #include "base/alloc.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-
-struct upstream_conn {
-    struct list link;        /* in pool->idle or pool->others */
-    struct pool *pool;       /* borrowed: outlives it */
-    struct conn *conn;       /* owned until codec is there, then the codec's */
-    struct h1_client *codec; /* NULL while dialling */
-    struct lease *lease;     /* borrowed; NULL: idle, closing, or its lease has ended */
-    struct timer timer;      /* dial timeout */
-    int64_t idle_since_ns;
-    bool is_idle;
-    bool is_lost; /* it ended while it was leased but not in use yet */
-    bool is_back; /* its codec has told how it was left behind since it was leased */
-};
 
 /* A connection on its way to whoever waits for it. */
 struct gift {
@@ -31,8 +18,6 @@ static void dial(struct pool *pool, struct lease *lease);
 static void start_dials(struct pool *pool);
 static void on_dialled(struct conn *conn, int err);
 static void on_dial_timeout(struct timer *timer);
-static void dial_failed(struct upstream_conn *uc, enum fail fail);
-static void dial_over(struct upstream_conn *uc);
 static enum fail fail_of(int err);
 static bool fail_is_tls(enum fail fail);
 static void open_codec(struct upstream_conn *uc, bool is_used);
@@ -44,16 +29,20 @@ static bool pass_on(struct upstream_conn *uc);
 static void *make_gift(void *ctx, struct gate_desk *to);
 static void on_granted(struct gate_ticket *ticket, void *gift);
 static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift);
-static void ask_others(struct pool *pool);
 static void on_asked(struct loop *loop, struct mail *mail);
 static void hand_over(struct pool *pool);
 static void on_idle_timer(struct timer *timer);
 static void drop(struct upstream_conn *uc);
-static void enter_idle(struct upstream_conn *uc);
-static void leave_idle(struct upstream_conn *uc);
-static void close_if_empty(struct pool *pool);
+static void close_idle(struct upstream_conn *uc, bool at_once);
 static void on_farewell(struct loop *loop, struct mail *mail);
 static struct conn_account account_of(struct pool *pool);
+
+void pool_loop_deinit(struct pool_loop *shared) {
+    buffer_deinit(&shared->head);
+    if (shared->h2)
+        h2_client_loop_deinit(shared->h2);
+    free(shared->h2);
+}
 
 struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
                       const struct pool_settings *settings) {
@@ -69,6 +58,7 @@ struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
     pool->asked.deliver = on_asked;
     pool->farewell.deliver = on_farewell;
     timer_init(&pool->idle_timer, on_idle_timer);
+    pool_h2_init(pool);
     pthread_mutex_lock(&endpoint->lock);
     endpoint->pools[shared->loop->index] = pool;
     pthread_mutex_unlock(&endpoint->lock);
@@ -94,17 +84,19 @@ void pool_close(struct pool *pool) {
         list_push_back(&pool->others, link);
         atomic_fetch_sub(&pool->idle_count, 1);
         uc->is_idle = false;
-        h1_client_close(uc->codec, true);
+        close_idle(uc, true);
     }
     for (link = pool->others.next; link != &pool->others; link = next) {
         struct upstream_conn *uc = CONTAINER_OF(link, struct upstream_conn, link);
 
         next = link->next;
-        if (!uc->codec)
-            dial_failed(uc, FAIL_ENDPOINT_NONE);
+        if (uc->is_dialling)
+            pool_dial_failed(uc, FAIL_ENDPOINT_NONE);
     }
     start_dials(pool); /* which refuses those in line */
-    close_if_empty(pool);
+    if (pool->settings->is_http2)
+        pool_h2_close(pool);
+    pool_close_if_empty(pool);
 }
 
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
@@ -112,6 +104,8 @@ enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fre
     struct endpoint *endpoint = pool->endpoint;
 
     assert(lease->state == LEASE_NONE);
+    if (pool->settings->is_http2)
+        return pool_h2_lease(pool, lease, fail);
     if (is_fresh && atomic_load(&endpoint->connections.taken) >= endpoint->connections.limit)
         is_fresh = false;
     if (!list_is_empty(&pool->idle) && !is_fresh) {
@@ -132,13 +126,17 @@ enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fre
     if (gate_enter(&pool->desk, &lease->ticket) == GATE_IN)
         on_granted(&lease->ticket, NULL);
     else
-        ask_others(pool);
+        pool_ask_others(pool);
     return POOL_WAIT;
 }
 
-struct h1_client *lease_codec(const struct lease *lease) {
+void lease_start(struct lease *lease, struct exchange *x, const struct request_head *head,
+                 struct content content) {
     assert(lease->state == LEASE_HELD);
-    return lease->conn->codec;
+    if (lease->pool->settings->is_http2)
+        h2_client_start(lease->stream, x, head, content);
+    else
+        h1_client_start(lease->conn->codec, x, head, content);
 }
 
 void lease_end(struct lease *lease) {
@@ -151,6 +149,10 @@ void lease_end(struct lease *lease) {
         return;
     lease->state = LEASE_NONE;
     atomic_fetch_sub(&pool->endpoint->inflight, 1);
+    if (pool->settings->is_http2) {
+        pool_h2_lease_end(lease, state);
+        state = LEASE_NONE;
+    }
     switch (state) {
     case LEASE_NONE:
         break;
@@ -181,14 +183,18 @@ void lease_end(struct lease *lease) {
     }
     lease->conn = NULL;
     lease->pool = NULL;
-    close_if_empty(pool);
+    pool_close_if_empty(pool);
 }
 
 /* The lease has a right to one socket: dials, or waits for its turn to. */
 static void on_granted(struct gate_ticket *ticket, void *gift) {
     struct lease *lease = CONTAINER_OF(ticket, struct lease, ticket);
-    struct pool *pool = lease->pool;
+    struct pool *pool = CONTAINER_OF(ticket->desk, struct pool, desk);
 
+    if (pool->settings->is_http2) {
+        pool_h2_granted(ticket);
+        return;
+    }
     pool->waiting--;
     if (gift) {
         struct upstream_conn *uc;
@@ -203,7 +209,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     lease->state = LEASE_DIAL_LINE;
     list_push_back(&pool->dial_line, &lease->link);
     start_dials(pool);
-    close_if_empty(pool); /* a closing pool has refused it */
+    pool_close_if_empty(pool); /* a closing pool has refused it */
 }
 
 /* What a refused dial gives back may go to a lease of this very pool, which then comes here too:
@@ -219,44 +225,61 @@ static void start_dials(struct pool *pool) {
 
 static void dial(struct pool *pool, struct lease *lease) {
     struct endpoint *endpoint = pool->endpoint;
-    struct loop *loop = pool->shared->loop;
-    struct conn_account account = account_of(pool);
-    enum fail reason = FAIL_NONE;
+    enum fail reason = pool_enter_dial(pool);
     struct upstream_conn *uc;
-    struct tls *tls = NULL;
-    int err;
 
-    if (pool->is_closing)
-        reason = FAIL_ENDPOINT_NONE;
-    else if (!endpoint_may_dial(endpoint, loop->now_ns))
-        reason = (enum fail)atomic_load(&endpoint->dial_fail);
-    else if (!fds_acquire(pool->shared->fds, FD_UPSTREAM))
-        reason = FAIL_FDS_USED_UP;
     if (reason) {
-        gate_leave(&endpoint->connections, &lease->ticket, loop);
+        gate_leave(&endpoint->connections, &lease->ticket, pool->shared->loop);
         lease->state = LEASE_NONE;
         atomic_fetch_sub(&endpoint->inflight, 1);
         lease->ready(lease, reason);
         return;
     }
-    uc = xcalloc(1, sizeof *uc);
-    uc->pool = pool;
-    list_push_back(&pool->others, &uc->link);
-    timer_init(&uc->timer, on_dial_timeout);
+    uc = pool_conn_new(pool);
     lease->ticket.state = TICKET_OUT; /* the right is the connection's */
     lease->state = LEASE_DIALLING;
     lease->conn = uc;
     uc->lease = lease;
+    pool_dial(uc);
+}
+
+struct upstream_conn *pool_conn_new(struct pool *pool) {
+    struct upstream_conn *uc = xcalloc(1, sizeof *uc);
+
+    uc->pool = pool;
+    timer_init(&uc->timer, on_dial_timeout);
+    list_push_back(&pool->others, &uc->link);
+    return uc;
+}
+
+enum fail pool_enter_dial(struct pool *pool) {
+    struct endpoint *endpoint = pool->endpoint;
+
+    if (pool->is_closing)
+        return FAIL_ENDPOINT_NONE;
+    if (!endpoint_may_dial(endpoint, pool->shared->loop->now_ns))
+        return (enum fail)atomic_load(&endpoint->dial_fail);
+    return fds_acquire(pool->shared->fds, FD_UPSTREAM) ? FAIL_NONE : FAIL_FDS_USED_UP;
+}
+
+void pool_dial(struct upstream_conn *uc) {
+    struct pool *pool = uc->pool;
+    struct endpoint *endpoint = pool->endpoint;
+    struct conn_account account = account_of(pool);
+    struct tls *tls = NULL;
+    int err;
+
+    uc->is_dialling = true;
     pool->dialling++;
     atomic_fetch_add(&endpoint->dials, 1);
     if (pool->settings->tls)
         tls = tls_client_dial(pool->settings->tls, (const struct sockaddr *)&endpoint->address);
-    err = conn_dial(&uc->conn, loop, (const struct sockaddr *)&endpoint->address, &account, tls,
-                    on_dialled, uc);
+    err = conn_dial(&uc->conn, pool->shared->loop, (const struct sockaddr *)&endpoint->address,
+                    &account, tls, on_dialled, uc);
     if (err)
-        dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
+        pool_dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
     else
-        loop_timer_start(loop, &uc->timer, pool->settings->dial_timeout_ns);
+        loop_timer_start(pool->shared->loop, &uc->timer, pool->settings->dial_timeout_ns);
 }
 
 static void on_dialled(struct conn *conn, int err) {
@@ -264,19 +287,28 @@ static void on_dialled(struct conn *conn, int err) {
     struct pool *pool = uc->pool;
     struct lease *lease = uc->lease;
 
+    if (!err && pool->settings->is_http2 && conn_is_secure(conn) &&
+        !slice_equal(conn_protocol(conn), SLICE("h2")))
+        err = TLS_ERR_PROTOCOL; /* RFC 9113 section 3.2 */
     if (err) {
         enum fail fail = fail_of(err);
 
         if (fail_is_tls(fail))
             log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
-                        fail_row(fail)->title, pool->endpoint->text, tls_why(conn->tls));
-        dial_failed(uc, fail);
+                        fail_row(fail)->title, pool->endpoint->text,
+                        conn_is_secure(conn) ? "it does not agree on h2 by ALPN"
+                                             : tls_why(conn->tls));
+        pool_dial_failed(uc, fail);
         start_dials(pool);
-        close_if_empty(pool);
+        pool_close_if_empty(pool);
+        return;
+    }
+    if (pool->settings->is_http2) {
+        pool_h2_connected(uc); /* the dial goes on until SETTINGS have come */
         return;
     }
     endpoint_dial_succeeded(pool->endpoint);
-    dial_over(uc);
+    pool_dial_over(uc);
     open_codec(uc, false);
     if (lease) {
         list_remove(&uc->link);
@@ -292,22 +324,28 @@ static void on_dial_timeout(struct timer *timer) {
     struct upstream_conn *uc = CONTAINER_OF(timer, struct upstream_conn, timer);
     struct pool *pool = uc->pool;
 
-    dial_failed(uc, FAIL_CONNECT_TIMEOUT);
+    pool_dial_failed(uc, FAIL_CONNECT_TIMEOUT);
     start_dials(pool);
-    close_if_empty(pool);
+    pool_close_if_empty(pool);
 }
 
-static void dial_failed(struct upstream_conn *uc, enum fail fail) {
+void pool_dial_failed(struct upstream_conn *uc, enum fail fail) {
     struct pool *pool = uc->pool;
     struct lease *lease = uc->lease;
 
     if (!pool->is_closing)
         endpoint_dial_failed(pool->endpoint, fail, pool->shared->loop->now_ns);
-    dial_over(uc);
-    if (uc->conn)
-        conn_close(uc->conn); /* its right goes back when that is complete */
-    list_remove(&uc->link);
-    free(uc);
+    pool_dial_over(uc);
+    if (uc->h2) {
+        h2_client_close(uc->h2, true);
+    } else {
+        if (uc->conn)
+            conn_close(uc->conn); /* its right goes back when that is complete */
+        list_remove(&uc->link);
+        free(uc);
+    }
+    if (pool->settings->is_http2)
+        pool_h2_dial_failed(pool);
     if (lease) {
         lease->state = LEASE_NONE;
         lease->conn = NULL;
@@ -316,7 +354,8 @@ static void dial_failed(struct upstream_conn *uc, enum fail fail) {
     }
 }
 
-static void dial_over(struct upstream_conn *uc) {
+void pool_dial_over(struct upstream_conn *uc) {
+    uc->is_dialling = false;
     loop_timer_stop(uc->pool->shared->loop, &uc->timer);
     uc->pool->dialling--;
     atomic_fetch_sub(&uc->pool->endpoint->dials, 1);
@@ -389,7 +428,7 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
         return;
     }
     if (uc->is_idle)
-        leave_idle(uc);
+        pool_leave_idle(uc);
     h1_client_close(uc->codec, pool->is_closing);
 }
 
@@ -399,7 +438,7 @@ static void on_codec_closed(void *ctx) {
 
     list_remove(&uc->link);
     free(uc);
-    close_if_empty(pool);
+    pool_close_if_empty(pool);
 }
 
 /* A connection is free: for who waits longest, on whatever loop; else it is kept. */
@@ -418,7 +457,7 @@ static void offer(struct upstream_conn *uc) {
     }
     if (pass_on(uc))
         return;
-    enter_idle(uc);
+    pool_enter_idle(uc);
     uc->idle_since_ns = loop->now_ns;
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
@@ -453,10 +492,7 @@ static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
     struct upstream_conn *uc = gift->uc;
 
     if (!uc) {
-        uc = xcalloc(1, sizeof *uc);
-        uc->pool = pool;
-        timer_init(&uc->timer, on_dial_timeout);
-        list_push_back(&pool->others, &uc->link);
+        uc = pool_conn_new(pool);
         uc->conn = conn_open(pool->shared->loop, gift->parcel.fd,
                              pool->endpoint->address.ss_family == AF_UNIX, NULL, &account);
         conn_adopt_tls(uc->conn, gift->parcel.tls);
@@ -466,7 +502,7 @@ static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
     return uc;
 }
 
-static void ask_others(struct pool *pool) {
+void pool_ask_others(struct pool *pool) {
     struct endpoint *endpoint = pool->endpoint;
 
     pthread_mutex_lock(&endpoint->lock);
@@ -484,7 +520,10 @@ static void on_asked(struct loop *loop, struct mail *mail) {
     struct pool *pool = CONTAINER_OF(mail, struct pool, asked);
 
     atomic_store(&pool->is_asked, false);
-    hand_over(pool);
+    if (pool->settings->is_http2)
+        pool_h2_asked(pool);
+    else
+        hand_over(pool);
 }
 
 /* Gives idle connections to whoever waits for them, on whatever loop. */
@@ -492,10 +531,10 @@ static void hand_over(struct pool *pool) {
     while (!list_is_empty(&pool->idle)) {
         struct upstream_conn *uc = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
 
-        leave_idle(uc);
+        pool_leave_idle(uc);
         if (pass_on(uc))
             continue;
-        enter_idle(uc);
+        pool_enter_idle(uc);
         break;
     }
 }
@@ -518,18 +557,25 @@ static void on_idle_timer(struct timer *timer) {
 
 /* Closes an idle connection, so that the upstream hears of it before its right is free again. */
 static void drop(struct upstream_conn *uc) {
-    leave_idle(uc);
-    h1_client_close(uc->codec, false);
+    pool_leave_idle(uc);
+    close_idle(uc, false);
 }
 
-static void enter_idle(struct upstream_conn *uc) {
+static void close_idle(struct upstream_conn *uc, bool at_once) {
+    if (uc->h2)
+        h2_client_close(uc->h2, at_once);
+    else
+        h1_client_close(uc->codec, at_once);
+}
+
+void pool_enter_idle(struct upstream_conn *uc) {
     list_remove(&uc->link);
     list_push_front(&uc->pool->idle, &uc->link);
     uc->is_idle = true;
     atomic_fetch_add(&uc->pool->idle_count, 1);
 }
 
-static void leave_idle(struct upstream_conn *uc) {
+void pool_leave_idle(struct upstream_conn *uc) {
     atomic_fetch_sub(&uc->pool->idle_count, 1);
     uc->is_idle = false;
     list_remove(&uc->link);
@@ -538,10 +584,11 @@ static void leave_idle(struct upstream_conn *uc) {
 
 /* A closing pool whose last connection is gone waits for one letter to itself: what was posted to
  * it before comes first. Then it frees itself. */
-static void close_if_empty(struct pool *pool) {
+void pool_close_if_empty(struct pool *pool) {
     if (!pool->is_closing || pool->is_farewell_sent || pool->waiting > 0 ||
-        !list_is_empty(&pool->idle) || !list_is_empty(&pool->others) ||
-        !list_is_empty(&pool->dial_line))
+        !list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
+        !list_is_empty(&pool->others) || !list_is_empty(&pool->dial_line) ||
+        !list_is_empty(&pool->line))
         return;
     pool->is_farewell_sent = true;
     loop_post(pool->shared->loop, &pool->farewell);
@@ -550,6 +597,7 @@ static void close_if_empty(struct pool *pool) {
 static void on_farewell(struct loop *loop, struct mail *mail) {
     struct pool *pool = CONTAINER_OF(mail, struct pool, farewell);
 
+    task_cancel(&pool->tidy);
     endpoint_unref(pool->endpoint);
     free(pool);
 }

@@ -54,6 +54,20 @@ static void a_target_fits_into_its_head(void **state) {
                   "to 1MiB; did you mean \"2KiB\"?\n");
 }
 
+static void settings_of_http2_need_http2(void **state) {
+    expect_errors(LISTENER ROUTE PIPELINE "limits = { streams_per_connection = 9 }\n"
+                                          "timeouts = { ping = '1s', pong = '1s' }\n",
+                  "t:9:37: pipeline.limits.streams_per_connection: found with protocol = "
+                  "\"http1\", expected only with \"http2\"\n"
+                  "t:10:21: pipeline.timeouts.ping: found with protocol = \"http1\", expected only "
+                  "with \"http2\"\n"
+                  "t:10:34: pipeline.timeouts.pong: found with protocol = \"http1\", expected only "
+                  "with \"http2\"\n");
+    config_free(parse(LISTENER ROUTE PIPELINE "protocol = 'http2'\n"
+                                              "limits.streams_per_connection = 9\n"
+                                              "timeouts = { ping = 0, pong = '1s' }\n"));
+}
+
 static void two_routes_do_not_match_the_same(void **state) {
     expect_errors(LISTENER PIPELINE ROUTE ROUTE,
                   "t:9:1: route.match: found the same as in line 7, expected each route to match "
@@ -93,6 +107,7 @@ int main(void) {
         cmocka_unit_test(a_reference_leads_somewhere),
         cmocka_unit_test(path_and_exact_contradict_each_other),
         cmocka_unit_test(a_target_fits_into_its_head),
+        cmocka_unit_test(settings_of_http2_need_http2),
         cmocka_unit_test(two_routes_do_not_match_the_same),
         cmocka_unit_test(routes_that_differ_in_one_thing_are_two),
         cmocka_unit_test(what_was_refused_already_is_no_duplicate),

@@ -65,6 +65,17 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(l->max_fields, 100);
     assert_int_equal(l->max_requests, 0);
     assert_false(l->half_close);
+    assert_int_equal(l->http2.max_concurrent_streams, 100);
+    assert_int_equal(l->http2.header_table_bytes, 4096);
+    assert_int_equal(l->http2.continuations, 8);
+    assert_int_equal(l->http2.pings, 10);
+    assert_int_equal(l->http2.settings, 10);
+    assert_int_equal(l->http2.priorities, 20);
+    assert_int_equal(l->http2.window_updates, 100);
+    assert_int_equal(l->http2.empty_data, 10);
+    assert_int_equal(l->http2.resets, 100);
+    assert_int_equal(l->http2.stream_errors, 20);
+    assert_int_equal(l->http2.early_percent, 90);
     assert_int_equal(l->trust_count, 2);
     assert_int_equal(l->trust[0].prefix, 32);
     assert_int_equal(l->trust[1].prefix, 128);
@@ -82,6 +93,9 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(p->limits.concurrency, 64);
     assert_int_equal(p->limits.streams, 1000);
     assert_int_equal(p->limits.dials, 16);
+    assert_int_equal(p->limits.streams_per_connection, 100);
+    assert_int_equal(p->ping_ns, 20 * NS_PER_S);
+    assert_int_equal(p->pong_timeout_ns, 10 * NS_PER_S);
     assert_int_equal(p->queue.size, 256);
     assert_int_equal(p->queue.max_wait_ns, 2 * NS_PER_S);
     assert_int_equal(p->retry.attempts, 2);
@@ -132,9 +146,12 @@ static void the_server_keys_arrive(void **state) {
 
 static void the_listener_keys_arrive(void **state) {
     struct config *config =
-        parse("[[listener]]\nname = 'a.b_c-1'\nlisten = 'unix:/run/weir'\nprotocol = 'http1'\n"
+        parse("[[listener]]\nname = 'a.b_c-1'\nlisten = 'unix:/run/weir'\nprotocol = 'auto'\n"
               "timeouts = { header = '1s', body = '2s', idle = '3s', stream_idle = '0s' }\n"
               "limits = { head = 8192, target = '8KiB', fields = 5, requests = 6 }\n"
+              "http2 = { max_concurrent_streams = 1, header_table = 2, continuations = 3, "
+              "pings = 4, settings = 5, priorities = 6, window_updates = 7, empty_data = 8, "
+              "resets = 9, stream_errors = 10, early_percent = 12 }\n"
               "half_close = true\ntrust = []\n" LISTENER PIPELINE ROUTE);
     const struct config_listener *l = config->listeners;
 
@@ -149,6 +166,18 @@ static void the_listener_keys_arrive(void **state) {
     assert_int_equal(l->max_target_bytes, 8192);
     assert_int_equal(l->max_fields, 5);
     assert_int_equal(l->max_requests, 6);
+    assert_int_equal(l->protocol, PROTOCOL_AUTO);
+    assert_int_equal(l->http2.max_concurrent_streams, 1);
+    assert_int_equal(l->http2.header_table_bytes, 2);
+    assert_int_equal(l->http2.continuations, 3);
+    assert_int_equal(l->http2.pings, 4);
+    assert_int_equal(l->http2.settings, 5);
+    assert_int_equal(l->http2.priorities, 6);
+    assert_int_equal(l->http2.window_updates, 7);
+    assert_int_equal(l->http2.empty_data, 8);
+    assert_int_equal(l->http2.resets, 9);
+    assert_int_equal(l->http2.stream_errors, 10);
+    assert_int_equal(l->http2.early_percent, 12);
     assert_true(l->half_close);
     assert_int_equal(l->trust_count, 0);
     assert_int_equal(config->listeners[1].trust_count, 2);

@@ -74,6 +74,26 @@ static void pipelines_share_by_what_they_want(void **state) {
     config_free(config);
 }
 
+static void a_connection_of_many_streams_is_wanted_less_often(void **state) {
+    struct config *config =
+        plan(LISTENER ROUTE PIPELINE "protocol = 'http2'\n"
+                                     "limits = { concurrency = 250, streams = 1000, "
+                                     "streams_per_connection = 50 }\n",
+             1024);
+
+    /* 25 full ones, and for each of 2 threads one that is not. */
+    assert_int_equal(config->pipelines[0].limits.connections, 27);
+    assert_int_equal(config->admission.fd_upstream, 27);
+    config_free(config);
+
+    /* One that suffices for everything is all there is to share out. */
+    config = parse_with(LISTENER ROUTE PIPELINE "protocol = 'http2'\n"
+                                                "limits.streams_per_connection = 10000\n",
+                        &(struct config_options){.fd_limit = 1024, .cores = 1});
+    assert_int_equal(config->pipelines[0].limits.connections, 1);
+    config_free(config);
+}
+
 static void what_the_file_asks_for_comes_first(void **state) {
     struct config *config =
         plan("[admission]\nmax_connections = 900\nfd_reserve = 50\n" REST, 1024);
@@ -158,6 +178,7 @@ int main(void) {
         cmocka_unit_test(the_limit_is_shared_out_whole),
         cmocka_unit_test(threads_follow_the_cores),
         cmocka_unit_test(pipelines_share_by_what_they_want),
+        cmocka_unit_test(a_connection_of_many_streams_is_wanted_less_often),
         cmocka_unit_test(what_the_file_asks_for_comes_first),
         cmocka_unit_test(the_least_that_works_is_one_of_each),
         cmocka_unit_test(a_sum_beyond_the_limit_is_shown),

@@ -160,16 +160,9 @@ static void words_are_one_of_a_few(void **state) {
         {0},
     };
     static const struct refusal listener[] = {
-        {"protocol = 'http2'", 12,
-         "listener.protocol: found \"http2\" (string), expected \"http1\"; not supported yet by "
-         "this "
-         "version"},
-        {"protocol = 'auto'", 12,
-         "listener.protocol: found \"auto\" (string), expected \"http1\"; not supported yet by "
-         "this "
-         "version"},
         {"protocol = 'htpp1'", 12,
-         "listener.protocol: found \"htpp1\" (string), expected \"http1\"; did you mean "
+         "listener.protocol: found \"htpp1\" (string), expected one of \"http1\", "
+         "\"http2\", \"auto\"; did you mean "
          "\"http1\"?"},
         {"half_close = 1", 14, "listener.half_close: found 1 (integer), expected true or false"},
         {0},

@@ -49,6 +49,17 @@ static void the_summary_shows_limits_and_sums_in_columns(void **state) {
     config_free(config);
 }
 
+static void streams_of_a_connection_are_shown(void **state) {
+    struct config *config = parse(LISTENER ROUTE PIPELINE "protocol = 'http2'\n"
+                                                          "limits = { connections = 3, "
+                                                          "streams_per_connection = 7 }\n");
+    char *text = config_summary(config);
+
+    assert_non_null(strstr(text, "  3 HTTP/2 connections of 7 streams per endpoint  "));
+    free(text);
+    config_free(config);
+}
+
 static void an_admin_listener_that_is_off_says_so(void **state) {
     struct config *config = parse("[server]\nthreads = 1\n[admin]\nlisten = 'off'\n" REST);
     char *text = config_summary(config);
@@ -63,6 +74,7 @@ static void an_admin_listener_that_is_off_says_so(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_summary_shows_limits_and_sums_in_columns),
+        cmocka_unit_test(streams_of_a_connection_are_shown),
         cmocka_unit_test(an_admin_listener_that_is_off_says_so),
     };
 

@@ -277,6 +277,71 @@ static void the_time_of_the_last_byte_is_kept(void **state) {
     assert_int_equal(body.moved_ns, loop.now_ns);
 }
 
+static void kept_content_is_said_again_and_the_source_hears_of_it_once(void **state) {
+    body_keep(&body);
+    body_push_copy(&body, SLICE("abc"));
+    body_push(&body, SLICE("def"));
+    body_drop(&body, 2);
+    body_drop(&body, 2);
+    assert_int_equal(taken_bytes, 4);
+    assert_true(body_may_rewind(&body));
+    body_rewind(&body);
+    assert_holds("abcdef");
+    body_push(&body, SLICE("g"));
+    assert_holds("abcdefg");
+    body_drop(&body, 3);
+    assert_int_equal(taken_bytes, 4);
+    body_drop(&body, 3);
+    assert_int_equal(taken_bytes, 6);
+    assert_holds("g");
+    body_end(&body);
+    body_drop(&body, 1);
+    assert_int_equal(taken_bytes, 7);
+    assert_true(body_is_done(&body));
+}
+
+static void content_can_be_said_as_often_as_it_is_kept(void **state) {
+    for (unsigned i = 0; i < 3; i++) {
+        body_keep(&body);
+        if (i == 0)
+            body_push(&body, SLICE("abc"));
+        body_drop(&body, 3);
+        body_rewind(&body);
+        assert_holds("abc");
+    }
+    assert_int_equal(taken_bytes, 3);
+    body_keep(&body);
+    body_drop(&body, 1);
+    body_forget(&body);
+    assert_false(body_may_rewind(&body));
+    assert_int_equal(body.kept.bytes, 0);
+    assert_holds("bc");
+}
+
+static void no_more_than_the_bound_is_kept(void **state) {
+    char *much = xcalloc(1, BODY_KEPT_MAX + 1);
+
+    body_keep(&body);
+    body_push(&body, slice_of(much, BODY_KEPT_MAX));
+    body_drop(&body, BODY_KEPT_MAX);
+    assert_int_equal(body.kept.bytes, BODY_KEPT_MAX);
+    assert_true(body_may_rewind(&body));
+    body_push(&body, slice_of(much, 1));
+    body_drop(&body, 1);
+    assert_int_equal(body.kept.bytes, 0);
+    assert_false(body_may_rewind(&body));
+    free(much);
+}
+
+static void a_reset_forgets_what_was_kept(void **state) {
+    body_keep(&body);
+    body_push(&body, SLICE("abc"));
+    body_drop(&body, 3);
+    body_reset(&body, FAIL_INTERNAL);
+    assert_false(body_may_rewind(&body));
+    assert_int_equal(body.kept.bytes, 0);
+}
+
 /* Any mixture of pushes, drops and turns gives the bytes in order, once each. */
 static void nothing_is_lost_doubled_or_turned_around(void **state) {
     static char read[4096];
@@ -344,6 +409,10 @@ int main(void) {
         ON_BODY(an_ended_body_can_still_be_reset),
         ON_BODY(after_deinit_nobody_hears_anything),
         ON_BODY(the_time_of_the_last_byte_is_kept),
+        ON_BODY(kept_content_is_said_again_and_the_source_hears_of_it_once),
+        ON_BODY(content_can_be_said_as_often_as_it_is_kept),
+        ON_BODY(no_more_than_the_bound_is_kept),
+        ON_BODY(a_reset_forgets_what_was_kept),
         ON_BODY(nothing_is_lost_doubled_or_turned_around),
     };
 

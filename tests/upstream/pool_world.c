@@ -17,7 +17,7 @@ static void on_ready(struct lease *lease, enum fail fail) {
 static void run_nothing(struct task *task) {
 }
 
-void world_open(unsigned connections, int backlog) {
+static void open_world(unsigned connections, int backlog, unsigned streams) {
     struct sockaddr_storage storage = {0};
     socklen_t len = sizeof world.address;
 
@@ -28,6 +28,10 @@ void world_open(unsigned connections, int backlog) {
                 .h1 = {.limits = {.head_bytes = 8192, .fields = 32}, .max_informational = 4},
                 .dial_timeout_ns = 10 * NS_PER_S,
                 .dials = 8,
+                .is_http2 = streams > 0,
+                .h2 = {.limits = {.head_bytes = 8192, .fields = 32},
+                       .max_informational = 4,
+                       .streams = streams},
             },
         .address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
     };
@@ -45,12 +49,21 @@ void world_open(unsigned connections, int backlog) {
     }
 }
 
+void world_open(unsigned connections, int backlog) {
+    open_world(connections, backlog, 0);
+}
+
+void world_open_http2(unsigned connections, unsigned streams) {
+    open_world(connections, 64, streams);
+}
+
 void world_close(void) {
     for (unsigned i = 0; i < 2; i++)
         if (world.pools[i])
             pool_close(world.pools[i]);
     ASK_AWAIT(atomic_load(&world.endpoint->refs) == 1 && OPEN_CONNECTIONS == 0);
     assert_int_equal(atomic_load(&world.endpoint->inflight), 0);
+    assert_int_equal(atomic_load(&world.endpoint->streams), 0);
     assert_int_equal(atomic_load(&world.endpoint->dials), 0);
     assert_int_equal(atomic_load(&world.endpoint->connections.waiting), 0);
     assert_int_equal(fds_used(&world.fds, FD_UPSTREAM), 0);
@@ -58,7 +71,7 @@ void world_close(void) {
         assert_int_equal(world.loops[i].conns, 0);
         assert_int_equal(world.loops[i].wheel.running, 0);
         assert_int_equal(finish_loop(&world.loops[i]), 0);
-        buffer_deinit(&world.shared[i].head);
+        pool_loop_deinit(&world.shared[i]);
     }
     endpoint_unref(world.endpoint);
     close(world.listener);
@@ -108,8 +121,8 @@ static void send_request(struct taker *taker, unsigned at, bool has_content) {
     taker->x.request_head = head;
     if (!has_content)
         body_end(&taker->x.request);
-    h1_client_start(lease_codec(&taker->lease), &taker->x, &head,
-                    (struct content){has_content ? CONTENT_CHUNKED : CONTENT_NONE, 0});
+    lease_start(&taker->lease, &taker->x, &head,
+                (struct content){has_content ? CONTENT_CHUNKED : CONTENT_NONE, 0});
 }
 
 void exchange_start(struct taker *taker, unsigned at) {

@@ -30,6 +30,8 @@ extern struct pool_world world;
 /* The server listens with @backlog (-1: its port is bound, but refuses), the endpoint may have
  * @connections. */
 void world_open(unsigned connections, int backlog);
+/* The same over HTTP/2, with that many streams on a connection; the server listens. */
+void world_open_http2(unsigned connections, unsigned streams);
 /* Closes the pools and checks that nothing is left. */
 void world_close(void);
 

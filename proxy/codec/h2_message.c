@@ -1,0 +1,346 @@
+/* HTTP/2 heads: see h2_message.h. */
+#include "codec/h2_message.h"
+
+#include "base/random.h"
+#include "codec/h1_chars.h"
+#include "codec/h1_chunked.h"
+#include "codec/h1_parts.h"
+#include "codec/h1_write.h"
+
+#include <assert.h>
+
+/* 16 bytes in base64 (RFC 6455 section 4.1). */
+#define WEBSOCKET_KEY_BYTES 24
+
+static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value);
+static void split_target(struct h2_reading *r, struct request_head *head);
+static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
+                                    const char **why);
+static void join_cookies(struct fields *fields, struct arena *arena);
+static void take_upgrade(struct h2_reading *r, struct request_head *head);
+static struct slice make_websocket_key(struct arena *arena);
+static void add(struct h2_block *block, struct slice name, struct slice value);
+static void add_length(struct h2_block *block, struct content content);
+static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
+                       bool is_upgrade);
+
+bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) {
+    enum field_id id;
+
+    r->bytes += name.len + value.len + H2_FIELD_OVERHEAD;
+    if (r->bytes > r->limits->head_bytes || r->fields.count >= r->limits->fields ||
+        r->fields.count >= H1_FIELDS_MAX)
+        r->is_large = true;
+    if (r->is_large)
+        return r->bytes <= r->limits->head_bytes * H2_SECTION_EXCESS;
+    value = arena_copy(r->arena, value);
+    if (name.base[0] == ':' && take_pseudo(r, name, value))
+        return true;
+    id = field_id_of(name);
+    if (id == FIELD_HOST) {
+        r->has_host = true;
+        r->host = value;
+        return true;
+    }
+    fields_add(&r->fields, r->arena, id, id ? field_name(id) : arena_copy(r->arena, name), value);
+    return true;
+}
+
+enum h1_outcome h2_read_request(struct h2_reading *r, bool is_end, struct request_head *head,
+                                struct content *content, const char **why) {
+    enum h1_outcome outcome;
+
+    *content = (struct content){CONTENT_NONE, 0};
+    *head = (struct request_head){
+        .method = method_of(r->method),
+        .version = HTTP_2,
+        .method_text = r->method,
+        .scheme = r->scheme,
+        .authority = r->authority.len > 0 ? r->authority : r->host,
+        .path = r->path,
+        .fields = r->fields,
+    };
+    if (r->is_large) {
+        *why = r->bytes > r->limits->head_bytes ? "header section is too large"
+                                                : "header section has too many fields";
+        return H1_HEAD_LARGE;
+    }
+    split_target(r, head);
+    outcome = check_target(r, head, why);
+    if (outcome != H1_DONE)
+        return outcome;
+    join_cookies(&head->fields, r->arena);
+    outcome = h1_frame_content(&head->fields, HTTP_2, content, why);
+    if (outcome != H1_DONE)
+        return outcome;
+    if (!h1_is_expectable(head)) {
+        *why = "expectation is not 100-continue";
+        return H1_EXPECT;
+    }
+    if (r->protocol.len > 0) {
+        if (content->kind != CONTENT_NONE) {
+            *why = "extended CONNECT has a Content-Length";
+            return H1_BAD;
+        }
+        take_upgrade(r, head);
+    } else if (content->kind == CONTENT_NONE && !is_end) {
+        content->kind = CONTENT_CHUNKED;
+    }
+    return H1_DONE;
+}
+
+enum h1_outcome h2_read_response(struct h2_reading *r, enum method method, bool is_end,
+                                 struct response_head *head, struct content *content,
+                                 const char **why) {
+    unsigned status = 0;
+
+    *content = (struct content){CONTENT_NONE, 0};
+    for (size_t i = 0; i < r->status.len; i++)
+        status = status * 10 + (unsigned)(r->status.base[i] - '0');
+    *head = (struct response_head){
+        .status = status,
+        .version = HTTP_2,
+        .reason = h1_reason(status),
+        .fields = r->fields,
+    };
+    if (r->is_large) {
+        *why = "header section is too large";
+        return H1_HEAD_LARGE;
+    }
+    if (r->has_host)
+        fields_add(&head->fields, r->arena, FIELD_HOST, field_name(FIELD_HOST), r->host);
+    if (r->status.len != 3 || status < 100 || status > 999 || (status < 200 && is_end)) {
+        *why = "status is not one of a response";
+        return H1_BAD;
+    }
+    if (h1_frame_content(&head->fields, HTTP_2, content, why) != H1_DONE)
+        return H1_BAD;
+    if (method == METHOD_HEAD || status < 200 || status == 204 || status == 304)
+        *content = (struct content){CONTENT_NONE, 0};
+    else if (content->kind == CONTENT_NONE && !is_end)
+        content->kind = CONTENT_CHUNKED;
+    return H1_DONE;
+}
+
+enum h1_outcome h2_read_trailers(struct h2_reading *r, struct fields *trailers, const char **why) {
+    if (r->is_large) {
+        *why = "trailer section is too large";
+        return H1_HEAD_LARGE;
+    }
+    if (r->has_host)
+        fields_add(&r->fields, r->arena, FIELD_HOST, field_name(FIELD_HOST), r->host);
+    *why = h1_keep_proper_trailers(&r->fields);
+    if (*why)
+        return H1_BAD;
+    *trailers = r->fields;
+    return H1_DONE;
+}
+
+bool h2_is_upgrade(const struct request_head *head) {
+    return head->method == METHOD_GET && fields_find(&head->fields, FIELD_UPGRADE);
+}
+
+void h2_write_request(struct h2_block *block, const struct request_head *head,
+                      struct content content) {
+    bool is_upgrade = h2_is_upgrade(head);
+
+    block->lines.len = block->text_len = 0;
+    add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text);
+    if (is_upgrade)
+        add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value);
+    add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"));
+    add(block, SLICE(":authority"), head->authority);
+    add(block, SLICE(":path"), head->path);
+    add_fields(block, &head->fields, false, is_upgrade);
+    add_length(block, content);
+}
+
+void h2_write_response(struct h2_block *block, const struct response_head *head,
+                       struct content content, bool show_length) {
+    bool is_upgrade = head->status == 101;
+    unsigned status = is_upgrade ? 200 : head->status;
+
+    assert(status >= 100 && status <= 999);
+    block->lines.len = 0;
+    block->text_len = uint_to_text(block->text, status);
+    add(block, SLICE(":status"), slice_of(block->text, block->text_len));
+    add_fields(block, &head->fields, show_length, is_upgrade);
+    add_length(block, content);
+}
+
+void h2_write_trailers(struct h2_block *block, const struct fields *trailers) {
+    block->lines.len = block->text_len = 0;
+    add_fields(block, trailers, false, false);
+}
+
+static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value) {
+    const struct {
+        struct slice name, *to;
+    } pseudo[] = {
+        {SLICE(":method"), &r->method},     {SLICE(":path"), &r->path},
+        {SLICE(":scheme"), &r->scheme},     {SLICE(":authority"), &r->authority},
+        {SLICE(":protocol"), &r->protocol}, {SLICE(":status"), &r->status},
+    };
+
+    for (size_t i = 0; i < sizeof pseudo / sizeof *pseudo; i++)
+        if (slice_equal(pseudo[i].name, name)) {
+            *pseudo[i].to = value;
+            return true;
+        }
+    return false;
+}
+
+static void split_target(struct h2_reading *r, struct request_head *head) {
+    if (head->method == METHOD_CONNECT && r->protocol.len == 0)
+        head->form = TARGET_AUTHORITY;
+    else if (slice_equal(head->path, SLICE("*")))
+        head->form = TARGET_ASTERISK;
+    else
+        head->form = TARGET_ORIGIN;
+}
+
+static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
+                                    const char **why) {
+    const struct slice user = head->authority;
+
+    if (head->path.len > r->limits->target_bytes) {
+        *why = "request target is too long";
+        return H1_TARGET_LONG;
+    }
+    if (head->method_text.len > H1_METHOD_MAX)
+        *why = "method is too long";
+    else if (user.len > 0 && memchr(user.base, '@', user.len))
+        *why = "authority has user information";
+    else if (!h1_is_authority(head->authority))
+        *why = "authority is not host[:port]";
+    else if (r->has_host && !slice_equal_case(r->host, head->authority))
+        *why = "Host differs from :authority"; /* section 8.3.1 */
+    else if (head->form == TARGET_AUTHORITY)
+        return H1_DONE;
+    else if (!slice_equal(r->scheme, SLICE("http")) && !slice_equal(r->scheme, SLICE("https")))
+        *why = "scheme is neither http nor https";
+    else if (head->form == TARGET_ASTERISK && head->method != METHOD_OPTIONS)
+        *why = "target '*' is for OPTIONS only";
+    else if (head->form == TARGET_ORIGIN && (head->path.len == 0 || head->path.base[0] != '/' ||
+                                             !h1_chars_are(head->path, H1_CHAR_TARGET)))
+        *why = "path is not one";
+    else
+        return H1_DONE;
+    return H1_BAD;
+}
+
+/* Crumbs of a cookie become one field again, in the place of the first (section 8.2.3); empty ones
+ * leave no trace, or there would be a blank at its end. */
+static void join_cookies(struct fields *fields, struct arena *arena) {
+    struct field *first = NULL;
+    size_t crumbs = 0, len = 0;
+    uint32_t kept = 0;
+    char *joined, *to;
+
+    for (uint32_t i = 0; i < fields->count; i++)
+        if (fields->list[i].id == FIELD_COOKIE) {
+            crumbs++;
+            len += fields->list[i].value.len + 2;
+        }
+    if (crumbs < 2)
+        return;
+    joined = to = arena_alloc(arena, len);
+    for (uint32_t i = 0; i < fields->count; i++) {
+        struct field *field = &fields->list[i];
+
+        if (field->id == FIELD_COOKIE) {
+            if (to > joined && field->value.len > 0)
+                to = (char *)memcpy(to, "; ", 2) + 2;
+            if (field->value.len > 0)
+                to = (char *)memcpy(to, field->value.base, field->value.len) + field->value.len;
+            if (first)
+                continue;
+            first = &fields->list[kept];
+        }
+        fields->list[kept++] = *field;
+    }
+    first->value = slice_of(joined, (size_t)(to - joined));
+    fields->count = kept;
+}
+
+/* What an HTTP/1.1 client would have asked. */
+static void take_upgrade(struct h2_reading *r, struct request_head *head) {
+    struct fields *fields = &head->fields;
+
+    head->method = METHOD_GET;
+    head->method_text = SLICE("GET");
+    fields_add(fields, r->arena, FIELD_UPGRADE, field_name(FIELD_UPGRADE), r->protocol);
+    fields_add(fields, r->arena, FIELD_CONNECTION, field_name(FIELD_CONNECTION), SLICE("upgrade"));
+    if (slice_equal_case(r->protocol, SLICE("websocket")) &&
+        !fields_find(fields, FIELD_SEC_WEBSOCKET_KEY))
+        fields_add(fields, r->arena, FIELD_SEC_WEBSOCKET_KEY, field_name(FIELD_SEC_WEBSOCKET_KEY),
+                   make_websocket_key(r->arena));
+}
+
+static struct slice make_websocket_key(struct arena *arena) {
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *key = arena_alloc(arena, WEBSOCKET_KEY_BYTES);
+    uint64_t bits = 0;
+
+    for (size_t i = 0; i < WEBSOCKET_KEY_BYTES - 2; i++) {
+        if (i % 10 == 0)
+            bits = random_next();
+        key[i] = letters[bits & 63];
+        bits >>= 6;
+    }
+    /* 16 bytes end in two bits of a letter: its other four are 0. */
+    key[WEBSOCKET_KEY_BYTES - 3] = letters[bits & 48];
+    memcpy(key + WEBSOCKET_KEY_BYTES - 2, "==", 2);
+    return slice_of(key, WEBSOCKET_KEY_BYTES);
+}
+
+static void add(struct h2_block *block, struct slice name, struct slice value) {
+    nghttp2_nv line = {(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
+                       NGHTTP2_NV_FLAG_NONE};
+
+    buffer_append(&block->lines, slice_of((const char *)&line, sizeof line));
+}
+
+static void add_length(struct h2_block *block, struct content content) {
+    char *text = block->text + block->text_len;
+
+    if (content.kind == CONTENT_LENGTH)
+        add(block, field_name(FIELD_CONTENT_LENGTH),
+            slice_of(text, uint_to_text(text, content.length)));
+}
+
+static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
+                       bool is_upgrade) {
+    for (uint32_t i = 0; i < fields->count; i++) {
+        const struct field *field = &fields->list[i];
+
+        switch (field->id) {
+        case FIELD_HOST:
+        case FIELD_UPGRADE:
+        case FIELD_CONNECTION:
+        case FIELD_KEEP_ALIVE:
+        case FIELD_HTTP2_SETTINGS:
+        case FIELD_PROXY_CONNECTION:
+        case FIELD_TRANSFER_ENCODING:
+            continue;
+        case FIELD_TE:
+            if (!slice_equal_case(field->value, SLICE("trailers")))
+                continue;
+            break;
+        case FIELD_CONTENT_LENGTH:
+            if (!has_length)
+                continue;
+            break;
+        case FIELD_SEC_WEBSOCKET_KEY:
+        case FIELD_SEC_WEBSOCKET_ACCEPT:
+            /* RFC 8441 section 5: the stream itself says that both sides know what they do. */
+            if (is_upgrade)
+                continue;
+            break;
+        default:
+            break;
+        }
+        add(block, field->name, field->value);
+    }
+}

@@ -1,0 +1,117 @@
+/* gRPC calls: deadlines of their own, messages that tell a stream from a unary call, and failures
+ * in trailers instead of an HTTP status. */
+#include "gateway/crossing.h"
+
+#include "base/buffer.h"
+
+static void see_request(struct body *body, struct slice bytes);
+static void see_response(struct body *body, struct slice bytes);
+static void add_status(struct crossing *c, struct fields *to);
+static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
+static bool may_succeed_later(enum fail fail);
+
+void grpc_begin(struct crossing *c) {
+    struct exchange *x = &c->x;
+    const struct field *timeout = fields_find(&x->request_head.fields, FIELD_GRPC_TIMEOUT);
+    uv_buf_t bufs[BODY_BUFS_MAX];
+    unsigned count = body_peek(&x->request, bufs, BODY_BUFS_MAX);
+    int64_t ns;
+
+    for (unsigned i = 0; i < count; i++) /* came in one read with the head */
+        see_request(&x->request, slice_of(bufs[i].base, bufs[i].len));
+    x->request.tap = see_request;
+    if (timeout && grpc_parse_timeout(timeout->value, &ns))
+        c->grpc_deadline_ns = x->started_ns + ns;
+}
+
+void grpc_send(struct crossing *c) {
+    c->answered = (struct grpc_messages){0};
+    c->x.response.tap = see_response;
+}
+
+static void see_request(struct body *body, struct slice bytes) {
+    struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, request));
+
+    grpc_messages_see(&c->asked, bytes);
+    if (c->asked.started > 1 && !c->x.is_stream)
+        exchange_wake(&c->x, CROSSING_STREAMS);
+}
+
+static void see_response(struct body *body, struct slice bytes) {
+    struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, response));
+
+    grpc_messages_see(&c->answered, bytes);
+    if (c->x.is_stream)
+        return;
+    if (c->answered.started > 1)
+        exchange_wake(&c->x, CROSSING_STREAMS);
+    else if (c->answered.whole == 1 && !timer_is_running(&c->wait))
+        loop_timer_start(c->x.loop, &c->wait, GRPC_TRAILERS_WITHIN_NS);
+}
+
+bool grpc_is_streaming(struct crossing *c) {
+    bool is = c->x.events & (CROSSING_STREAMS | CROSSING_WAIT_OVER);
+
+    c->x.events &= ~(CROSSING_STREAMS | CROSSING_WAIT_OVER);
+    return is && !c->x.is_stream && c->x.response.state == BODY_OPEN;
+}
+
+void grpc_reply(struct crossing *c) {
+    struct response_head *head = &c->x.response_head;
+
+    *head = (struct response_head){.status = 200, .version = HTTP_2};
+    add(c, &head->fields, "content-type", SLICE("application/grpc"));
+    add_status(c, &head->fields);
+    if (may_succeed_later(c->fail))
+        add(c, &head->fields, "grpc-retry-pushback-ms", SLICE("1000"));
+}
+
+bool grpc_end(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    /* The code of an upstream's own reset goes on to the client as it is. */
+    if (!c->is_grpc || x->response.state == BODY_ENDED || x->upstream_code)
+        return false;
+    x->response.trailers = (struct fields){0};
+    add_status(c, &x->response.trailers);
+    body_end_early(&x->response);
+    return true;
+}
+
+enum grpc_status grpc_outcome(const struct crossing *c) {
+    const struct exchange *x = &c->x;
+    const struct field *field = NULL;
+
+    if (c->fail)
+        return fail_row(c->fail)->grpc;
+    if (x->response.state == BODY_ENDED)
+        field = fields_find(&x->response.trailers, FIELD_GRPC_STATUS);
+    if (!field)
+        field = fields_find(&x->response_head.fields, FIELD_GRPC_STATUS);
+    return field ? grpc_parse_status(field->value) : grpc_status_of_http(x->response_head.status);
+}
+
+static void add_status(struct crossing *c, struct fields *to) {
+    const struct fail_row *row = fail_row(c->fail);
+    struct arena *arena = &c->x.arena;
+    char status[20];
+
+    add(c, to, "grpc-status",
+        arena_copy(arena, slice_of(status, uint_to_text(status, (uint64_t)row->grpc))));
+    add(c, to, "grpc-message",
+        grpc_encode_message(arena, ARENA_JOIN(arena, SLICE("weir: "), slice_str(row->title),
+                                              c->why ? SLICE(" (") : SLICE(""), slice_str(c->why),
+                                              c->why ? SLICE("); ") : SLICE("; "),
+                                              slice_str(row->remedy))));
+}
+
+static void add(struct crossing *c, struct fields *to, const char *name, struct slice value) {
+    struct slice s = slice_str(name);
+
+    fields_add(to, &c->x.arena, field_id_of(s), s, value);
+}
+
+/* Refused for the load of the moment, not for what was asked. */
+static bool may_succeed_later(enum fail fail) {
+    return fail_row(fail)->http == 503;
+}

@@ -1,0 +1,204 @@
+/* grpc.health.v1.Health, answered by weir itself for listeners with health_service: Check says how
+ * a service is now, Watch says it and every change of it. "" is weir; another name is as well as
+ * the pipeline that its calls would go to. */
+#include "gateway/crossing.h"
+
+#define REQUEST_BYTES_MAX 1024 /* content; a service name is far shorter */
+
+enum serving { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
+
+static void on_content(struct body *body);
+static bool read_service(const struct body *body, struct arena *arena, struct slice *service);
+static bool take_varint(struct slice *from, uint64_t *value);
+static enum serving status_of(struct crossing *c, struct slice service);
+static bool is_usable(struct pipeline *pipeline);
+static void say(struct crossing *c, enum serving serving);
+static void end_with(struct crossing *c, enum grpc_status status, struct slice message);
+static void start_answer(struct crossing *c);
+static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
+
+static const struct slice check_path = {"/grpc.health.v1.Health/Check", 28};
+static const struct slice watch_path = {"/grpc.health.v1.Health/Watch", 28};
+static const struct body_sink_ops sink = {.ready = on_content};
+
+bool health_is_asked(const struct crossing *c) {
+    const struct slice path = c->x.request_head.path;
+
+    return c->is_grpc && c->listener->config->health_service &&
+           (slice_equal(path, check_path) || slice_equal(path, watch_path));
+}
+
+enum health_outcome health_answer(struct crossing *c) {
+    struct exchange *x = &c->x;
+    enum serving serving;
+
+    if (c->watched.base)
+        return HEALTH_WAIT;
+    if (!x->request.sink)
+        body_attach_sink(&x->request, &sink, c);
+    if (body_waiting(&x->request) > REQUEST_BYTES_MAX)
+        return HEALTH_BAD;
+    if (x->request.state == BODY_OPEN)
+        return HEALTH_WAIT;
+    if (!read_service(&x->request, &x->arena, &c->watched))
+        return HEALTH_BAD;
+    body_drop(&x->request, body_waiting(&x->request));
+    x->request.sink = NULL;
+    serving = status_of(c, c->watched);
+    if (slice_equal(x->request_head.path, watch_path)) {
+        x->is_stream = true;
+        start_answer(c);
+        say(c, serving);
+        list_push_back(&c->listener->gl->watches, &c->watch);
+        return HEALTH_WAIT;
+    }
+    if (serving == SERVICE_UNKNOWN) {
+        end_with(c, GRPC_NOT_FOUND, SLICE("weir: no route for this service"));
+        start_answer(c);
+    } else {
+        say(c, serving);
+        end_with(c, GRPC_OK, SLICE_NONE);
+        start_answer(c);
+    }
+    return HEALTH_ANSWERED;
+}
+
+void health_look(struct gateway_loop *gl) {
+    for (struct list *link = gl->watches.next; link != &gl->watches; link = link->next) {
+        struct crossing *c = CONTAINER_OF(link, struct crossing, watch);
+        enum serving serving = status_of(c, c->watched);
+
+        if ((unsigned)serving != c->watched_status && body_waiting(&c->x.response) == 0) {
+            say(c, serving);
+            body_flush(&c->x.response);
+        }
+    }
+}
+
+void health_drain(struct gateway_loop *gl) {
+    struct list *link;
+
+    while ((link = list_pop(&gl->watches))) {
+        struct crossing *c = CONTAINER_OF(link, struct crossing, watch);
+
+        say(c, NOT_SERVING);
+        end_with(c, GRPC_UNAVAILABLE, SLICE("weir: the proxy is shutting down"));
+        c->step = STEP_REPLY;
+        body_flush(&c->x.response);
+    }
+}
+
+static void on_content(struct body *body) {
+    exchange_wake(&((struct crossing *)body->sink_ctx)->x, 0);
+}
+
+/* HealthCheckRequest: field 1 is the service, as a string; others are passed over. */
+static bool read_service(const struct body *body, struct arena *arena, struct slice *service) {
+    uv_buf_t bufs[BODY_BUFS_MAX];
+    unsigned count = body_peek(body, bufs, BODY_BUFS_MAX);
+    struct slice all = SLICE(""), message;
+    uint64_t tag, len;
+
+    for (unsigned i = 0; i < count; i++)
+        all = ARENA_JOIN(arena, all, slice_of(bufs[i].base, bufs[i].len));
+    if (body->state != BODY_ENDED || all.len < GRPC_PREFIX_BYTES || all.base[0] != 0)
+        return false; /* nobody compresses 20 bytes */
+    message = slice_skip(all, GRPC_PREFIX_BYTES);
+    *service = SLICE("");
+    while (message.len > 0) {
+        if (!take_varint(&message, &tag))
+            return false;
+        if ((tag & 7) == 0) {
+            if (!take_varint(&message, &len))
+                return false;
+            continue;
+        }
+        if ((tag & 7) != 2 || !take_varint(&message, &len) || len > message.len)
+            return false;
+        if (tag >> 3 == 1)
+            *service = slice_of(message.base, (size_t)len);
+        message = slice_skip(message, (size_t)len);
+    }
+    return true;
+}
+
+static bool take_varint(struct slice *from, uint64_t *value) {
+    *value = 0;
+    for (unsigned i = 0; i < from->len && i < 10; i++) {
+        uint8_t byte = (uint8_t)from->base[i];
+
+        *value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (!(byte & 0x80)) {
+            *from = slice_skip(*from, i + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum serving status_of(struct crossing *c, struct slice service) {
+    struct gateway *gateway = c->listener->gl->gateway;
+    struct request_head head = c->x.request_head;
+    struct route_match match = {0};
+    max_align_t memory[64];
+    struct arena arena;
+    enum route_outcome outcome;
+
+    if (atomic_load(&gateway->state) == GATEWAY_DRAINING)
+        return NOT_SERVING;
+    if (service.len == 0)
+        return SERVING;
+    arena_init(&arena, memory, sizeof memory);
+    head.path = ARENA_JOIN(&arena, SLICE("/"), service, SLICE("/"));
+    outcome = route_match(gateway->routes, c->listener->index, &head, &arena, &match);
+    arena_deinit(&arena);
+    if (outcome != ROUTE_FOUND)
+        return SERVICE_UNKNOWN;
+    return is_usable(gateway->pipelines[match.route->pipeline]) ? SERVING : NOT_SERVING;
+}
+
+static bool is_usable(struct pipeline *pipeline) {
+    struct endpoint_set *set = pipeline_endpoints(pipeline);
+    bool is = false;
+
+    for (size_t i = 0; i < set->count && !is; i++)
+        is = endpoint_is_up(set->list[i]);
+    endpoint_set_unref(set);
+    return is;
+}
+
+/* HealthCheckResponse: field 1 is the status. */
+static void say(struct crossing *c, enum serving serving) {
+    char message[] = {0, 0, 0, 0, 2, 1 << 3, (char)serving};
+
+    c->watched_status = serving;
+    body_push_copy(&c->x.response, slice_of(message, sizeof message));
+}
+
+static void end_with(struct crossing *c, enum grpc_status status, struct slice message) {
+    struct fields *trailers = &c->x.response.trailers;
+    char text[20];
+
+    add(c, trailers, "grpc-status",
+        arena_copy(&c->x.arena, slice_of(text, uint_to_text(text, status))));
+    if (message.len > 0)
+        add(c, trailers, "grpc-message", message);
+    body_end(&c->x.response);
+}
+
+static void start_answer(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    x->response_head = (struct response_head){.status = 200, .version = HTTP_2};
+    add(c, &x->response_head.fields, "content-type", SLICE("application/grpc"));
+    add(c, &x->response_head.fields, "x-request-id", c->request_id);
+    c->status = 200;
+    x->is_response_begun = true;
+    x->client->send_response(x, (struct content){CONTENT_CHUNKED, 0});
+}
+
+static void add(struct crossing *c, struct fields *to, const char *name, struct slice value) {
+    struct slice s = slice_str(name);
+
+    fields_add(to, &c->x.arena, field_id_of(s), s, value);
+}
