@@ -18,8 +18,6 @@ static void dial(struct pool *pool, struct lease *lease);
 static void start_dials(struct pool *pool);
 static void on_dialled(struct conn *conn, int err);
 static void on_dial_timeout(struct timer *timer);
-static enum fail fail_of(int err);
-static bool fail_is_tls(enum fail fail);
 static void open_codec(struct upstream_conn *uc, bool is_used);
 static void hold(struct lease *lease, struct upstream_conn *uc);
 static void on_codec_idle(void *ctx, enum h1_client_end end);
@@ -277,7 +275,7 @@ void pool_dial(struct upstream_conn *uc) {
     err = conn_dial(&uc->conn, pool->shared->loop, (const struct sockaddr *)&endpoint->address,
                     &account, tls, on_dialled, uc);
     if (err)
-        pool_dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
+        pool_dial_failed(uc, endpoint_fail_of(err)); /* conn_dial() has closed what it had */
     else
         loop_timer_start(pool->shared->loop, &uc->timer, pool->settings->dial_timeout_ns);
 }
@@ -291,7 +289,7 @@ static void on_dialled(struct conn *conn, int err) {
         !slice_equal(conn_protocol(conn), SLICE("h2")))
         err = TLS_ERR_PROTOCOL; /* RFC 9113 section 3.2 */
     if (err) {
-        enum fail fail = fail_of(err);
+        enum fail fail = endpoint_fail_of(err);
 
         if (fail_is_tls(fail))
             log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
@@ -359,33 +357,6 @@ void pool_dial_over(struct upstream_conn *uc) {
     loop_timer_stop(uc->pool->shared->loop, &uc->timer);
     uc->pool->dialling--;
     atomic_fetch_sub(&uc->pool->endpoint->dials, 1);
-}
-
-static enum fail fail_of(int err) {
-    switch (err) {
-    case -ECONNREFUSED:
-    case -ENOENT: /* unix: no such socket */
-    case -EAGAIN: /* unix: its backlog is full */
-    case -ECONNRESET:
-        return FAIL_CONNECT_REFUSED;
-    case -ETIMEDOUT:
-        return FAIL_CONNECT_TIMEOUT;
-    case TLS_ERR_PROTOCOL:
-        return FAIL_TLS_PROTOCOL;
-    case TLS_ERR_CERTIFICATE:
-        return FAIL_TLS_CERTIFICATE;
-    case TLS_ERR_ALERT:
-        return FAIL_TLS_ALERT;
-    case -EMFILE:
-    case -ENFILE:
-        return FAIL_FDS_USED_UP;
-    default:
-        return FAIL_CONNECT_FAILED;
-    }
-}
-
-static bool fail_is_tls(enum fail fail) {
-    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
 }
 
 static void open_codec(struct upstream_conn *uc, bool is_used) {
