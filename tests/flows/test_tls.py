@@ -444,7 +444,7 @@ def test_new_certificates_are_taken_without_a_restart(tls_weir, ca, echo, tmp_pa
     assert abs(ends - time.time() - 5 * 86400) < 3600
     own.issue("c", "a.test", days=9)
     wait_for("the new end", lambda: not_after(w) > ends + 86400, 15)
-    assert "the certificates of listener 'http' were read again" in w.log()
+    wait_for("a line in the log", lambda: "the certificates of listener 'http' were read again" in w.log())
     fresh = secure_client(w, own.client())
     serial = fresh.sock.getpeercert()["serialNumber"]
     assert serial != old.sock.getpeercert()["serialNumber"]
