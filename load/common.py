@@ -202,7 +202,7 @@ class Process:
             self.popen.wait()
         for pid, started in known.items():
             if started is not None and pid != self.pid and _start_time(pid) == started:
-                _signal(pid, signal.SIGKILL)
+                signal_process(pid, signal.SIGKILL)
                 status = None
         self.output.close()
         return status
@@ -274,7 +274,7 @@ def _start_time(pid):
         return None
 
 
-def _signal(pid, number):
+def signal_process(pid, number):
     try:
         os.kill(pid, number)
     except ProcessLookupError:

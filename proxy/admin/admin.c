@@ -1,10 +1,12 @@
 /* The admin thread: its loop, its connections, and their complete end. */
 #include "admin/admin.h"
 
+#include "admin/order.h"
 #include "admin/page.h"
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transport/h2o_thread.h"
 #include "transport/uv_cure.h"
 
@@ -13,8 +15,6 @@
 #include <fcntl.h>
 #include <h2o.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -66,7 +66,6 @@ static void on_patience_ended(uv_timer_t *timer);
 
 int admin_open(struct admin **out, const struct admin_options *options) {
     struct admin *admin = xcalloc(1, sizeof *admin);
-    sigset_t all, before;
     int flags, err;
 
     admin->options = *options;
@@ -89,10 +88,7 @@ int admin_open(struct admin **out, const struct admin_options *options) {
     err = uv_poll_init(&admin->loop, &admin->listener, options->fd);
     if (err)
         goto fail_async;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&admin->thread, NULL, run, admin);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    err = thread_start(&admin->thread, run, admin);
     if (err)
         goto fail_poll;
     *out = admin;
@@ -240,6 +236,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req) {
 
     if (req->query_at != SIZE_MAX)
         path.len = req->query_at;
+    if (order_take(req, &admin->options, path))
+        return 0;
     page_make(&page, &admin->options, clock_now_ns() - admin->started_ns, path);
     if (page.status != 404 && !slice_equal(method, SLICE("GET")) &&
         !slice_equal(method, SLICE("HEAD"))) {

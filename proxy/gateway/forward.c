@@ -33,6 +33,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
     unsigned hops;
 
     *out = x->request_head;
+    out->scheme = config->tls.is_on ? SLICE("https") : SLICE("http");
     out->fields = (struct fields){0};
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
@@ -56,8 +57,6 @@ void forward_request(struct crossing *c, struct request_head *out) {
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
     }
-    if (config->tls.is_on)
-        out->scheme = SLICE("https");
     if (config->host)
         out->authority = slice_str(config->host);
     else if (out->authority.len == 0)

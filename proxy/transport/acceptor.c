@@ -19,6 +19,7 @@ struct acceptor {
     bool is_closed;
     struct task retry; /* a right has come: accept */
     struct timer pause;
+    struct accept_pulse own_pulse; /* when nobody watches */
     struct mail farewell; /* the last letter to it: what was posted to its desk comes first */
 };
 
@@ -31,6 +32,7 @@ static void on_retry(struct task *task);
 static void accept_some(struct acceptor *acceptor);
 static bool accept_one(struct acceptor *acceptor);
 static bool take_right(struct acceptor *acceptor);
+static void tell(struct acceptor *acceptor);
 static void rest(struct acceptor *acceptor);
 static bool is_passing(int err);
 
@@ -39,6 +41,9 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
     int err;
 
     acceptor->o = *options;
+    if (!acceptor->o.pulse)
+        acceptor->o.pulse = &acceptor->own_pulse;
+    tell(acceptor);
     err = uv_poll_init(&options->loop->uv, &acceptor->poll, options->fd);
     if (err) {
         free(acceptor);
@@ -75,6 +80,7 @@ void acceptor_hold(struct acceptor *acceptor, bool is_held) {
     if (acceptor->is_held == is_held)
         return;
     acceptor->is_held = is_held;
+    tell(acceptor);
     if (is_held)
         uv_poll_stop(&acceptor->poll);
     else if (acceptor->ticket.state == TICKET_OUT && !timer_is_running(&acceptor->pause))
@@ -109,6 +115,7 @@ static void on_retry(struct task *task) {
 }
 
 static void accept_some(struct acceptor *acceptor) {
+    atomic_fetch_add_explicit(&acceptor->o.pulse->looks, 1, memory_order_relaxed);
     for (unsigned i = 0; i < ACCEPTOR_BATCH && accept_one(acceptor); i++)
         ;
 }
@@ -160,12 +167,19 @@ static bool take_right(struct acceptor *acceptor) {
         return true;
     case GATE_WAIT:
         uv_poll_stop(&acceptor->poll);
+        tell(acceptor);
         return false;
     case GATE_FULL:
         rest(acceptor);
         return false;
     }
     return false;
+}
+
+/* Whether it has a reason to accept nobody, other than a short rest. */
+static void tell(struct acceptor *acceptor) {
+    atomic_store_explicit(&acceptor->o.pulse->is_held,
+                          acceptor->is_held || acceptor_is_waiting(acceptor), memory_order_relaxed);
 }
 
 /* For a while. */
@@ -187,6 +201,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     /* The right goes on with the next connection, the ticket is free again. */
     ticket->state = TICKET_OUT;
     acceptor->has_right = true;
+    tell(acceptor);
     loop_wake(acceptor->o.loop, &acceptor->retry);
 }
 

@@ -79,13 +79,17 @@ int tls_context_take_authorities(SSL_CTX *ctx, const char *path, bool is_server,
 }
 
 struct tls_protocols tls_protocols_of(enum config_protocol protocol) {
-    static const struct tls_protocols all[] = {
-        [PROTOCOL_HTTP1] = {"\x08http/1.1", 9},
-        [PROTOCOL_HTTP2] = {"\x02h2", 3},
-        [PROTOCOL_AUTO] = {"\x02h2\x08http/1.1", 12},
-    };
+    struct tls_protocols protocols = {0};
 
-    return all[protocol];
+    if (protocol != PROTOCOL_HTTP1) {
+        memcpy(protocols.list, "\x02h2", 3);
+        protocols.len = 3;
+    }
+    if (protocol != PROTOCOL_HTTP2) {
+        memcpy(protocols.list + protocols.len, "\x08http/1.1", 9);
+        protocols.len += 9;
+    }
+    return protocols;
 }
 
 uint64_t tls_context_stamp(const char *const *paths, size_t count) {

@@ -27,7 +27,7 @@ struct tls_server {
 };
 
 /* The certificates behind the first one; lives as long as its context. */
-struct others {
+struct other_certificates {
     size_t count;
     SSL_CTX *list[]; /* counted */
 };
@@ -123,7 +123,7 @@ int64_t tls_server_not_after_s(const struct tls_server *server, size_t index) {
 
 static SSL_CTX *load(struct tls_server *server, char **why) {
     size_t count = server->config->tls.certificate_count;
-    struct others *others = xcalloc(1, sizeof *others + count * sizeof(SSL_CTX *));
+    struct other_certificates *others = xcalloc(1, sizeof *others + count * sizeof(SSL_CTX *));
     SSL_CTX *first = NULL;
     int err = 0;
 
@@ -207,7 +207,7 @@ static void make_index(void) {
 
 static void free_others(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long number,
                         void *pointer) {
-    struct others *others = value;
+    struct other_certificates *others = value;
 
     for (size_t i = 0; others && i < others->count; i++)
         SSL_CTX_free(others->list[i]);
@@ -220,7 +220,7 @@ static int on_server_name(SSL *ssl, int *alert, void *arg) {
                                       X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS};
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     SSL_CTX *first = SSL_get_SSL_CTX(ssl);
-    const struct others *others = SSL_CTX_get_ex_data(first, others_index);
+    const struct other_certificates *others = SSL_CTX_get_ex_data(first, others_index);
 
     if (!name || !others)
         return SSL_TLSEXT_ERR_NOACK;

@@ -285,18 +285,22 @@ static void on_dialled(struct conn *conn, int err) {
     struct pool *pool = uc->pool;
     struct lease *lease = uc->lease;
 
-    if (!err && pool->settings->is_http2 && conn_is_secure(conn) &&
-        !slice_equal(conn_protocol(conn), SLICE("h2")))
-        err = TLS_ERR_PROTOCOL; /* RFC 9113 section 3.2 */
     if (err) {
         enum fail fail = endpoint_fail_of(err);
 
         if (fail_is_tls(fail))
             log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
-                        fail_row(fail)->title, pool->endpoint->text,
-                        conn_is_secure(conn) ? "it does not agree on h2 by ALPN"
-                                             : tls_why(conn->tls));
+                        fail_row(fail)->title, pool->endpoint->text, tls_why(conn->tls));
         pool_dial_failed(uc, fail);
+        start_dials(pool);
+        pool_close_if_empty(pool);
+        return;
+    }
+    if (pool->settings->is_http2 && conn_is_secure(conn) &&
+        !slice_equal(conn_protocol(conn), SLICE("h2"))) {
+        log_limited(&pool->shared->failures_logged, LOG_WARN,
+                    "'%s' does not agree on HTTP/2 by ALPN", pool->endpoint->text);
+        pool_dial_failed(uc, FAIL_TLS_PROTOCOL);
         start_dials(pool);
         pool_close_if_empty(pool);
         return;

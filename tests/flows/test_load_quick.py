@@ -1,4 +1,4 @@
-"""The quick forms of load/reconnect-storm and load/streams-memory, each bar a promise of weir.
+"""The quick forms of the scenarios in load/, each bar a promise of weir.
 
 WEIR_BIN says which binary. The memory bars are judged for the release build only: a sanitizer keeps
 freed memory on purpose.
@@ -48,3 +48,14 @@ def test_a_slow_peer_costs_no_memory(part):
 @release_only
 def test_an_idle_connection_costs_little_memory():
     scenario("streams-memory", "--parts", "idle")
+
+
+@release_only
+@pytest.mark.parametrize("part", ["kill", "stop", "many", "reload", "supervisor"])
+def test_the_port_never_refuses_whatever_becomes_of_the_gateway(part):
+    scenario("restarts", "--parts", part)
+
+
+@release_only
+def test_the_end_leaves_nothing():
+    scenario("drain")

@@ -204,7 +204,7 @@ def test_an_upstream_that_does_not_agree_on_h2_is_502(weir, ca, tls_upstream):
         pipeline={"protocol": "http2", "tls": {"ca": str(ca.crt)}, "retry": {"attempts": 1}},
     )
     expect_problem(ask(w.client()), 502, errors={"tls_protocol_error"})
-    wait_for("the reason in the log", lambda: "does not agree on h2 by ALPN" in w.log())
+    wait_for("the reason in the log", lambda: "does not agree on HTTP/2 by ALPN" in w.log())
 
 
 # Certificates of clients.

@@ -1,0 +1,28 @@
+/* The counters of others that /metrics adds to the gateway's own: the supervisor's, those of
+ * gateways that have ended, and of those that are still finishing. Home: main thread, which
+ * replaces, and admin, which renders. */
+#pragma once
+
+#include "metrics/metrics.h"
+
+#include <pthread.h>
+
+#define OTHERS_MAX 16
+
+struct others {
+    pthread_mutex_t lock; /* guards the rest; held while a scrape is rendered */
+    struct {
+        const void *memory; /* owned mapping */
+        size_t bytes;
+    } list[OTHERS_MAX];
+    unsigned count;
+};
+
+#define OTHERS_NONE \
+    { .lock = PTHREAD_MUTEX_INITIALIZER }
+
+/* Maps @count segments in place of those before; the fds stay the caller's. */
+void others_replace(struct others *others, const int *fds, unsigned count);
+
+/* Appends @own and all others as Prometheus text. */
+void others_render(struct others *others, const struct metrics_segment *own, struct buffer *text);
