@@ -20,6 +20,7 @@
 
 #define ACCEPT_PAUSE_MS 100 /* after an accept that failed for want of fds or memory */
 #define CLOSE_MS 1000       /* for answers under way at the end */
+#define SETTLE_MS 100       /* for requests that are on their way then */
 
 /* Home: admin, but for what admin_open() and admin_close() do around the thread's life. */
 struct admin {
@@ -62,6 +63,7 @@ static void on_conn_handle_closed(uv_handle_t *handle);
 static int on_request(h2o_handler_t *handler, h2o_req_t *req);
 static void reply(h2o_req_t *req, const struct page *page);
 static void on_close_request(uv_async_t *async);
+static void on_settled(uv_timer_t *timer);
 static void on_patience_ended(uv_timer_t *timer);
 
 int admin_open(struct admin **out, const struct admin_options *options) {
@@ -265,18 +267,25 @@ static void reply(h2o_req_t *req, const struct page *page) {
     h2o_send_inline(req, page->content.base, page->content.len); /* copies */
 }
 
-/* Idle connections see an end of file and go; those that are being answered go after it. */
+/* A request may be on its way on a connection that was accepted a moment ago. Then idle connections
+ * see an end of file and go; those that are being answered go after it. */
 static void on_close_request(uv_async_t *async) {
     struct admin *admin = async->data;
 
     admin->is_closing = true;
     update_accepting(admin);
     h2o_context_request_shutdown(&admin->context);
+    uv_timer_start(&admin->pause, on_settled, SETTLE_MS, 0);
+    if (admin->conn_count == 0)
+        uv_stop(&admin->loop);
+}
+
+static void on_settled(uv_timer_t *timer) {
+    struct admin *admin = timer->data;
+
     for (struct list *at = admin->conns.next; at != &admin->conns; at = at->next)
         shutdown(CONTAINER_OF(at, struct admin_conn, link)->fd, SHUT_RD);
     uv_timer_start(&admin->pause, on_patience_ended, CLOSE_MS, 0);
-    if (admin->conn_count == 0)
-        uv_stop(&admin->loop);
 }
 
 /* A socket of libh2o may only be closed by libh2o: make its next read or write fail. */

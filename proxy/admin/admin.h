@@ -34,7 +34,7 @@
 
 #include <jansson.h>
 
-#define ADMIN_CONNECTIONS_MAX 64
+#define ADMIN_CONNECTIONS_MAX 12         /* their fds are in the reserve (config/plan.h) */
 #define ADMIN_CONTENT_MAX 1024           /* bytes of a request's content; more is 413 */
 #define ADMIN_TIMEOUT_NS (10 * NS_PER_S) /* unless the options say otherwise */
 

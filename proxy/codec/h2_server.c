@@ -202,10 +202,12 @@ static void detach_all(struct h2_server *server, enum fail fail) {
 
 static void on_closed(struct conn *conn) {
     struct h2_server *server = conn->codec;
-    struct list *link;
+    struct list *link, *next;
 
-    while ((link = list_pop(&server->streams)))
+    for (link = server->streams.next; link != &server->streams; link = next) {
+        next = link->next;
         free(CONTAINER_OF(link, struct h2_stream, link));
+    }
     assert(server->exchanges == 0);
     h2_session_close(&server->session);
     list_remove(&server->link);

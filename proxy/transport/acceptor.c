@@ -34,6 +34,8 @@ static bool accept_one(struct acceptor *acceptor);
 static bool take_right(struct acceptor *acceptor);
 static void tell(struct acceptor *acceptor);
 static void rest(struct acceptor *acceptor);
+static void watch(struct acceptor *acceptor);
+static void unwatch(struct acceptor *acceptor);
 static bool is_passing(int err);
 
 int acceptor_open(struct acceptor **out, const struct acceptor_options *options) {
@@ -82,9 +84,9 @@ void acceptor_hold(struct acceptor *acceptor, bool is_held) {
     acceptor->is_held = is_held;
     tell(acceptor);
     if (is_held)
-        uv_poll_stop(&acceptor->poll);
-    else if (acceptor->ticket.state == TICKET_OUT && !timer_is_running(&acceptor->pause))
-        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+        unwatch(acceptor);
+    else
+        watch(acceptor);
 }
 
 bool acceptor_is_waiting(const struct acceptor *acceptor) {
@@ -110,8 +112,8 @@ static void on_retry(struct task *task) {
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
         return;
     }
-    uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
     accept_some(acceptor);
+    watch(acceptor);
 }
 
 static void accept_some(struct acceptor *acceptor) {
@@ -166,7 +168,7 @@ static bool take_right(struct acceptor *acceptor) {
         acceptor->has_right = true;
         return true;
     case GATE_WAIT:
-        uv_poll_stop(&acceptor->poll);
+        unwatch(acceptor);
         tell(acceptor);
         return false;
     case GATE_FULL:
@@ -184,8 +186,22 @@ static void tell(struct acceptor *acceptor) {
 
 /* For a while. */
 static void rest(struct acceptor *acceptor) {
-    uv_poll_stop(&acceptor->poll);
+    unwatch(acceptor);
     loop_timer_start(acceptor->o.loop, &acceptor->pause, ACCEPTOR_PAUSE_NS);
+}
+
+/* Polls the socket, unless something keeps us from accepting. Starting and stopping cost an
+ * epoll_ctl() each even when nothing changes, which would be two for every connection while all
+ * rights are in use. */
+static void watch(struct acceptor *acceptor) {
+    if (!acceptor->is_held && !acceptor_is_waiting(acceptor) &&
+        !timer_is_running(&acceptor->pause) && !uv_is_active((uv_handle_t *)&acceptor->poll))
+        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+}
+
+static void unwatch(struct acceptor *acceptor) {
+    if (uv_is_active((uv_handle_t *)&acceptor->poll))
+        uv_poll_stop(&acceptor->poll);
 }
 
 /* Errors of the connection that was to be accepted, not of accepting (accept(2)). */
@@ -206,10 +222,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
 }
 
 static void on_pause_over(struct timer *timer) {
-    struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, pause);
-
-    if (!acceptor->is_held)
-        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+    watch(CONTAINER_OF(timer, struct acceptor, pause));
 }
 
 static void on_closed(uv_handle_t *handle) {

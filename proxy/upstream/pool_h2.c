@@ -61,6 +61,8 @@ enum pool_outcome pool_h2_lease(struct pool *pool, struct lease *lease, enum fai
     list_push_back(&pool->line, &lease->link);
     pool->line_len++;
     grow(pool);
+    if (pool->refusal)
+        wake(pool);
     return POOL_WAIT;
 }
 
@@ -150,9 +152,11 @@ static void grow(struct pool *pool) {
     unsigned each = pool->streams_each ? pool->streams_each : 1;
     unsigned needed = (pool->line_len + each - 1) / each;
 
+    pool->refusal = FAIL_NONE;
+    if (pool->streams_each == 0 && has_open(pool))
+        return; /* the upstream takes nothing now: nor would it on another one */
     if (needed > pool->settings->dials)
         needed = pool->settings->dials;
-    pool->refusal = FAIL_NONE;
     while (pool->growing < needed && !pool->refusal && !pool->is_closing &&
            endpoint_may_dial(pool->endpoint, pool->shared->loop->now_ns))
         want(pool);
@@ -173,7 +177,11 @@ static void want(struct pool *pool) {
 }
 
 void pool_h2_granted(struct gate_ticket *ticket) {
+    struct pool *pool = CONTAINER_OF(ticket->desk, struct pool, desk);
+
     dial(CONTAINER_OF(ticket, struct upstream_conn, ticket));
+    if (pool->refusal)
+        wake(pool);
 }
 
 static void dial(struct upstream_conn *uc) {
@@ -184,7 +192,6 @@ static void dial(struct upstream_conn *uc) {
         gate_leave(&pool->endpoint->connections, &uc->ticket, pool->shared->loop);
         pool->refusal = refusal;
         forget(uc);
-        wake(pool);
         return;
     }
     uc->ticket.state = TICKET_OUT; /* the right is the connection's */

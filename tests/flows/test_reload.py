@@ -149,7 +149,7 @@ def test_the_number_of_threads_may_change_under_load(weir, serve):
         for threads in (4, 1, 2, 3):
             w.config["server"]["threads"] = threads
             reload(w, w.config)
-            assert w.status()["threads"] == threads
+            wait_for("the new one answers", lambda threads=threads: w.status()["threads"] == threads)
             n = len(traffic.answered)
             wait_for("it goes on", lambda: len(traffic.answered) > n + 100)
     traffic.expect_no_failure()

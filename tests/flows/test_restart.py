@@ -34,6 +34,14 @@ def await_successor(w, old, timeout=5):
     return wait_for("another gateway serves", successor, timeout)
 
 
+def stop(pid):
+    """SIGSTOP, and waits until every thread has got it."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    wait_for("all threads have stopped", lambda: all(
+        (t / "stat").read_text().rpartition(") ")[2][0] == "T" for t in tasks.iterdir()))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS],
                          ids=lambda n: n.name)
 def test_a_gateway_that_dies_is_replaced_and_nobody_is_refused(weir, serve, number):
@@ -53,7 +61,7 @@ def test_a_gateway_that_dies_is_replaced_and_nobody_is_refused(weir, serve, numb
 
 def test_who_waits_while_there_is_no_gateway_is_served_by_the_next(weir, serve):
     w = weir(serve())
-    os.kill(w.gateway, signal.SIGSTOP)
+    stop(w.gateway)
     clients = [w.client(timeout=20) for _ in range(20)]
     for client in clients:
         client.send(request())
@@ -120,7 +128,7 @@ def test_more_than_five_deaths_slow_it_down_and_it_never_gives_up(weir, serve):
 
 def test_a_stopped_gateway_is_replaced(weir, serve):
     w = weir(serve(), server={"wedge_after": "2s"})
-    os.kill(w.gateway, signal.SIGSTOP)
+    stop(w.gateway)
     start = time.monotonic()
     client = w.client(timeout=10)
     client.send(request())
