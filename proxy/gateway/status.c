@@ -166,7 +166,8 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         sample(text, "weir_connections", &labels, active);
         labels.len = len;
         metrics_label(&labels, "state", "idle");
-        sample(text, "weir_connections", &labels, count - active);
+        handshakes = handshakes < count - active ? handshakes : count - active;
+        sample(text, "weir_connections", &labels, count - active - handshakes);
         if (!gateway->config->listeners[i].tls.is_on)
             continue;
         labels.len = len;

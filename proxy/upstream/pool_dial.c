@@ -3,14 +3,11 @@
 
 #include "base/alloc.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 static void on_dialled(struct conn *conn, int err);
 static void on_dial_timeout(struct timer *timer);
 static void give_up(struct upstream_conn *uc, enum fail fail);
-static enum fail fail_of(int err);
-static bool fail_is_tls(enum fail fail);
 
 struct upstream_conn *pool_conn_new(struct pool *pool) {
     struct upstream_conn *uc = xcalloc(1, sizeof *uc);
@@ -46,7 +43,7 @@ void pool_dial(struct upstream_conn *uc) {
     err = conn_dial(&uc->conn, pool->shared->loop, (const struct sockaddr *)&endpoint->address,
                     &account, tls, on_dialled, uc);
     if (err)
-        pool_dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
+        pool_dial_failed(uc, endpoint_fail_of(err)); /* conn_dial() has closed what it had */
     else
         loop_timer_start(pool->shared->loop, &uc->timer, pool->settings->dial_timeout_ns);
 }
@@ -56,7 +53,7 @@ static void on_dialled(struct conn *conn, int err) {
     struct pool *pool = uc->pool;
 
     if (err) {
-        enum fail fail = fail_of(err);
+        enum fail fail = endpoint_fail_of(err);
 
         if (fail_is_tls(fail))
             log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
@@ -120,33 +117,6 @@ void pool_dial_over(struct upstream_conn *uc) {
     loop_timer_stop(uc->pool->shared->loop, &uc->timer);
     uc->pool->dialling--;
     atomic_fetch_sub(&uc->pool->endpoint->dials, 1);
-}
-
-static enum fail fail_of(int err) {
-    switch (err) {
-    case -ECONNREFUSED:
-    case -ENOENT: /* unix: no such socket */
-    case -EAGAIN: /* unix: its backlog is full */
-    case -ECONNRESET:
-        return FAIL_CONNECT_REFUSED;
-    case -ETIMEDOUT:
-        return FAIL_CONNECT_TIMEOUT;
-    case TLS_ERR_PROTOCOL:
-        return FAIL_TLS_PROTOCOL;
-    case TLS_ERR_CERTIFICATE:
-        return FAIL_TLS_CERTIFICATE;
-    case TLS_ERR_ALERT:
-        return FAIL_TLS_ALERT;
-    case -EMFILE:
-    case -ENFILE:
-        return FAIL_FDS_USED_UP;
-    default:
-        return FAIL_CONNECT_FAILED;
-    }
-}
-
-static bool fail_is_tls(enum fail fail) {
-    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
 }
 
 struct conn_account pool_account(struct pool *pool) {
