@@ -128,7 +128,13 @@ void h2_stream_detach(struct h2_stream *stream, enum fail fail) {
     if (!stream->is_started) {
         shared->drop_exchange(shared, x);
     } else if (is_through) {
-        x->client = NULL; /* it knows, and goes on by itself */
+        /* It knows, and goes on by itself, if there is more than the end to be passed on. */
+        x->client = NULL;
+        if (x->request.state == BODY_OPEN)
+            body_reset(&x->request, fail);
+        else
+            body_flush(&x->request);
+        exchange_wake(x, 0);
     } else {
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);

@@ -23,6 +23,7 @@ static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
+static bool request_goes_on(struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
@@ -84,6 +85,8 @@ static enum answer look_at_client(struct crossing *c) {
 
     if (c->step == STEP_FINISH)
         return NEXT;
+    if (c->step == STEP_RELAY && (x->events & EXCHANGE_RESPONSE_SENT) && !x->is_tunnel)
+        return NEXT; /* it has its answer: nothing that happens to the request is a failure */
     if (x->events & EXCHANGE_CLIENT_GONE) {
         x->events &= ~EXCHANGE_CLIENT_GONE;
         return fail(c, x->client_fail, NULL);
@@ -275,10 +278,26 @@ static enum answer relay(struct crossing *c) {
         become_stream(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
-    if (x->is_tunnel && !c->is_upstream_done)
-        return WAIT; /* half-closed: the other direction goes on */
+    if (!c->is_upstream_done && request_goes_on(c))
+        return WAIT;
     c->step = STEP_FINISH - 1;
     return NEXT;
+}
+
+/* Half-closed: the other direction of a tunnel, and the rest of a request whose answer did not wait
+ * for it, over HTTP/2, where the end of a response is not the end of its stream (RFC 9113 section
+ * 8.1). Either lasts as long as both sides want it. */
+static bool request_goes_on(struct crossing *c) {
+    struct exchange *x = &c->x;
+    int64_t timeout_ns = c->listener->config->body_timeout_ns;
+
+    if (!x->is_tunnel && (x->request_head.version != HTTP_2 || x->request.state == BODY_RESET ||
+                          (x->events & EXCHANGE_DEADLINE)))
+        return false;
+    /* The codec of a client that has said everything does not look at the clock any more. */
+    if (!x->client && timeout_ns > 0 && !timer_is_running(&x->deadline))
+        loop_timer_start(x->loop, &x->deadline, timeout_ns);
+    return true;
 }
 
 static enum answer health(struct crossing *c) {
