@@ -236,7 +236,7 @@ class SlowHttp1:
     """Has read the head, and no more."""
 
     def __init__(self, w):
-        self.wire = w.client(receive_buffer=4096, timeout=60)
+        self.wire = w.client(receive_buffer=16384, timeout=60)
         self.wire.send(request(target=f"/download?n={SIZE}"))
         assert self.wire.read_response_head().length == SIZE
 
@@ -297,9 +297,9 @@ def test_slow_readers_of_much_hold_little(weir, engine, h2_serve, h2_client, pat
     grown = w.rss() - before
     if VARIANT == "release":
         assert grown < SLOW * 512 * 1024, grown
-    for reader in readers[:2]:
+    for reader in readers[:1]:
         reader.finish()
-    for reader in readers[2:]:
+    for reader in readers[1:]:
         (reader.client if near == "h2" else reader.wire).close()
     w.await_metric("weir_exchanges_active", 0)
     w.await_metric("weir_buffered_bytes", 0)
