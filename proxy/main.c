@@ -227,8 +227,11 @@ static int load(struct config **config, const char *path) {
     struct config_options options = limits();
     struct config_errors errors = {0};
 
-    if (config_load(config, path, &options, &errors) == 0)
+    if (config_load(config, path, &options, &errors) == 0) {
+        if ((*config)->warnings)
+            fputs((*config)->warnings, stderr);
         return 0;
+    }
     fputs(errors.text, stderr);
     config_errors_deinit(&errors);
     return EXIT_UNUSABLE;

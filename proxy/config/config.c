@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "config/address.h"
+#include "config/certificates.h"
 #include "config/check.h"
 #include "config/lists.h"
 #include "config/plan.h"
@@ -41,7 +42,8 @@ int config_load(struct config **out, const char *path, const struct config_optio
 
 int config_parse(struct config **out, const char *name, const char *text, size_t len,
                  const struct config_options *options, struct config_errors *errors) {
-    struct errors found = {.name = name};
+    struct errors found = {.name = name}, warnings = {.name = name};
+    struct config_errors warned;
     struct reader reader = {.errors = &found};
     struct tomlc_error error;
     const struct tomlc_node *root;
@@ -54,8 +56,11 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     config = xcalloc(1, sizeof *config);
     take_all(&reader, root, config);
     check_all(config, root, &found);
+    certificates_check(config, root, &found, &warnings);
     plan_all(config, root, options, &found);
     tomlc_free(root);
+    errors_finish(&warnings, &warned);
+    config->warnings = warned.text;
     if (found.count > 0)
         return give_up(config, &found, errors);
     *errors = (struct config_errors){0};
@@ -74,11 +79,13 @@ void config_free(struct config *config) {
         free(config->listeners[i].name);
         address_deinit(&config->listeners[i].listen);
         free(config->listeners[i].trust);
+        certificates_free(&config->listeners[i].tls);
     }
     free(config->listeners);
     for (size_t i = 0; i < config->pipeline_count; i++) {
         free(config->pipelines[i].name);
         free(config->pipelines[i].host);
+        certificates_free_pipeline(&config->pipelines[i].tls);
         list_free_endpoints(&config->pipelines[i]);
     }
     free(config->pipelines);
@@ -91,6 +98,7 @@ void config_free(struct config *config) {
         list_free_fields(&config->routes[i]);
     }
     free(config->routes);
+    free(config->warnings);
     free(config);
 }
 

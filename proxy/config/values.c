@@ -234,6 +234,27 @@ void value_host(struct reader *reader, const struct schema_key *key, const struc
         reader_refuse(reader, node, NULL, "a host such as \"example.com\" or \"example.com:8080\"");
 }
 
+void value_file(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                void *to) {
+    struct slice text;
+
+    if (reader_take_string(reader, node, "the path of a file", &text))
+        value_replace(to, text);
+}
+
+void value_server_name(struct reader *reader, const struct schema_key *key,
+                       const struct tomlc_node *node, void *to) {
+    struct slice text = reader_text(node);
+    struct config_cidr cidr;
+
+    if (address_is_name(text) ||
+        (text.len > 0 && !memchr(text.base, '/', text.len) && cidr_parse(&cidr, text) == 0))
+        value_replace(to, text);
+    else
+        reader_refuse(reader, node, NULL,
+                      "the name that a certificate is for such as \"example.com\"");
+}
+
 void value_replace(void *to, struct slice text) {
     char **owned = to;
 

@@ -41,13 +41,16 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
     gate_init(&gateway->connections, config->admission.max_connections, UINT32_MAX);
+    gate_init(&gateway->handshakes, config->admission.max_handshakes, UINT32_MAX);
     addresses_init(&gateway->addresses, config->admission.max_connections_per_address,
                    config->admission.max_connections);
     gateway->memory_limit = config->admission.memory ? config->admission.memory : memory_limit("");
     gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
-    err = open_pipelines(gateway, why);
+    err = security_open(&gateway->security, config, why);
+    if (!err)
+        err = open_pipelines(gateway, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -63,6 +66,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
         err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
+    if (!err)
+        err = security_start(&gateway->security);
     if (err) {
         /* Nothing can be taken back from here on but by ending: the caller exits. */
         if (!*why)
@@ -117,7 +122,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         free(gl->parts);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
-    census->permits = atomic_load(&gateway->connections.taken);
+    census->permits =
+        atomic_load(&gateway->connections.taken) + atomic_load(&gateway->handshakes.taken);
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
                            atomic_load(&gateway->pipelines[i]->streams.taken);
@@ -160,9 +166,12 @@ static int open_pipelines(struct gateway *gateway, char **why) {
         return err;
     }
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
-    for (size_t i = 0; !err && i < config->pipeline_count; i++)
+    for (size_t i = 0; !err && i < config->pipeline_count; i++) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
                             gateway->resolver, why);
+        if (!err)
+            gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
+    }
     return err;
 }
 
@@ -173,6 +182,8 @@ static void close_shared(struct gateway *gateway) {
         pipeline_close(gateway->pipelines[i]);
     free(gateway->pipelines);
     gate_deinit(&gateway->connections);
+    gate_deinit(&gateway->handshakes);
+    security_close(&gateway->security);
     addresses_deinit(&gateway->addresses);
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
@@ -195,6 +206,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
+    gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
     list_init(&gl->crossings);
     list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);

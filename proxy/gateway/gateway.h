@@ -10,11 +10,13 @@
 #include "codec/h2_sniff.h"
 #include "config/config.h"
 #include "gateway/counters.h"
+#include "gateway/security.h"
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
 #include "transport/acceptor.h"
 #include "transport/addresses.h"
+#include "transport/handshakes.h"
 
 #include <jansson.h>
 #include <pthread.h>
@@ -32,9 +34,10 @@ struct gateway_listener {
     struct h2_server_settings h2_settings;
     struct h1_server_loop h1;
     struct h2_server_loop h2;
-    struct h2_sniff_loop sniff; /* protocol = "auto" */
-    struct acceptor *acceptor;  /* owned; NULL: not accepting */
-    struct log_limit errors_logged, abuse_logged;
+    struct h2_sniff_loop sniff;   /* protocol = "auto" without TLS */
+    struct handshakes handshakes; /* of a listener with TLS */
+    struct acceptor *acceptor;    /* owned; NULL: not accepting */
+    struct log_limit errors_logged, abuse_logged, handshakes_logged;
 };
 
 /* What a loop has. Home: loop, but where noted. */
@@ -77,6 +80,8 @@ struct gateway {
     struct metrics_segment *segment; /* borrowed: the caller */
     struct fds fds;
     struct gate connections; /* client connections at once */
+    struct gate handshakes;  /* TLS handshakes of clients under way */
+    struct security security;
     struct addresses addresses;
     uint64_t memory_limit;        /* bytes; 0: not known, no bound */
     _Atomic uint64_t memory_used; /* bytes, at loop 0's last look */
@@ -141,6 +146,10 @@ void listener_deinit(struct gateway_listener *listener);
 int listener_open(struct gateway_listener *listener, const struct gateway_options *options);
 void listener_drain(struct gateway_listener *listener);
 void listener_abort(struct gateway_listener *listener);
+/* Does what @actions (enum pressure_action) ask of connections from now on. */
+void listener_heed(struct gateway_listener *listener, unsigned actions);
+/* As h1_server_evict(), of either protocol. */
+unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max);
 unsigned listener_connections(const struct gateway_listener *listener);
 /* Of these with an exchange. */
 unsigned listener_active(const struct gateway_listener *listener);

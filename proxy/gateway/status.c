@@ -66,6 +66,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     buffer_deinit(&labels);
     collect_pipelines(gateway, text);
     collect_endpoints(gateway, text);
+    security_collect(&gateway->security, text);
 }
 
 static void collect_overload(struct gateway *gateway, struct buffer *text) {
@@ -109,13 +110,15 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
     family(text, "weir_connections", "gauge",
            "Client connections: active ones carry an exchange, idle ones wait or are closing.");
     for (size_t i = 0; i < gateway->config->listener_count; i++) {
-        unsigned active = 0, count = 0;
+        unsigned active = 0, count = 0, handshakes = 0;
         size_t len;
 
         for (unsigned j = 0; j < gateway->loop_count; j++) {
             const struct gateway_listener *listener = &gateway->loops[j].listeners[i];
             unsigned busy = listener_active(listener), all = listener_connections(listener);
 
+            handshakes += atomic_load_explicit(&gateway->loops[j].listeners[i].handshakes.count,
+                                               memory_order_relaxed);
             active += busy;
             count += all > busy ? all : busy;
         }
@@ -127,6 +130,11 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         labels.len = len;
         metrics_label(&labels, "state", "idle");
         sample(text, "weir_connections", &labels, count - active);
+        if (!gateway->config->listeners[i].tls.is_on)
+            continue;
+        labels.len = len;
+        metrics_label(&labels, "state", "handshake");
+        sample(text, "weir_connections", &labels, handshakes);
     }
     buffer_deinit(&labels);
 }

@@ -23,7 +23,7 @@ static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
-static bool request_goes_on(struct crossing *c);
+static bool request_goes_on(const struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
@@ -287,17 +287,11 @@ static enum answer relay(struct crossing *c) {
 /* Half-closed: the other direction of a tunnel, and the rest of a request whose answer did not wait
  * for it, over HTTP/2, where the end of a response is not the end of its stream (RFC 9113 section
  * 8.1). Either lasts as long as both sides want it. */
-static bool request_goes_on(struct crossing *c) {
-    struct exchange *x = &c->x;
-    int64_t timeout_ns = c->listener->config->body_timeout_ns;
+static bool request_goes_on(const struct crossing *c) {
+    const struct exchange *x = &c->x;
 
-    if (!x->is_tunnel && (x->request_head.version != HTTP_2 || x->request.state == BODY_RESET ||
-                          (x->events & EXCHANGE_DEADLINE)))
-        return false;
-    /* The codec of a client that has said everything does not look at the clock any more. */
-    if (!x->client && timeout_ns > 0 && !timer_is_running(&x->deadline))
-        loop_timer_start(x->loop, &x->deadline, timeout_ns);
-    return true;
+    return x->is_tunnel || (x->request_head.version == HTTP_2 && x->request.state != BODY_RESET &&
+                            !(x->events & EXCHANGE_DEADLINE));
 }
 
 static enum answer health(struct crossing *c) {

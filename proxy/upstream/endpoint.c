@@ -52,10 +52,14 @@ void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now
     if (failures < 16 && ENDPOINT_BACKOFF_MIN_NS << failures < backoff_ns)
         backoff_ns = ENDPOINT_BACKOFF_MIN_NS << failures;
     backoff_ns = backoff_ns / 2 + (int64_t)random_below((uint64_t)backoff_ns / 2);
-    atomic_fetch_add(&endpoint->dialled[fail == FAIL_CONNECT_REFUSED   ? DIAL_REFUSED
-                                        : fail == FAIL_CONNECT_TIMEOUT ? DIAL_TIMEOUT
-                                                                       : DIAL_ERROR],
-                     1);
+    atomic_fetch_add(
+        &endpoint->dialled[fail == FAIL_CONNECT_REFUSED   ? DIAL_REFUSED
+                           : fail == FAIL_CONNECT_TIMEOUT ? DIAL_TIMEOUT
+                           : fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE ||
+                                   fail == FAIL_TLS_ALERT
+                               ? DIAL_TLS
+                               : DIAL_ERROR],
+        1);
     atomic_store(&endpoint->dial_fail, (int)fail);
     atomic_store(&endpoint->dial_after_ns, now_ns + backoff_ns);
 }
@@ -67,7 +71,7 @@ void endpoint_dial_succeeded(struct endpoint *endpoint) {
 }
 
 const char *endpoint_dial_result_name(enum dial_result result) {
-    static const char *const names[DIAL_RESULTS] = {"ok", "refused", "timeout", "error"};
+    static const char *const names[DIAL_RESULTS] = {"ok", "refused", "timeout", "tls", "error"};
 
     return names[result];
 }

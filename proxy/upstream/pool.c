@@ -10,8 +10,8 @@
 
 /* A connection on its way to whoever waits for it. */
 struct gift {
-    struct upstream_conn *uc; /* on the same loop; else NULL */
-    int fd;                   /* on another one */
+    struct upstream_conn *uc;  /* on the same loop; else NULL */
+    struct conn_parcel parcel; /* on another one */
 };
 
 static void dial(struct pool *pool, struct lease *lease);
@@ -19,6 +19,7 @@ static void start_dials(struct pool *pool);
 static void on_dialled(struct conn *conn, int err);
 static void on_dial_timeout(struct timer *timer);
 static enum fail fail_of(int err);
+static bool fail_is_tls(enum fail fail);
 static void open_codec(struct upstream_conn *uc, bool is_used);
 static void hold(struct lease *lease, struct upstream_conn *uc);
 static void on_codec_idle(void *ctx, enum h1_client_end end);
@@ -265,13 +266,16 @@ void pool_dial(struct upstream_conn *uc) {
     struct pool *pool = uc->pool;
     struct endpoint *endpoint = pool->endpoint;
     struct conn_account account = account_of(pool);
+    struct tls *tls = NULL;
     int err;
 
     uc->is_dialling = true;
     pool->dialling++;
     atomic_fetch_add(&endpoint->dials, 1);
+    if (pool->settings->tls)
+        tls = tls_client_dial(pool->settings->tls, (const struct sockaddr *)&endpoint->address);
     err = conn_dial(&uc->conn, pool->shared->loop, (const struct sockaddr *)&endpoint->address,
-                    &account, on_dialled, uc);
+                    &account, tls, on_dialled, uc);
     if (err)
         pool_dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
     else
@@ -284,7 +288,21 @@ static void on_dialled(struct conn *conn, int err) {
     struct lease *lease = uc->lease;
 
     if (err) {
-        pool_dial_failed(uc, fail_of(err));
+        enum fail fail = fail_of(err);
+
+        if (fail_is_tls(fail))
+            log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
+                        fail_row(fail)->title, pool->endpoint->text, tls_why(conn->tls));
+        pool_dial_failed(uc, fail);
+        start_dials(pool);
+        pool_close_if_empty(pool);
+        return;
+    }
+    if (pool->settings->is_http2 && conn_is_secure(conn) &&
+        !slice_equal(conn_protocol(conn), SLICE("h2"))) {
+        log_limited(&pool->shared->failures_logged, LOG_WARN,
+                    "'%s' does not agree on HTTP/2 by ALPN", pool->endpoint->text);
+        pool_dial_failed(uc, FAIL_TLS_PROTOCOL);
         start_dials(pool);
         pool_close_if_empty(pool);
         return;
@@ -356,12 +374,22 @@ static enum fail fail_of(int err) {
         return FAIL_CONNECT_REFUSED;
     case -ETIMEDOUT:
         return FAIL_CONNECT_TIMEOUT;
+    case TLS_ERR_PROTOCOL:
+        return FAIL_TLS_PROTOCOL;
+    case TLS_ERR_CERTIFICATE:
+        return FAIL_TLS_CERTIFICATE;
+    case TLS_ERR_ALERT:
+        return FAIL_TLS_ALERT;
     case -EMFILE:
     case -ENFILE:
         return FAIL_FDS_USED_UP;
     default:
         return FAIL_CONNECT_FAILED;
     }
+}
+
+static bool fail_is_tls(enum fail fail) {
+    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
 }
 
 static void open_codec(struct upstream_conn *uc, bool is_used) {
@@ -451,13 +479,12 @@ static void *make_gift(void *ctx, struct gate_desk *to) {
     struct upstream_conn *uc = ctx;
     struct gift *gift = xmalloc(sizeof *gift);
 
-    *gift = (struct gift){.uc = uc, .fd = -1};
+    *gift = (struct gift){.uc = uc};
     if (to->loop == uc->pool->shared->loop)
         return gift;
     uc->conn->account.right = NULL;
     gift->uc = NULL;
-    gift->fd = h1_client_export(uc->codec);
-    if (gift->fd < 0) {
+    if (h1_client_export(uc->codec, &gift->parcel) < 0) {
         free(gift); /* the connection is lost; its right still passes on, as one to dial */
         return NULL;
     }
@@ -470,8 +497,9 @@ static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
 
     if (!uc) {
         uc = pool_conn_new(pool);
-        uc->conn = conn_open(pool->shared->loop, gift->fd,
+        uc->conn = conn_open(pool->shared->loop, gift->parcel.fd,
                              pool->endpoint->address.ss_family == AF_UNIX, NULL, &account);
+        conn_adopt_tls(uc->conn, gift->parcel.tls);
         open_codec(uc, true);
     }
     free(gift);

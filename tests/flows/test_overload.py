@@ -2,6 +2,7 @@
 
 import pytest
 from harness.env import scaled, wait_for
+from harness.http2 import Http2Client
 from harness.replies import expect_problem
 from harness.upstream import answering
 from harness.wire import request
@@ -119,7 +120,7 @@ def status_of(w, path):
 
 def test_without_memory_only_what_is_critical_is_served(weir, serve):
     """The limit is set below what weir has at rest."""
-    w = weir(serve(answering()), admission={"memory": "16MiB", "shed_at": {"memory": 0.10}},
+    w = weir(serve(answering()), admission={"memory": "16MiB", "shed_at": {"memory": 0.10}}, threads=1,
              routes=ROUTES)
     await_overload(w, "shed_more")
     wait_for("it accepts nothing", lambda: overload(w, "stop") == 1, 10)
@@ -146,3 +147,22 @@ def test_background_is_refused_first(weir, serve):
     assert status_of(w, "/critical").status == 200
     assert w.metrics().sum("weir_rejected_total", reason="overload_fds") == 1
 
+
+
+def test_http2_connections_are_ended_too(weir, serve):
+    """One that has been served gets GOAWAY, and its streams finish."""
+    w = weir(serve(answering()), listener={"protocol": "auto"}, admission={"max_connections": 10}, threads=1)
+    with Http2Client(w.port) as client:
+        stream = client.ask("POST", "/x", end=False)
+        wait_for("it is there", lambda: w.metrics().sum("weir_exchanges_active") == 1, 10)
+        busy = [w.client() for _ in range(9)]
+        for one in busy:
+            one.send(request("POST", "/x", fields=["Content-Length: 1"]))
+        client.await_("GOAWAY", lambda: client.goaways)
+        assert not client.is_closed
+        client.send(stream, b"x", end=True)
+        assert client.response(stream).status == 200
+        client.await_end()
+    for one in busy:
+        one.send(b"x")
+        assert one.read_response().status == 200
