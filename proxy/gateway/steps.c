@@ -284,14 +284,15 @@ static enum answer relay(struct crossing *c) {
     return NEXT;
 }
 
-/* Half-closed: the other direction of a tunnel, and the rest of a request whose answer did not wait
- * for it, over HTTP/2, where the end of a response is not the end of its stream (RFC 9113 section
- * 8.1). Either lasts as long as both sides want it. */
+/* Half-closed: the other direction of a tunnel; and, over HTTP/2, where the end of a response is not
+ * the end of its stream (RFC 9113 section 8.1), the rest of a request whose answer did not wait for
+ * it. Either lasts as long as both sides want it. Behind a refusal, which such an answer mostly is,
+ * the rest would be carried for nobody. */
 static bool request_goes_on(const struct crossing *c) {
     const struct exchange *x = &c->x;
 
-    return x->is_tunnel || (x->request_head.version == HTTP_2 && x->request.state != BODY_RESET &&
-                            !(x->events & EXCHANGE_DEADLINE));
+    return x->is_tunnel || (x->request_head.version == HTTP_2 && c->status < 400 &&
+                            x->request.state != BODY_RESET && !(x->events & EXCHANGE_DEADLINE));
 }
 
 static enum answer health(struct crossing *c) {
