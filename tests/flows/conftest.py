@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness.aio import AioServer, Loop, WsServer, application
 from harness.dns import NameServer
 from harness.env import BINARY, VARIANT, scaled
-from harness.h2_client import H2Client
 from harness.h2_upstream import H2Server
 from harness.upstream import Listener, Server, answering
 from harness.weir import Weir, base_config, merged
@@ -187,20 +186,6 @@ def h2_serve():
         server.close()
     for server in made:
         server.check()
-
-
-@pytest.fixture
-def h2_client():
-    """h2_client(weir): a client of HTTP/2; see harness.h2_client."""
-    made = []
-
-    def make(weir, **options):
-        made.append(H2Client(weir.port, **options))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
 
 
 @pytest.fixture(scope="session")

@@ -168,12 +168,12 @@ class Service(grpc.GenericRpcHandler):
         return reply
 
     def collect(self, messages, context):
-        ended = self.begin(context)
+        self.begin(context)
         reply = b"%d" % sum(len(m) for m in messages)
         return reply
 
     def spread(self, data, context):
-        ended = self.begin(context)
+        self.begin(context)
         for size in data.partition(b"\n")[0].split(b","):
             yield bytes(int(size))
 

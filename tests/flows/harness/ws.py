@@ -36,22 +36,26 @@ class WsReader:
         self.buffer = buffer
         self.at = 0
 
-    def next(self):
-        """(opcode, payload) of the next whole frame, or None."""
+    def measure(self):
+        """Where the next frame's payload begins and ends, or None while it is not all there."""
         data = self.buffer
-        if len(data) < self.at + 2:
+        begin = self.at + 2
+        if len(data) < begin:
             return None
-        head, size = 2, data[self.at + 1]
+        size = data[self.at + 1]
         assert not size & 0x80, "a server masks nothing"
         if size >= 126:
             wide = 2 if size == 126 else 8
-            head += wide
-            if len(data) < self.at + head:
-                return None
-            size = int.from_bytes(data[self.at + 2 : self.at + head], "big")
-        if len(data) < self.at + head + size:
-            return None
-        opcode = data[self.at] & 0x0F
-        payload = bytes(data[self.at + head : self.at + head + size])
-        self.at += head + size
-        return opcode, payload
+            size = int.from_bytes(data[begin : begin + wide], "big")
+            begin += wide
+        return (begin, begin + size) if len(data) >= begin + size else None
+
+    def has_next(self):
+        return self.measure() is not None
+
+    def next(self):
+        """(opcode, payload)"""
+        begin, end = self.measure()
+        opcode = self.buffer[self.at] & 0x0F
+        self.at = end
+        return opcode, bytes(self.buffer[begin:end])
