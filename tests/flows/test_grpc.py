@@ -110,31 +110,37 @@ def test_a_server_that_cancels(channel, message):
         (ErrorCodes.CANCEL, grpc.StatusCode.CANCELLED),
         (ErrorCodes.ENHANCE_YOUR_CALM, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (ErrorCodes.INTERNAL_ERROR, grpc.StatusCode.INTERNAL),
+        (ErrorCodes.PROTOCOL_ERROR, grpc.StatusCode.INTERNAL),
+        (ErrorCodes.REFUSED_STREAM, grpc.StatusCode.UNAVAILABLE),
     ],
 )
-def test_a_reset_behind_the_first_message_has_its_code(weir, code, status):
+@pytest.mark.parametrize("is_begun", [False, True], ids=["at once", "after a message"])
+def test_a_reset_by_the_server_means_what_its_code_says(weir, is_begun, code, status):
     gate = threading.Event()
 
     def serve(stream, event):
         if event == "end":
-            stream.head(200, [("content-type", "application/grpc")])
-            stream.data(b"\0\0\0\0\1x")
+            if is_begun:
+                stream.head(200, [("content-type", "application/grpc")])
+                stream.data(b"\0\0\0\0\1x")
             threading.Thread(target=lambda: (gate.wait(30), stream.reset(code))).start()
 
     server = H2Server(serve)
     try:
         w = weir(server, listener={"protocol": "http2"}, pipeline={"protocol": "http2"})
-        options = [("grpc.enable_http_proxy", 0)]
-        with grpc.insecure_channel(f"127.0.0.1:{w.port}", options=options) as channel:
-            call = channel.unary_stream(method("Spread"))(b"", timeout=limit())
-            assert next(call) == b"x"
-            gate.set()
-            with pytest.raises(grpc.RpcError) as failure:
-                next(call)
+        for target in (server.endpoint, f"127.0.0.1:{w.port}"):
+            gate.clear()
+            with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+                call = channel.unary_stream(method("Spread"))(b"", timeout=limit())
+                assert not is_begun or next(call) == b"x"
+                gate.set()
+                with pytest.raises(grpc.RpcError) as failure:
+                    next(call)
+            assert failure.value.code() == status, target
     finally:
         server.close()
-    assert failure.value.code() == status
     server.check()
+    w.await_metric("weir_grpc_requests_total", 1, grpc_status=status.name)
 
 
 def test_compression_is_left_alone(channel):
