@@ -5,6 +5,7 @@
 #include "base/clock.h"
 
 #include <assert.h>
+#include <nghttp2/nghttp2.h>
 
 #define TIMEOUT_DIGITS_MAX 8
 #define TIMEOUT_VALUE_MAX 99999999
@@ -74,6 +75,21 @@ enum grpc_status grpc_status_of_http(unsigned status) {
         return GRPC_UNAVAILABLE;
     default:
         return GRPC_UNKNOWN;
+    }
+}
+
+enum grpc_status grpc_status_of_reset(uint32_t code) {
+    switch (code) {
+    case NGHTTP2_REFUSED_STREAM:
+        return GRPC_UNAVAILABLE;
+    case NGHTTP2_CANCEL:
+        return GRPC_CANCELLED;
+    case NGHTTP2_ENHANCE_YOUR_CALM:
+        return GRPC_RESOURCE_EXHAUSTED;
+    case NGHTTP2_INADEQUATE_SECURITY:
+        return GRPC_PERMISSION_DENIED;
+    default:
+        return GRPC_INTERNAL;
     }
 }
 

@@ -35,6 +35,9 @@ enum grpc_status grpc_parse_status(struct slice text);
 /* What a response without a grpc-status means to a client. */
 enum grpc_status grpc_status_of_http(unsigned status);
 
+/* What a RST_STREAM with that code (RFC 9113 section 7) means to a client. */
+enum grpc_status grpc_status_of_reset(uint32_t code);
+
 /* The value of a grpc-timeout field: 1 to 8 digits and a unit; nanoseconds, cut to
  * GRPC_TIMEOUT_MAX_NS.
  */

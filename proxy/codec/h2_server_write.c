@@ -10,6 +10,8 @@ static void finished(struct exchange *x);
 static bool has_content(const struct exchange *x);
 static void reset(struct h2_stream *stream, uint32_t code);
 static void leave(struct h2_stream *stream);
+static void go_on_alone(struct exchange *x, enum fail fail,
+                        const struct h2_server_settings *settings);
 
 const struct exchange_client h2_server_client = {
     .send_informational = send_informational,
@@ -128,16 +130,29 @@ void h2_stream_detach(struct h2_stream *stream, enum fail fail) {
     if (!stream->is_started) {
         shared->drop_exchange(shared, x);
     } else if (is_through) {
-        /* It knows, and goes on by itself; what a tunnel still has to deliver is not waited for
-         * longer than for any other silent stream. */
-        x->client = NULL;
-        if (x->is_tunnel && shared->settings->stream_idle_timeout_ns)
-            loop_timer_start(x->loop, &x->deadline, shared->settings->stream_idle_timeout_ns);
+        go_on_alone(x, fail, shared->settings);
     } else {
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);
         exchange_client_gone(x, fail);
     }
+}
+
+/* The client has its answer, and nothing more to say: what it said is still to be delivered, and
+ * that is not waited for longer than if the client were there. */
+static void go_on_alone(struct exchange *x, enum fail fail,
+                        const struct h2_server_settings *settings) {
+    int64_t timeout_ns =
+        x->is_stream ? settings->stream_idle_timeout_ns : settings->body_timeout_ns;
+
+    x->client = NULL;
+    if (x->request.state == BODY_OPEN)
+        body_reset(&x->request, fail); /* it has taken back the rest */
+    else
+        body_flush(&x->request); /* the end may have come with this very frame */
+    if (timeout_ns > 0 && !timer_is_running(&x->deadline))
+        loop_timer_start(x->loop, &x->deadline, timeout_ns);
+    exchange_wake(x, 0);
 }
 
 /* The exchange is off the stream's and the server's books. */

@@ -65,9 +65,8 @@ void match_grpc(struct reader *reader, const struct schema_key *key, const struc
         return;
     }
     route->is_grpc = true;
-    if (slice_equal(text, SLICE("*")))
-        return;
-    path = xasprintf("/%.*s", SLICE_ARG(text));
+    /* Beside a route for all paths the one for all calls is the more specific. */
+    path = slice_equal(text, SLICE("*")) ? xasprintf("/") : xasprintf("/%.*s", SLICE_ARG(text));
     if (slash)
         route->exact = path;
     else

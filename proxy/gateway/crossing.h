@@ -123,8 +123,8 @@ void grpc_send(struct crossing *c);
 bool grpc_is_streaming(struct crossing *c);
 /* weir's own answer to c->fail: trailers only, into x->response_head. */
 void grpc_reply(struct crossing *c);
-/* Ends a response that is broken off with trailers that say why. False when that cannot be said:
- * the response is to be aborted. */
+/* Ends a response that is broken off with trailers that say why. False when that cannot be said, or
+ * the upstream has said it by a reset: the response is to be aborted. */
 bool grpc_end(struct crossing *c);
 /* How it ended, for logs and metrics. */
 enum grpc_status grpc_outcome(const struct crossing *c);

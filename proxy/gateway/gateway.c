@@ -288,9 +288,16 @@ static void stop_accepting(struct gateway_loop *gl) {
 
 static void on_abort(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, abort_mail);
+    struct list *link;
 
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_abort(&gl->listeners[i]);
+    for (link = gl->crossings.next; link != &gl->crossings; link = link->next) {
+        struct exchange *x = &CONTAINER_OF(link, struct crossing, link)->x;
+
+        if (!x->client)
+            exchange_wake(x, EXCHANGE_DEADLINE); /* no listener knows it any more */
+    }
 }
 
 /* Goes on once no client connection and no exchange is left: first the upstream connections end,

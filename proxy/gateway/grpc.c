@@ -6,6 +6,8 @@
 
 static void see_request(struct body *body, struct slice bytes);
 static void see_response(struct body *body, struct slice bytes);
+static bool has_been_reset(const struct crossing *c);
+static enum grpc_status status_of_fail(const struct crossing *c);
 static void add_status(struct crossing *c, struct fields *to);
 static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
 static bool may_succeed_later(enum fail fail);
@@ -83,12 +85,25 @@ enum grpc_status grpc_outcome(const struct crossing *c) {
     const struct field *field = NULL;
 
     if (c->fail)
-        return fail_row(c->fail)->grpc;
+        return status_of_fail(c);
     if (x->response.state == BODY_ENDED)
         field = fields_find(&x->response.trailers, FIELD_GRPC_STATUS);
     if (!field)
         field = fields_find(&x->response_head.fields, FIELD_GRPC_STATUS);
     return field ? grpc_parse_status(field->value) : grpc_status_of_http(x->response_head.status);
+}
+
+/* The upstream has: that is its word, and goes on to the client as it would without us. */
+static bool has_been_reset(const struct crossing *c) {
+    const struct exchange *x = &c->x;
+
+    return x->upstream_code && (x->response.state == BODY_RESET ? c->fail == x->response.fail
+                                                                : c->fail == x->upstream_fail);
+}
+
+static enum grpc_status status_of_fail(const struct crossing *c) {
+    return has_been_reset(c) ? grpc_status_of_reset(c->x.upstream_code)
+                             : (enum grpc_status)fail_row(c->fail)->grpc;
 }
 
 static void add_status(struct crossing *c, struct fields *to) {
@@ -97,7 +112,7 @@ static void add_status(struct crossing *c, struct fields *to) {
     char status[20];
 
     add(c, to, "grpc-status",
-        arena_copy(arena, slice_of(status, uint_to_text(status, (uint64_t)row->grpc))));
+        arena_copy(arena, slice_of(status, uint_to_text(status, (uint64_t)status_of_fail(c)))));
     add(c, to, "grpc-message",
         grpc_encode_message(arena, ARENA_JOIN(arena, SLICE("weir: "), slice_str(row->title),
                                               c->why ? SLICE(" (") : SLICE(""), slice_str(c->why),

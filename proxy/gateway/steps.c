@@ -23,6 +23,7 @@ static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
+static bool request_goes_on(const struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
@@ -84,6 +85,8 @@ static enum answer look_at_client(struct crossing *c) {
 
     if (c->step == STEP_FINISH)
         return NEXT;
+    if (c->step == STEP_RELAY && (x->events & EXCHANGE_RESPONSE_SENT) && !x->is_tunnel)
+        return NEXT; /* it has its answer: nothing that happens to the request is a failure */
     if (x->events & EXCHANGE_CLIENT_GONE) {
         x->events &= ~EXCHANGE_CLIENT_GONE;
         return fail(c, x->client_fail, NULL);
@@ -275,10 +278,21 @@ static enum answer relay(struct crossing *c) {
         become_stream(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
-    if (x->is_tunnel && !c->is_upstream_done)
-        return WAIT; /* half-closed: the other direction goes on */
+    if (!c->is_upstream_done && request_goes_on(c))
+        return WAIT;
     c->step = STEP_FINISH - 1;
     return NEXT;
+}
+
+/* Half-closed: the other direction of a tunnel; and, over HTTP/2, where the end of a response is not
+ * the end of its stream (RFC 9113 section 8.1), the rest of a request whose answer did not wait for
+ * it. Either lasts as long as both sides want it. Behind a refusal, which such an answer mostly is,
+ * the rest would be carried for nobody. */
+static bool request_goes_on(const struct crossing *c) {
+    const struct exchange *x = &c->x;
+
+    return x->is_tunnel || (x->request_head.version == HTTP_2 && c->status < 400 &&
+                            x->request.state != BODY_RESET && !(x->events & EXCHANGE_DEADLINE));
 }
 
 static enum answer health(struct crossing *c) {

@@ -97,6 +97,15 @@ static void http_alone_means_something_too(void **state) {
     assert_int_equal(grpc_status_of_http(503), GRPC_UNAVAILABLE);
 }
 
+static void the_code_of_a_reset_means_something_too(void **state) {
+    assert_int_equal(grpc_status_of_reset(0x7), GRPC_UNAVAILABLE);
+    assert_int_equal(grpc_status_of_reset(0x8), GRPC_CANCELLED);
+    assert_int_equal(grpc_status_of_reset(0xb), GRPC_RESOURCE_EXHAUSTED);
+    assert_int_equal(grpc_status_of_reset(0xc), GRPC_PERMISSION_DENIED);
+    assert_int_equal(grpc_status_of_reset(0x2), GRPC_INTERNAL);
+    assert_int_equal(grpc_status_of_reset(0x99), GRPC_INTERNAL);
+}
+
 static void messages_are_percent_encoded(void **state) {
     assert_true(slice_equal(grpc_encode_message(&arena, SLICE("plain text, even 1~")),
                             SLICE("plain text, even 1~")));
@@ -131,6 +140,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test(a_status_is_a_number_of_the_list),
         cmocka_unit_test(http_alone_means_something_too),
+        cmocka_unit_test(the_code_of_a_reset_means_something_too),
         cmocka_unit_test_setup_teardown(messages_are_percent_encoded, set_up, tear_down),
         cmocka_unit_test(messages_are_counted_wherever_they_are_cut),
     };

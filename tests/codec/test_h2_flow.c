@@ -304,6 +304,31 @@ static void the_upstream_may_end_its_half_of_a_tunnel_first(void **state) {
     assert_int_equal(request(0)->x.request.state, BODY_RESET);
 }
 
+static bool is_told_of_the_end;
+
+static void note_the_end(struct body *body) {
+    is_told_of_the_end |= body->state == BODY_ENDED;
+}
+
+/* The stream is gone with the same frame that ends the request. */
+static void the_last_end_of_a_stream_reaches_the_upstream(void **state) {
+    static const struct body_sink_ops sink = {.ready = note_the_end};
+
+    is_told_of_the_end = false;
+    client_asks(1, 0, CONNECT);
+    AWAIT_REQUESTS(1);
+    settle_down(&world.loop, NULL);
+    tunnel();
+    body_attach_sink(&request(0)->x.request, &sink, NULL);
+    answer_end(request(0));
+    AWAIT_HEARD("DATA 1 0 END_STREAM");
+    client_data(1, END, "");
+    AWAIT_THAT(request(0)->x.client == NULL);
+    assert_true(is_told_of_the_end);
+    request(0)->x.request.sink = NULL;
+    finish(request(0));
+}
+
 static void a_declined_upgrade_is_an_ordinary_answer(void **state) {
     client_asks(1, 0, CONNECT);
     AWAIT_REQUESTS(1);
@@ -352,6 +377,7 @@ int main(void) {
         TEST(a_silent_stream_ends_after_its_own_time),
         TEST(an_extended_connect_becomes_an_upgrade_and_a_tunnel),
         TEST(the_upstream_may_end_its_half_of_a_tunnel_first),
+        TEST(the_last_end_of_a_stream_reaches_the_upstream),
         TEST(a_declined_upgrade_is_an_ordinary_answer),
         TEST(a_2xx_never_passes_for_a_tunnel),
         TEST(a_plain_connect_comes_as_one),

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness.aio import AioServer, Loop, WsServer, application
 from harness.dns import NameServer
 from harness.env import BINARY, VARIANT, scaled
+from harness.h2_upstream import H2Server
 from harness.upstream import Listener, Server, answering
 from harness.weir import Weir, base_config, merged
 
@@ -162,6 +163,22 @@ def serve():
 
     def make(function=None, **options):
         made.append(Server(function or answering(), **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+    for server in made:
+        server.check()
+
+
+@pytest.fixture
+def h2_serve():
+    """h2_serve(function): a server of HTTP/2; see harness.h2_upstream."""
+    made = []
+
+    def make(*args, **options):
+        made.append(H2Server(*args, **options))
         return made[-1]
 
     yield make

@@ -20,6 +20,7 @@ import websockets
 from harness.env import free_port, scaled, wait_for
 from harness.weir import Weir, http_get, run_cli
 from harness.wire import Closed, Reset, chunked, connect, request
+from harness.ws import UPGRADE, frame
 
 MIB = 1 << 20
 
@@ -294,21 +295,6 @@ def test_websocket_takes_many_messages_before_one_is_read(demo):
 
     talk(demo, conversation)
 
-
-def frame(opcode, payload=b"", final=True, mask=b"\1\2\3\4", reserved=0):
-    head = bytes([(0x80 if final else 0) | reserved | opcode])
-    bit = 0x80 if mask else 0
-    if len(payload) < 126:
-        head += bytes([bit | len(payload)])
-    elif len(payload) < 65536:
-        head += bytes([bit | 126]) + struct.pack(">H", len(payload))
-    else:
-        head += bytes([bit | 127]) + struct.pack(">Q", len(payload))
-    return head + (mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload)) if mask else payload)
-
-
-UPGRADE = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
 
 CLOSES = {
     "unmasked": (frame(1, b"hi", mask=b""), 1002),

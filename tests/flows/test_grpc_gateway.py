@@ -126,7 +126,8 @@ def test_routes_by_service_and_method(weir, server, connect):
     assert metrics.sum("weir_grpc_requests_total", route="none", grpc_status="UNIMPLEMENTED") == 2
 
 
-def test_what_is_no_grpc_takes_other_routes(weir, server, serve, connect):
+@pytest.mark.parametrize("rest", [{}, {"match": {"path": "/"}}])
+def test_what_is_no_grpc_takes_other_routes(weir, server, serve, connect, rest):
     from harness.upstream import answering
 
     def config(directory):
@@ -136,7 +137,7 @@ def test_what_is_no_grpc_takes_other_routes(weir, server, serve, connect):
         c["listener"][0]["protocol"] = "auto"
         c["pipeline"][0]["protocol"] = "http2"
         c["pipeline"].append({"name": "web", "endpoints": [serve(answering()).endpoint]})
-        c["route"] = [{"match": {"grpc": "*"}, "pipeline": "up"}, {"pipeline": "web"}]
+        c["route"] = [{**rest, "pipeline": "web"}, {"match": {"grpc": "*"}, "pipeline": "up"}]
         return c
 
     from harness.wire import request

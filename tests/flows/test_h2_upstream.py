@@ -14,28 +14,13 @@ import pytest
 from h2.errors import ErrorCodes
 
 from harness.env import free_port, scaled, wait_for
-from harness.h2_upstream import H2Server
 from harness.replies import reason_of
 from harness.wire import Closed, chunked, request
+from harness.ws import UPGRADE
 
 pytestmark = pytest.mark.timeout(120)
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def h2_serve():
-    made = []
-
-    def make(*args, **options):
-        made.append(H2Server(*args, **options))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
-    for server in made:
-        server.check()
 
 
 def over_h2(weir, *upstreams, pipeline=None, **options):
@@ -625,14 +610,6 @@ def test_a_slow_answer_is_no_dead_connection(weir, h2_serve):
 
 
 # --- Tunnels ---------------------------------------------------------------------------------
-
-UPGRADE = [
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-]
-
 
 def test_a_websocket_goes_over_an_extended_connect(weir, h2_serve):
     def serve(stream, event):

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 
 import pytest
-from harness.env import ROOT, free_port, scaled, wait_for
+from harness.env import free_port, scaled, wait_for
+from harness.node import NODE, install
 from harness.weir import http_get
 
-NODE = ROOT / "tests" / "node"
 FLOW = [
     {"id": "tab", "type": "tab", "label": "flow"},
     {"id": "in", "type": "http in", "z": "tab", "name": "", "url": "/hello/:who", "method": "post",
@@ -20,26 +20,6 @@ FLOW = [
     {"id": "out", "type": "http response", "z": "tab", "name": "", "statusCode": "201",
      "headers": {}, "x": 500, "y": 100, "wires": []},
 ]  # fmt: skip
-
-
-def install():
-    """npm ci, once: the lockfile says what, wherever npm takes it from."""
-    mark = NODE / "node_modules" / ".package-lock.json"
-    lock = NODE / "package-lock.json"
-    if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    if not shutil.which("npm"):
-        pytest.fail("npm is not installed")
-    done = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts"],
-        cwd=NODE, capture_output=True, text=True, timeout=scaled(300),
-    )  # fmt: skip
-    if done.returncode != 0:
-        unreachable = any(w in done.stderr for w in ("ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN", "ETIMEDOUT"))
-        if unreachable and not os.environ.get("CI"):
-            pytest.skip("npm cannot be reached, and Node-RED is not installed yet")
-        pytest.fail(f"npm ci: {done.stderr[-3000:]}")
-    mark.touch()
 
 
 @pytest.fixture(scope="module")

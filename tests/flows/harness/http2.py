@@ -104,11 +104,14 @@ class Http2Client:
         return sid
 
     def send(self, sid, body, end=False):
-        """All of it, as the windows allow."""
+        """All of it, as the windows allow. A stream that is reset meanwhile is python3-h2's error."""
         while body:
             room = min(self.h2.local_flow_control_window(sid), self.h2.max_outbound_frame_size, len(body))
-            if room == 0:
-                self.await_("a window", lambda: self.h2.local_flow_control_window(sid) > 0)
+            if room == 0 and self.streams[sid].reset is None:
+                self.await_(
+                    "a window",
+                    lambda: self.h2.local_flow_control_window(sid) > 0 or self.streams[sid].reset is not None,
+                )
                 continue
             last = room == len(body)
             self.h2.send_data(sid, body[:room], end_stream=end and last)
