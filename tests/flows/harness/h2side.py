@@ -17,6 +17,7 @@ class H2Client:
 
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), scaled(PATIENCE))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
         self.flush()
