@@ -209,11 +209,13 @@ static int on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t code
     if (!nghttp2_session_check_request_allowed(ng))
         client->is_going = true; /* GOAWAY, or the ids are used up */
     h2_client_wake(client);
-    if (stream->x)
+    if (stream->x) {
+        stream->x->upstream_code = code;
         end_stream(stream, fail_of(stream, code),
                    code ? nghttp2_http2_strerror(code) : "the stream ended without a response");
-    else
+    } else {
         recycle(stream);
+    }
     return 0;
 }
 

@@ -43,13 +43,12 @@ bool h2_guard_stream_ended(struct h2_guard *guard, bool is_early) {
 const char *h2_abuse_text(enum h2_abuse kind) {
     static const char *const texts[H2_ABUSES] = {
         [H2_ABUSE_PING] = "too many PING frames",
-        [H2_ABUSE_SETTINGS] = "too many SETTINGS frames",
+        [H2_ABUSE_SETTINGS] = "too many SETTINGS or GOAWAY frames",
         [H2_ABUSE_PRIORITY] = "too many PRIORITY frames",
         [H2_ABUSE_WINDOW_UPDATE] = "too many WINDOW_UPDATE frames",
         [H2_ABUSE_EMPTY_DATA] = "too many empty DATA frames",
         [H2_ABUSE_RESET] = "too many RST_STREAM frames",
         [H2_ABUSE_PROVOKED] = "too many stream errors",
-        [H2_ABUSE_UNKNOWN] = "too many frames of unknown type",
     };
 
     return texts[kind];

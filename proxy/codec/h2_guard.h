@@ -1,7 +1,8 @@
 /* What a client may do to an HTTP/2 connection that costs it little and us much: frames that carry
  * nothing, and streams that end before they were of use. Each kind has a bucket: so many a second
  * in the long run, H2_GUARD_BURST_S seconds' worth of them at once, and more with the work that
- * makes them proper (an answer sent brings WINDOW_UPDATEs). Home: loop. */
+ * makes them proper (an answer sent brings WINDOW_UPDATEs). Frames of unknown types are skipped by
+ * nghttp2 and cost no more than their bytes. Home: loop. */
 #pragma once
 
 #include "base/clock.h"
@@ -18,13 +19,12 @@
 
 enum h2_abuse {
     H2_ABUSE_PING,
-    H2_ABUSE_SETTINGS,
-    H2_ABUSE_PRIORITY,      /* PRIORITY and PRIORITY_UPDATE: weir heeds neither */
+    H2_ABUSE_SETTINGS,      /* and GOAWAY */
+    H2_ABUSE_PRIORITY,      /* which weir does not heed */
     H2_ABUSE_WINDOW_UPDATE, /* beyond some for each DATA frame that was sent */
     H2_ABUSE_EMPTY_DATA,    /* without END_STREAM */
     H2_ABUSE_RESET,         /* RST_STREAM (CVE-2023-44487), beyond one for each answered stream */
     H2_ABUSE_PROVOKED,      /* stream errors, which make us send it (CVE-2025-8671) */
-    H2_ABUSE_UNKNOWN,       /* frames of unknown type */
     H2_ABUSES
 };
 

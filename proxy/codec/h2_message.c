@@ -229,7 +229,8 @@ static enum h1_outcome check_target(const struct h2_reading *r, const struct req
     return H1_BAD;
 }
 
-/* Crumbs of a cookie become one field again, in the place of the first (section 8.2.3). */
+/* Crumbs of a cookie become one field again, in the place of the first (section 8.2.3); empty ones
+ * leave no trace, or there would be a blank at its end. */
 static void join_cookies(struct fields *fields, struct arena *arena) {
     struct field *first = NULL;
     size_t crumbs = 0, len = 0;
@@ -248,7 +249,7 @@ static void join_cookies(struct fields *fields, struct arena *arena) {
         struct field *field = &fields->list[i];
 
         if (field->id == FIELD_COOKIE) {
-            if (first)
+            if (to > joined && field->value.len > 0)
                 to = (char *)memcpy(to, "; ", 2) + 2;
             if (field->value.len > 0)
                 to = (char *)memcpy(to, field->value.base, field->value.len) + field->value.len;

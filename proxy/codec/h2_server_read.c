@@ -19,8 +19,6 @@
  * they bring nothing (CVE-2019-9511). */
 #define DATA_WORTH_BYTES 1024
 
-#define PRIORITY_UPDATE_FRAME 0x10 /* RFC 9218 section 7.1 */
-
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *ctx);
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name,
@@ -69,21 +67,19 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, voi
     case NGHTTP2_HEADERS:
         h2_guard_credit(&server->guard, H2_ABUSE_PRIORITY, PRIORITIES_PER_HEAD);
         return 0;
-    case NGHTTP2_CONTINUATION:
-        return 0; /* counted by nghttp2 */
     case NGHTTP2_PING:
         return h2_server_count(server, H2_ABUSE_PING);
     case NGHTTP2_SETTINGS:
+    case NGHTTP2_GOAWAY:
         return h2_server_count(server, H2_ABUSE_SETTINGS);
     case NGHTTP2_WINDOW_UPDATE:
         return h2_server_count(server, H2_ABUSE_WINDOW_UPDATE);
     case NGHTTP2_RST_STREAM:
         return h2_server_count(server, H2_ABUSE_RESET);
     case NGHTTP2_PRIORITY:
-    case PRIORITY_UPDATE_FRAME:
         return h2_server_count(server, H2_ABUSE_PRIORITY);
     default:
-        return h2_server_count(server, H2_ABUSE_UNKNOWN);
+        return 0; /* CONTINUATION is counted by nghttp2 */
     }
 }
 

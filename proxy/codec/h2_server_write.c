@@ -79,9 +79,10 @@ void h2_stream_on_reset(struct h2_outflow *flow) {
 }
 
 static void abort_response(struct exchange *x) {
-    reset(x->client_ctx, x->response.state == BODY_RESET ? h2_code_of(x->response.fail)
-                         : x->client_fail                ? h2_code_of(x->client_fail)
-                                                         : NGHTTP2_CANCEL);
+    reset(x->client_ctx, x->response.state == BODY_RESET && x->upstream_code ? x->upstream_code
+                         : x->response.state == BODY_RESET ? h2_code_of(x->response.fail)
+                         : x->client_fail                  ? h2_code_of(x->client_fail)
+                                                           : NGHTTP2_CANCEL);
 }
 
 static void finished(struct exchange *x) {

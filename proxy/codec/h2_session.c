@@ -91,18 +91,18 @@ void h2_session_close(struct h2_session *session) {
     session->ng = NULL;
 }
 
-void h2_session_receive(struct h2_session *session, struct slice bytes) {
+int h2_session_receive(struct h2_session *session, struct slice bytes) {
     ssize_t n;
 
     if (session->is_deaf)
-        return;
+        return 0;
     n = nghttp2_session_mem_recv(session->ng, (const uint8_t *)bytes.base, bytes.len);
-    if (n == NGHTTP2_ERR_FLOODED || n == NGHTTP2_ERR_TOO_MANY_SETTINGS ||
-        n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
-        h2_session_fail(session, NGHTTP2_ENHANCE_YOUR_CALM);
-    else if (n < 0)
-        h2_session_fail(session, NGHTTP2_PROTOCOL_ERROR);
     h2_session_touch(session);
+    if (n >= 0)
+        return 0;
+    h2_session_fail(session, n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? NGHTTP2_PROTOCOL_ERROR
+                                                               : NGHTTP2_ENHANCE_YOUR_CALM);
+    return (int)n;
 }
 
 void h2_session_fail(struct h2_session *session, uint32_t code) {

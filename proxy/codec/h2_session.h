@@ -62,8 +62,10 @@ void h2_session_open(struct h2_session *session, const struct h2_library *librar
 /* Frees it; streams hear nothing of that, so the owner has let go of their exchanges before. */
 void h2_session_close(struct h2_session *session);
 
-/* Bytes of the conn, borrowed until the end of the turn: DATA is handed on out of them. */
-void h2_session_receive(struct h2_session *session, struct slice bytes);
+/* Bytes of the conn, borrowed until the end of the turn: DATA is handed on out of them. 0, or
+ * nghttp2's error for what ends the session here and now (NGHTTP2_ERR_FLOODED, _BAD_CLIENT_MAGIC,
+ * ...); other connection errors it answers itself. */
+int h2_session_receive(struct h2_session *session, struct slice bytes);
 
 /* Something may be there to be sent. */
 static inline void h2_session_touch(struct h2_session *session) {

@@ -85,8 +85,7 @@ struct config_listener {
         size_t header_table_bytes;       /* of the HPACK tables */
         unsigned continuations;          /* CONTINUATION frames of one header section */
         /* How many of a connection in a second, in the long run; then it is ended. */
-        unsigned pings, settings, priorities, window_updates, empty_data, resets, stream_errors,
-            unknown_frames;
+        unsigned pings, settings, priorities, window_updates, empty_data, resets, stream_errors;
         unsigned early_percent; /* share of streams that may end early; 100: any */
     } http2;
     struct config_cidr *trust; /* owned; whose forwarding fields are believed */

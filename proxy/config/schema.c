@@ -113,7 +113,6 @@ static const struct schema_key listener_keys[] = {
     {"http2.empty_data", value_count, AT(http2.empty_data), "10", 1, MILLION},
     {"http2.resets", value_count, AT(http2.resets), "100", 1, MILLION},
     {"http2.stream_errors", value_count, AT(http2.stream_errors), "20", 1, MILLION},
-    {"http2.unknown_frames", value_count, AT(http2.unknown_frames), "10", 1, MILLION},
     {"http2.early_percent", value_count, AT(http2.early_percent), "90", 1, 100},
     {"trust", list_trust, 0, "[\"127.0.0.1/32\", \"::1\"]"},
 };

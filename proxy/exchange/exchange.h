@@ -62,6 +62,7 @@ struct exchange {
     struct body response;
     enum fail upstream_fail;
     const char *upstream_why; /* static text behind upstream_fail, or NULL */
+    uint32_t upstream_code;   /* with which an HTTP/2 upstream has reset it, or 0 */
 
     struct timer deadline;
     bool is_tunnel; /* 101 was answered: both bodies carry raw bytes */

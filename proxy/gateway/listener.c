@@ -129,8 +129,7 @@ static void set_up_http2(struct gateway_listener *listener) {
                                  [H2_ABUSE_WINDOW_UPDATE] = config->http2.window_updates,
                                  [H2_ABUSE_EMPTY_DATA] = config->http2.empty_data,
                                  [H2_ABUSE_RESET] = config->http2.resets,
-                                 [H2_ABUSE_PROVOKED] = config->http2.stream_errors,
-                                 [H2_ABUSE_UNKNOWN] = config->http2.unknown_frames},
+                                 [H2_ABUSE_PROVOKED] = config->http2.stream_errors},
                   .early_percent = config->http2.early_percent},
     };
     listener->h2 = (struct h2_server_loop){

@@ -337,6 +337,7 @@ static void handle_fail(struct crossing *c) {
         x->events &= ~(EXCHANGE_UPSTREAM_FAIL | EXCHANGE_RESPONSE_HEAD | EXCHANGE_UPSTREAM_DONE |
                        CROSSING_LEASE_OVER);
         x->response_head = (struct response_head){0};
+        x->upstream_code = 0;
         body_deinit(&x->response);
         body_init(&x->response, x->loop);
         body_rewind(&x->request);

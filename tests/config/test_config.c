@@ -75,7 +75,6 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(l->http2.empty_data, 10);
     assert_int_equal(l->http2.resets, 100);
     assert_int_equal(l->http2.stream_errors, 20);
-    assert_int_equal(l->http2.unknown_frames, 10);
     assert_int_equal(l->http2.early_percent, 90);
     assert_int_equal(l->trust_count, 2);
     assert_int_equal(l->trust[0].prefix, 32);
@@ -153,7 +152,7 @@ static void the_listener_keys_arrive(void **state) {
               "limits = { head = 8192, target = '8KiB', fields = 5, requests = 6 }\n"
               "http2 = { max_concurrent_streams = 1, header_table = 2, continuations = 3, "
               "pings = 4, settings = 5, priorities = 6, window_updates = 7, empty_data = 8, "
-              "resets = 9, stream_errors = 10, unknown_frames = 11, early_percent = 12 }\n"
+              "resets = 9, stream_errors = 10, early_percent = 12 }\n"
               "half_close = true\ntrust = []\n" LISTENER PIPELINE ROUTE);
     const struct config_listener *l = config->listeners;
 
@@ -179,7 +178,6 @@ static void the_listener_keys_arrive(void **state) {
     assert_int_equal(l->http2.empty_data, 8);
     assert_int_equal(l->http2.resets, 9);
     assert_int_equal(l->http2.stream_errors, 10);
-    assert_int_equal(l->http2.unknown_frames, 11);
     assert_int_equal(l->http2.early_percent, 12);
     assert_true(l->half_close);
     assert_int_equal(l->trust_count, 0);

@@ -36,6 +36,7 @@ OWED = {
     "weir_pipeline_queue_wait_seconds": "histogram",
     "weir_pipeline_retries_total": "counter",
     "weir_endpoint_connections": "gauge",
+    "weir_endpoint_streams": "gauge",
     "weir_endpoint_connects_total": "counter",
     "weir_listener_up": "gauge",
     "weir_listener_accept_errors_total": "counter",

@@ -28,6 +28,7 @@ struct step {
     char name;
     struct step *wakes;
     struct step *ends;
+    struct step *batches;
     unsigned runs;
 };
 
@@ -45,6 +46,8 @@ static void walk(struct task *task) {
         loop_wake(&loop, &step->wakes->task);
     if (step->ends)
         loop_at_turn_end(&loop, &step->ends->task);
+    if (step->batches)
+        loop_at_batch_end(&loop, &step->batches->task);
 }
 
 static void step_init(struct step *step, char name) {
@@ -140,6 +143,36 @@ static void turn_inside(struct task *task) {
     loop_wake(&loop, &step->wakes->task);
     loop_turn(&loop);
     assert_int_equal(step->wakes->runs, 0);
+}
+
+static void a_batch_ends_after_all_the_turns_of_a_poll(void **state) {
+    struct step a, b, last;
+
+    step_init(&a, 'a');
+    step_init(&b, 'b');
+    step_init(&last, 'z');
+    loop_at_batch_end(&loop, &last.task);
+    loop_at_batch_end(&loop, &last.task);
+    loop_wake(&loop, &a.task);
+    loop_turn(&loop);
+    loop_wake(&loop, &b.task);
+    loop_turn(&loop);
+    assert_string_equal(order, "ab");
+    spin(&loop, NULL);
+    assert_string_equal(order, "abz");
+}
+
+static void what_the_end_of_a_batch_leads_to_is_not_waited_for(void **state) {
+    struct step a, last, again;
+
+    step_init(&a, 'a');
+    step_init(&last, 'y');
+    step_init(&again, 'z');
+    last.wakes = &a;
+    a.batches = &again;
+    loop_at_batch_end(&loop, &last.task);
+    uv_run(&loop.uv, UV_RUN_ONCE); /* there is nothing else that would end it */
+    assert_string_equal(order, "yaz");
 }
 
 static void a_turn_inside_a_turn_does_nothing(void **state) {
@@ -402,6 +435,8 @@ int main(void) {
         ON_LOOP(ending_tasks_run_after_the_ready_list),
         ON_LOOP(a_task_woken_at_the_end_of_a_turn_runs_in_the_next),
         ON_LOOP(a_turn_inside_a_turn_does_nothing),
+        ON_LOOP(a_batch_ends_after_all_the_turns_of_a_poll),
+        ON_LOOP(what_the_end_of_a_batch_leads_to_is_not_waited_for),
         ON_LOOP(a_turn_ends_after_so_many_tasks_and_the_rest_follows),
         ON_LOOP(tasks_without_end_let_input_and_timers_through),
         ON_LOOP(a_timer_of_the_loop_is_never_early),

@@ -60,3 +60,9 @@ def expect_refused(client, *statuses, errors=None):
     assert "close" in [m.lower() for m in response.fields.list("connection")], response
     client.expect_end()
     return response
+
+
+def reason_of(response):
+    """The row of fail.def behind a failure told in weir's own words."""
+    expect_problem(response, response.status)
+    return re.search(r';\s*details="([a-z_]+)"', response.fields.get("proxy-status"))[1]
