@@ -7,6 +7,7 @@ response); 18 KiB for haproxy (with its default of 16 KiB a 16 KiB content and i
 one, which doubles the cost of a POST, and larger ones make a 64 KiB response dearer).
 """
 
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,16 +16,29 @@ from common import Process
 
 
 class Proxy:
-    """A running proxy: .name, .version, .port, .process; stop() ends it and removes its files."""
+    """A running proxy: .name, .version, .port, .process; stop() ends it and removes its files.
+    .tls_port: the same over TLS."""
 
-    def __init__(self, name, port, process, folder, version="", admin=None):
+    def __init__(self, name, port, process, folder, version="", admin=None, tls_port=None):
         self.name, self.port, self.process = name, port, process
+        self.tls_port = tls_port
         self.folder, self.version, self.admin = folder, version, admin
 
     def stop(self):
         status = self.process.stop()
         self.folder.cleanup()
         return status
+
+
+def make_certificate(folder):
+    """A throw-away one for TLS listeners: the paths of chain and key, and of both in one file."""
+    crt, key, pair = (Path(folder) / name for name in ("tls.crt", "tls.key", "tls.pem"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-keyout", key, "-out", crt, "-subj", "/CN=localhost", "-days", "2"],
+        check=True, capture_output=True, timeout=30)
+    pair.write_bytes(crt.read_bytes() + key.read_bytes())
+    return crt, key, pair
 
 
 WEIR = """\
@@ -41,6 +55,11 @@ access = "off"
 name = "http"
 listen = "127.0.0.1:{port}"
 {listener}
+[[listener]]
+name = "https"
+listen = "127.0.0.1:{tls_port}"
+tls = {{ cert = "tls.crt", key = "tls.key" }}
+
 [[pipeline]]
 name = "engine"
 endpoints = ["127.0.0.1:{upstream}"]
@@ -54,24 +73,27 @@ pipeline = "engine"
 
 
 def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline=""):
+               max_wait="2s", server="", listener="", pipeline="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
-    @server, @listener and @pipeline are further lines of those sections.
+    @server, @listener and @pipeline are further lines of those sections. @nofile is its limit on open
+    files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
         raise common.Failure("there is no weir (WEIR_BIN is not set and build/weir is missing)")
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
-    port, admin = common.free_port(), common.free_port()
+    port, tls_port, admin = common.free_port(), common.free_port(), common.free_port()
+    make_certificate(folder.name)
     config = Path(folder.name) / "weir.toml"
     config.write_text(WEIR.format(
-        threads=threads, admin=admin, port=port, upstream=upstream, concurrency=concurrency,
+        threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
         connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
         pipeline=pipeline))
-    process = Process([binary, "run", config], core=core, cwd=folder.name)
+    process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
+                      nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
-    return Proxy("weir", port, process, folder, admin=admin)
+    return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
 
 
 NGINX = """\
@@ -81,7 +103,7 @@ worker_processes 1;
 worker_rlimit_nofile {files};
 pid {folder}/nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     sendfile on;
@@ -103,6 +125,10 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} reuseport backlog=4096 deferred;
+        listen 127.0.0.1:{tls_port} ssl reuseport backlog=4096 deferred;
+        ssl_certificate {folder}/tls.crt;
+        ssl_certificate_key {folder}/tls.key;
+        ssl_protocols TLSv1.2 TLSv1.3;
         location / {{
             proxy_pass http://engine;
             proxy_http_version 1.1;
@@ -119,29 +145,35 @@ http {{
 }}
 """
 
+NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a connection
+
 # nginx as a plain pipe: what is compared with weir when memory is, not speed.
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, location=""):
+def start_nginx(upstream, core=None, location="", nofile=None, connections=None):
+    """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
-    port = common.free_port()
+    port, tls_port = common.free_port(), common.free_port()
+    make_certificate(folder.name)
     config = Path(folder.name) / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder.name, port=port, upstream=upstream,
-                                   location=location, files=common.raise_fd_limit()))
-    process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core)
+    connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
+    config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
+                                   location=location, files=nofile or common.raise_fd_limit(),
+                                   connections=connections))
+    process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
+                      nofile=nofile)
     process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)
-    return Proxy("nginx", port, process, folder)
+    return Proxy("nginx", port, process, folder, tls_port=tls_port)
 
 
 HAPROXY = """\
 global
     nbthread 1
-    maxconn 8192
-    tune.bufsize 18432
+{maxconn}    tune.bufsize 18432
 defaults
     mode http
     timeout connect 5s
@@ -154,23 +186,28 @@ defaults
     option forwardfor
 frontend front
     bind 127.0.0.1:{port} defer-accept backlog 4096
+    bind 127.0.0.1:{tls_port} defer-accept backlog 4096 ssl crt {folder}/tls.pem
     default_backend engine
 backend engine
     server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s
 """
 
 
-def start_haproxy(upstream, core=None, connections=8192):
+def start_haproxy(upstream, core=None, connections=8192, nofile=None):
+    """@nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
-    port = common.free_port()
+    port, tls_port = common.free_port(), common.free_port()
+    make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
-    config.write_text(HAPROXY.format(port=port, upstream=upstream, connections=connections))
-    process = Process([binary, "-db", "-q", "-f", config], core=core)
+    config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
+                                     connections=connections,
+                                     maxconn="" if nofile else "    maxconn 8192\n"))
+    process = Process([binary, "-db", "-q", "-f", config], core=core, nofile=nofile)
     process.wait_until(lambda: common.is_listening(port))
-    return Proxy("haproxy", port, process, folder)
+    return Proxy("haproxy", port, process, folder, tls_port=tls_port)
 
 
 START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy}

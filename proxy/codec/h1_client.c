@@ -128,9 +128,9 @@ void h1_client_close(struct h1_client *client, bool at_once) {
         conn_linger(client->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
 }
 
-int h1_client_export(struct h1_client *client) {
+int h1_client_export(struct h1_client *client, struct conn_parcel *parcel) {
     assert(!client->x);
-    return conn_export(client->conn);
+    return conn_export(client->conn, parcel);
 }
 
 static void on_data(struct conn *conn, struct slice bytes) {

@@ -54,5 +54,5 @@ void h1_client_detach(struct h1_client *client);
  * let go of the connection before another takes its place. @at_once: no other will. */
 void h1_client_close(struct h1_client *client, bool at_once);
 
-/* Hands the idle connection's socket out (conn_export()); on_closed() follows. */
-int h1_client_export(struct h1_client *client);
+/* Hands the idle connection out, as conn_export() does; on_closed() follows. */
+int h1_client_export(struct h1_client *client, struct conn_parcel *parcel);

@@ -67,9 +67,8 @@ void h1_server_open(struct h1_server_loop *shared, struct conn *conn);
 void h1_server_refuse(struct h1_server_loop *shared, struct conn *conn, enum fail fail,
                       const char *why);
 
-/* Closes up to @max (at most H1_SERVER_EVICT_MAX) connections that have waited for a request for
+/* Closes up to @max (at most LONGEST_MAX) connections that have waited for a request for
  * @idle_ns or more, the longest idle first. Returns how many. */
-#define H1_SERVER_EVICT_MAX 256
 /* How long an idle connection that is closed is still read: a request that crosses our FIN on its
  * way is not answered with a reset. Until then it counts. */
 #define H1_SERVER_IDLE_LINGER_NS (500 * NS_PER_MS)

@@ -1,6 +1,7 @@
 /* The HTTP/1 server codec, what concerns all connections of a listener on a loop: drain, abort, and
  * the eviction of idle ones. */
 #include "codec/h1_server_state.h"
+#include "codec/longest.h"
 
 #include <assert.h>
 
@@ -43,28 +44,19 @@ void h1_server_abort_all(struct h1_server_loop *shared) {
 }
 
 unsigned h1_server_evict(struct h1_server_loop *shared, int64_t idle_ns, unsigned max) {
-    struct h1_server *oldest[H1_SERVER_EVICT_MAX];
     int64_t before_ns = shared->loop->now_ns - idle_ns;
-    unsigned count = 0;
+    struct longest idle;
 
-    assert(max <= H1_SERVER_EVICT_MAX);
+    longest_init(&idle, max);
     for (struct list *link = shared->all.next; link != &shared->all; link = link->next) {
         struct h1_server *server = CONTAINER_OF(link, struct h1_server, link);
-        unsigned at = count;
 
-        if (server->read_ns > before_ns || !may_close_when_idle(server))
-            continue;
-        while (at > 0 && oldest[at - 1]->read_ns > server->read_ns)
-            at--;
-        if (at == max)
-            continue;
-        count += count < max;
-        memmove(&oldest[at + 1], &oldest[at], (count - 1 - at) * sizeof *oldest);
-        oldest[at] = server;
+        if (server->read_ns <= before_ns && may_close_when_idle(server))
+            longest_offer(&idle, server->read_ns, server);
     }
-    for (unsigned i = 0; i < count; i++)
-        close_idle(oldest[i]);
-    return count;
+    for (unsigned i = 0; i < idle.count; i++)
+        close_idle(idle.list[i].who);
+    return idle.count;
 }
 
 static void close_idle(struct h1_server *server) {

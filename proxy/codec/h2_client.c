@@ -313,8 +313,10 @@ static int64_t look_for_life(struct h2_client *client) {
 }
 
 static void free_list(struct list *list) {
-    struct list *link;
+    struct list *link, *next;
 
-    while ((link = list_pop(list)))
+    for (link = list->next; link != list; link = next) {
+        next = link->next;
         free(CONTAINER_OF(link, struct h2_client_stream, link));
+    }
 }

@@ -60,7 +60,7 @@ void h2_client_set_stream_callbacks(nghttp2_session_callbacks *callbacks);
 /* A frame of a stream is complete. */
 void h2_client_on_frame(struct h2_client *client, const nghttp2_frame *frame);
 /* The conn has ended under @stream. */
-void h2_client_stream_lost(struct h2_client_stream *stream, enum fail fail, const char *why);
+void h2_client_stream_lost(struct h2_client_stream *stream, enum fail reason, const char *why);
 
 /* A stream has begun on a connection that carried none. */
 void h2_client_watch(struct h2_client *client);

@@ -201,32 +201,31 @@ static void split_target(struct h2_reading *r, struct request_head *head) {
 
 static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
                                     const char **why) {
-    const struct slice user = head->authority;
+    struct slice authority = head->authority;
+    bool is_origin = head->form == TARGET_ORIGIN;
 
     if (head->path.len > r->limits->target_bytes) {
         *why = "request target is too long";
         return H1_TARGET_LONG;
     }
+    *why = NULL;
     if (head->method_text.len > H1_METHOD_MAX)
         *why = "method is too long";
-    else if (user.len > 0 && memchr(user.base, '@', user.len))
+    else if (authority.len > 0 && memchr(authority.base, '@', authority.len))
         *why = "authority has user information";
-    else if (!h1_is_authority(head->authority))
+    else if (!h1_is_authority(authority))
         *why = "authority is not host[:port]";
-    else if (r->has_host && !slice_equal_case(r->host, head->authority))
+    else if (r->has_host && !slice_equal_case(r->host, authority))
         *why = "Host differs from :authority"; /* section 8.3.1 */
-    else if (head->form == TARGET_AUTHORITY)
-        return H1_DONE;
-    else if (!slice_equal(r->scheme, SLICE("http")) && !slice_equal(r->scheme, SLICE("https")))
+    else if (head->form != TARGET_AUTHORITY && !slice_equal(r->scheme, SLICE("http")) &&
+             !slice_equal(r->scheme, SLICE("https")))
         *why = "scheme is neither http nor https";
     else if (head->form == TARGET_ASTERISK && head->method != METHOD_OPTIONS)
         *why = "target '*' is for OPTIONS only";
-    else if (head->form == TARGET_ORIGIN && (head->path.len == 0 || head->path.base[0] != '/' ||
-                                             !h1_chars_are(head->path, H1_CHAR_TARGET)))
+    else if (is_origin && (head->path.len == 0 || head->path.base[0] != '/' ||
+                           !h1_chars_are(head->path, H1_CHAR_TARGET)))
         *why = "path is not one";
-    else
-        return H1_DONE;
-    return H1_BAD;
+    return *why ? H1_BAD : H1_DONE;
 }
 
 /* Crumbs of a cookie become one field again, in the place of the first (section 8.2.3); empty ones

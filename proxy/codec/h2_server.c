@@ -2,6 +2,7 @@
 #include "codec/h2_server_state.h"
 
 #include "base/alloc.h"
+#include "codec/longest.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -82,6 +83,36 @@ void h2_server_drain(struct h2_server_loop *shared) {
     shared->is_draining = true;
     for (link = shared->all.next; link != &shared->all; link = link->next)
         h2_session_shut_down(&CONTAINER_OF(link, struct h2_server, link)->session);
+}
+
+unsigned h2_server_evict(struct h2_server_loop *shared, int64_t idle_ns, unsigned max) {
+    int64_t before_ns = shared->loop->now_ns - idle_ns;
+    struct longest idle;
+
+    longest_init(&idle, max);
+    for (struct list *link = shared->all.next; link != &shared->all; link = link->next) {
+        struct h2_server *server = CONTAINER_OF(link, struct h2_server, link);
+
+        if (server->idle_since_ns <= before_ns && list_is_empty(&server->streams) &&
+            !server->session.is_shutting_down)
+            longest_offer(&idle, server->idle_since_ns, server);
+    }
+    for (unsigned i = 0; i < idle.count; i++)
+        h2_session_shut_down(&((struct h2_server *)idle.list[i].who)->session);
+    return idle.count;
+}
+
+void h2_server_retire(struct h2_server_loop *shared, unsigned max) {
+    struct list *link;
+
+    for (link = shared->all.next; link != &shared->all && max > 0; link = link->next) {
+        struct h2_server *server = CONTAINER_OF(link, struct h2_server, link);
+
+        if (server->requests == 0 || server->session.is_shutting_down)
+            continue;
+        h2_session_shut_down(&server->session);
+        max--;
+    }
 }
 
 void h2_server_abort_all(struct h2_server_loop *shared) {
@@ -171,10 +202,12 @@ static void detach_all(struct h2_server *server, enum fail fail) {
 
 static void on_closed(struct conn *conn) {
     struct h2_server *server = conn->codec;
-    struct list *link;
+    struct list *link, *next;
 
-    while ((link = list_pop(&server->streams)))
+    for (link = server->streams.next; link != &server->streams; link = next) {
+        next = link->next;
         free(CONTAINER_OF(link, struct h2_stream, link));
+    }
     assert(server->exchanges == 0);
     h2_session_close(&server->session);
     list_remove(&server->link);

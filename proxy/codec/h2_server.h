@@ -62,5 +62,13 @@ void h2_server_open(struct h2_server_loop *shared, struct conn *conn);
 /* GOAWAY on every connection, in two steps; each is closed when its last stream is through. */
 void h2_server_drain(struct h2_server_loop *shared);
 
+/* The same on up to @max (at most LONGEST_MAX) connections that have been without a stream for
+ * @idle_ns or more, the longest first. Returns how many. */
+unsigned h2_server_evict(struct h2_server_loop *shared, int64_t idle_ns, unsigned max);
+
+/* The same on up to @max that have carried a request, whether they are idle or not, the oldest
+ * first: their clients come again, behind those that wait. */
+void h2_server_retire(struct h2_server_loop *shared, unsigned max);
+
 /* Breaks off every connection. */
 void h2_server_abort_all(struct h2_server_loop *shared);

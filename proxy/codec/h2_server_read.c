@@ -182,6 +182,9 @@ static void head_read(struct h2_stream *stream, bool is_end) {
     x->client = &h2_server_client;
     x->client_ctx = stream;
     /* It may outlive the connection, in a tunnel that its client has closed. */
+    x->is_secure = conn_is_secure(server->conn);
+    if (x->is_secure)
+        x->client_certificate = arena_copy(&x->arena, conn_certificate_text(server->conn));
     x->client_address = (const struct sockaddr *)(const void *)arena_copy(&x->arena, peer).base;
     if (is_end)
         request_ended(stream);
@@ -279,8 +282,10 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     list_remove(&stream->link);
     list_remove(&stream->fresh);
     free(stream);
-    if (list_is_empty(&server->streams))
+    if (list_is_empty(&server->streams)) {
         server->idle_since_ns = shared->loop->now_ns;
+        h2_server_arm(server, shared->settings->idle_timeout_ns);
+    }
     if (!h2_guard_stream_ended(&server->guard, was_early))
         h2_server_refuse(server, FAIL_ABUSE, "too many streams end early");
     return 0;

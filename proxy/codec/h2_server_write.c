@@ -128,7 +128,11 @@ void h2_stream_detach(struct h2_stream *stream, enum fail fail) {
     if (!stream->is_started) {
         shared->drop_exchange(shared, x);
     } else if (is_through) {
-        x->client = NULL; /* it knows, and goes on by itself */
+        /* It knows, and goes on by itself; what a tunnel still has to deliver is not waited for
+         * longer than for any other silent stream. */
+        x->client = NULL;
+        if (x->is_tunnel && shared->settings->stream_idle_timeout_ns)
+            loop_timer_start(x->loop, &x->deadline, shared->settings->stream_idle_timeout_ns);
     } else {
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);

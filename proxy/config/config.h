@@ -36,16 +36,19 @@ struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
     int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
     int64_t drain_reload_ns;
+    int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
+    char *user;                  /* who serves when root starts it, or NULL: root itself; owned */
     char *resolver;              /* comma-separated name servers, or NULL: the system's; owned */
     int64_t resolve_interval_ns; /* re-resolve names without a TTL, and never less often */
 };
 
 struct config_admission {
     unsigned
-        max_connections;  /* client connections at once over all loops, > 0 (derived when "auto") */
-    unsigned fd_limit;    /* RLIMIT_NOFILE that the sums were made for */
-    unsigned fd_reserve;  /* fds for admin, logs, files, spare */
-    unsigned fd_upstream; /* fds that upstream connections may use, all pipelines together */
+        max_connections; /* client connections at once over all loops, > 0 (derived when "auto") */
+    unsigned max_handshakes; /* TLS handshakes of clients under way at once over all loops */
+    unsigned fd_limit;       /* RLIMIT_NOFILE that the sums were made for */
+    unsigned fd_reserve;     /* fds for admin, logs, files, spare */
+    unsigned fd_upstream;    /* fds that upstream connections may use, all pipelines together */
     unsigned max_connections_per_address; /* 0: no bound */
     size_t memory;         /* resident bytes to stay below; 0: what cgroup and machine allow */
     double shed_at_fds;    /* share of max_connections at which requests are shed; 0: never */
@@ -56,6 +59,7 @@ struct config_admission {
 struct config_admin {
     bool is_on;
     struct config_address listen;
+    char *token; /* who changes something has to show it; NULL: nobody has to; owned */
 };
 
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
@@ -66,13 +70,35 @@ struct config_log {
     char *access; /* path, "stderr", or NULL when "off"; owned */
 };
 
+/* The files of a certificate chain and its key, PEM. */
+struct config_certificate {
+    char *cert, *key; /* paths; owned */
+};
+
+enum config_client_auth { CLIENT_AUTH_REQUIRED, CLIENT_AUTH_OPTIONAL };
+
+enum config_tls_version { TLS_1_2, TLS_1_3 };
+
+struct config_listener_tls {
+    bool is_on;
+    struct config_certificate own;           /* moved into certificates when all is read */
+    struct config_certificate *certificates; /* owned; at least one; the first one serves names that
+                                                no other is for */
+    size_t certificate_count;
+    char *client_ca; /* path; whose clients' certificates are accepted; NULL: none is asked for */
+    enum config_client_auth client_auth;
+    enum config_tls_version min_version;
+};
+
 struct config_listener {
     char *name; /* owned; unique */
     struct config_address listen;
     enum config_protocol protocol;
-    int64_t header_timeout_ns; /* first byte of a head to its end */
-    int64_t body_timeout_ns;   /* between two reads of content, or two writes, of an exchange */
-    int64_t idle_timeout_ns;   /* keepalive connection without a request */
+    struct config_listener_tls tls;
+    int64_t handshake_timeout_ns; /* TLS: first byte to the end of the handshake */
+    int64_t header_timeout_ns;    /* first byte of a head to its end */
+    int64_t body_timeout_ns;      /* between two reads of content, or two writes, of an exchange */
+    int64_t idle_timeout_ns;      /* keepalive connection without a request */
     int64_t stream_idle_timeout_ns; /* tunnel or stream without a byte in either direction */
     size_t max_head_bytes;          /* a request head, request line included */
     size_t max_target_bytes;        /* a request target (414) */
@@ -102,11 +128,21 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
+struct config_pipeline_tls {
+    bool is_on;
+    char *ca;                      /* path of the authorities; NULL: the system's; owned */
+    bool verify;                   /* the chain and the name */
+    char *server_name;             /* DNS name or address; owned; may be NULL without verify */
+    struct config_certificate own; /* shown when asked for one; both NULL: none */
+    enum config_tls_version min_version;
+};
+
 struct config_pipeline {
     char *name;                       /* owned; unique */
     struct config_address *endpoints; /* owned; at least one */
     size_t endpoint_count;
     enum config_protocol protocol;
+    struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */
     int64_t dial_timeout_ns; /* one connect */
@@ -174,6 +210,8 @@ struct config {
     size_t pipeline_count;
     struct config_route *routes; /* owned; at least one */
     size_t route_count;
+    char *warnings; /* owned; lines like those of config_errors, about what will do but should be
+                       known of; NULL: none */
 };
 
 /* What is wrong with a file: every fault found, in the order of the file, each on its own line(s)
@@ -190,10 +228,15 @@ struct config_options {
 };
 
 /* Reads, checks and completes the file at @path. 0 and *@out, or -EINVAL with at least one error in
- * *@errors (also for a file that cannot be read). Resolves no names, opens no sockets. Any thread.
- */
+ * *@errors (also for a file that cannot be read). Opens the certificates that it names, but no
+ * socket, and resolves no names. Any thread. */
 int config_load(struct config **out, const char *path, const struct config_options *options,
                 struct config_errors *errors);
+
+/* The same from @fd, all of it; @name stands for the file in errors. @fd may be a -errno: why there
+ * is none. */
+int config_load_fd(struct config **out, int fd, const char *name,
+                   const struct config_options *options, struct config_errors *errors);
 
 /* The same from memory; @name stands for the file in errors. */
 int config_parse(struct config **out, const char *name, const char *text, size_t len,

@@ -127,7 +127,8 @@ static void share(struct config *config, const struct plan *plan) {
         if (pipeline->limits.connections > 0 || addresses == 0)
             continue;
         pipeline->limits.connections =
-            (unsigned)(1 + (beyond_one ? spare * beyond_one / wanted_beyond_one / addresses : 0));
+            (unsigned)(1 + (wanted_beyond_one ? spare * beyond_one / wanted_beyond_one / addresses
+                                              : 0));
     }
 }
 

@@ -2,6 +2,7 @@
 #include "config/schema.h"
 
 #include "base/clock.h"
+#include "config/certificates.h"
 #include "config/lists.h"
 #include "config/match.h"
 #include "config/values.h"
@@ -34,6 +35,18 @@ static const struct choice pipeline_protocols[] = {
     {0},
 };
 
+static const struct choice client_auths[] = {
+    {"required", CLIENT_AUTH_REQUIRED, false},
+    {"optional", CLIENT_AUTH_OPTIONAL, false},
+    {0},
+};
+
+static const struct choice tls_versions[] = {
+    {"1.2", TLS_1_2, false},
+    {"1.3", TLS_1_3, false},
+    {0},
+};
+
 static const struct choice priorities[] = {
     {"critical", PRIORITY_CRITICAL, false},
     {"default", PRIORITY_DEFAULT, false},
@@ -56,6 +69,8 @@ static const struct schema_key server_keys[] = {
     {"resolver", value_resolver, AT(resolver)},
     {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1) / 10,
      HOURS(24), .is_never_off = true},
+    {"wedge_after", value_duration, AT(wedge_after_ns), "\"10s\"", SECONDS(2), HOURS(1)},
+    {"user", value_name, AT(user)},
 };
 #undef AT
 
@@ -63,6 +78,7 @@ static const struct schema_key server_keys[] = {
 static const struct schema_key admission_keys[] = {
     {"max_connections", value_count, AT(max_connections), "\"auto\"", 1, 10 * MILLION,
      .may_be_auto = true},
+    {"max_handshakes", value_count, AT(max_handshakes), "256", 1, MILLION},
     {"fd_reserve", value_count, AT(fd_reserve), "\"auto\"", 1, MILLION, .may_be_auto = true},
     {"max_connections_per_address", value_count, AT(max_connections_per_address), "0", 0,
      10 * MILLION},
@@ -76,6 +92,7 @@ static const struct schema_key admission_keys[] = {
 
 static const struct schema_key admin_keys[] = {
     {"listen", value_admin, 0, "\"127.0.0.1:9901\""},
+    {"token", value_token, offsetof(struct config_admin, token)},
 };
 
 #define AT(member) offsetof(struct config_log, member)
@@ -91,6 +108,14 @@ static const struct schema_key listener_keys[] = {
     {"name", value_name, AT(name), .is_required = true},
     {"listen", value_listen, AT(listen), .is_required = true},
     {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = listener_protocols},
+    {"tls.cert", value_file, AT(tls.own.cert)},
+    {"tls.key", value_file, AT(tls.own.key)},
+    {"tls.certificates", certificates_list, 0},
+    {"tls.client_ca", value_file, AT(tls.client_ca)},
+    {"tls.client_auth", value_choice, AT(tls.client_auth), "\"required\"", .choices = client_auths},
+    {"tls.min_version", value_choice, AT(tls.min_version), "\"1.2\"", .choices = tls_versions},
+    {"timeouts.handshake", value_duration, AT(handshake_timeout_ns), "\"10s\"", NS_PER_MS,
+     HOURS(24), .is_never_off = true},
     {"timeouts.header", value_duration, AT(header_timeout_ns), "\"10s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.body", value_duration, AT(body_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
@@ -106,8 +131,9 @@ static const struct schema_key listener_keys[] = {
      10000},
     {"http2.header_table", value_size, AT(http2.header_table_bytes), "\"4KiB\"", 0, MIB(1)},
     {"http2.continuations", value_count, AT(http2.continuations), "8", 0, 1000},
-    {"http2.pings", value_count, AT(http2.pings), "10", 1, MILLION},
-    {"http2.settings", value_count, AT(http2.settings), "10", 1, MILLION},
+    /* Ten seconds' worth at once: a thousand answers may wait. */
+    {"http2.pings", value_count, AT(http2.pings), "10", 1, 100},
+    {"http2.settings", value_count, AT(http2.settings), "10", 1, 100},
     {"http2.priorities", value_count, AT(http2.priorities), "20", 1, MILLION},
     {"http2.window_updates", value_count, AT(http2.window_updates), "100", 1, MILLION},
     {"http2.empty_data", value_count, AT(http2.empty_data), "10", 1, MILLION},
@@ -123,6 +149,12 @@ static const struct schema_key pipeline_keys[] = {
     {"name", value_name, AT(name), .is_required = true},
     {"endpoints", list_endpoints, 0, .is_required = true},
     {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = pipeline_protocols},
+    {"tls.ca", value_file, AT(tls.ca)},
+    {"tls.verify", value_boolean, AT(tls.verify), "true"},
+    {"tls.server_name", value_server_name, AT(tls.server_name)},
+    {"tls.cert", value_file, AT(tls.own.cert)},
+    {"tls.key", value_file, AT(tls.own.key)},
+    {"tls.min_version", value_choice, AT(tls.min_version), "\"1.2\"", .choices = tls_versions},
     {"host", value_host, AT(host)},
     {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},

@@ -56,7 +56,8 @@ static void print_listeners(const struct config *config, struct buffer *to) {
         start_row(&table);
         add_cell(&table, "%s", listener->name);
         add_cell(&table, "%s", listener->listen.text);
-        add_cell(&table, "%s", config_protocol_name(listener->protocol));
+        add_cell(&table, "%s%s", config_protocol_name(listener->protocol),
+                 listener->tls.is_on ? " over tls" : "");
         add_duration(&table, "header", listener->header_timeout_ns);
         add_duration(&table, "body", listener->body_timeout_ns);
         add_duration(&table, "idle", listener->idle_timeout_ns);

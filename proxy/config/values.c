@@ -13,6 +13,8 @@
 #include <stdlib.h>
 
 #define NAME_BYTES_MAX 64
+#define TOKEN_BYTES_MIN 8
+#define TOKEN_BYTES_MAX 256
 
 static const char expected_path[] = "a path with a slash such as \"/var/log/weir.log\"";
 
@@ -207,6 +209,20 @@ bool value_address(struct reader *reader, const struct tomlc_node *node, enum ad
     return !fault;
 }
 
+void value_token(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                 void *to) {
+    struct slice text = reader_text(node);
+    bool is_good = text.len >= TOKEN_BYTES_MIN && text.len <= TOKEN_BYTES_MAX;
+
+    for (size_t i = 0; i < text.len; i++)
+        is_good &= isgraph((unsigned char)text.base[i]) != 0;
+    if (is_good)
+        value_replace(to, text);
+    else
+        reader_refuse(reader, node, NULL, "%d to %d printable characters without blanks",
+                      TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
+}
+
 void value_resolver(struct reader *reader, const struct schema_key *key,
                     const struct tomlc_node *node, void *to) {
     struct slice rest = reader_text(node);
@@ -232,6 +248,27 @@ void value_host(struct reader *reader, const struct schema_key *key, const struc
         value_replace(to, reader_text(node));
     else
         reader_refuse(reader, node, NULL, "a host such as \"example.com\" or \"example.com:8080\"");
+}
+
+void value_file(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                void *to) {
+    struct slice text;
+
+    if (reader_take_string(reader, node, "the path of a file", &text))
+        value_replace(to, text);
+}
+
+void value_server_name(struct reader *reader, const struct schema_key *key,
+                       const struct tomlc_node *node, void *to) {
+    struct slice text = reader_text(node);
+    struct config_cidr cidr;
+
+    if (address_is_name(text) ||
+        (text.len > 0 && !memchr(text.base, '/', text.len) && cidr_parse(&cidr, text) == 0))
+        value_replace(to, text);
+    else
+        reader_refuse(reader, node, NULL,
+                      "the name that a certificate is for such as \"example.com\"");
 }
 
 void value_replace(void *to, struct slice text) {

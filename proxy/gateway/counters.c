@@ -44,6 +44,7 @@ struct per_route {
 struct per_listener {
     metrics_cell accepted, evicted;
     metrics_cell errors[ACCEPT_ERRORS];
+    metrics_cell handshakes[HANDSHAKE_RESULTS]; /* of a listener with TLS */
 };
 
 struct counters {
@@ -82,7 +83,8 @@ size_t counters_series(const struct config *config) {
         for (size_t route = 0; route <= config->route_count; route++)
             pairs += is_possible(config, listener, route);
     return pairs * (sizeof(struct per_route) / sizeof(metrics_cell)) +
-           config->listener_count * ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + 1) +
+           config->listener_count *
+               ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + HANDSHAKE_RESULTS + 1) +
            config->pipeline_count * 2;
 }
 
@@ -163,6 +165,11 @@ void counters_stream_active(const struct counters *c, struct metrics metrics, bo
 
 void counters_connection(const struct counters *c, struct metrics metrics, size_t listener) {
     metrics_add(metrics, c->by_listener[listener].accepted, 1);
+}
+
+void counters_handshake(const struct counters *c, struct metrics metrics, size_t listener,
+                        enum handshake_result result) {
+    metrics_add(metrics, c->by_listener[listener].handshakes[result], 1);
 }
 
 void counters_accept_error(const struct counters *c, struct metrics metrics, size_t listener,
@@ -312,6 +319,8 @@ static void add_listeners(struct counters *c, const struct config *config) {
     unsigned errors =
         metrics_family(c->builder, METRICS_COUNTER, "weir_listener_accept_errors_total",
                        "Failed accepts, by error.");
+    unsigned handshakes = metrics_family(c->builder, METRICS_COUNTER, "weir_tls_handshakes_total",
+                                         "TLS handshakes of clients, by result.");
 
     unsigned evicted = metrics_family(c->builder, METRICS_COUNTER, "weir_evicted_total",
                                       "Idle client connections closed to make room.");
@@ -332,6 +341,13 @@ static void add_listeners(struct counters *c, const struct config *config) {
             buffer_append_char(&labels, '\0');
             c->by_listener[listener].errors[i] =
                 metrics_series_sparse(c->builder, errors, labels.base);
+        }
+        for (unsigned i = 0; config->listeners[listener].tls.is_on && i < HANDSHAKE_RESULTS; i++) {
+            labels.len = len;
+            metrics_label(&labels, "result", handshake_result_name(i));
+            buffer_append_char(&labels, '\0');
+            c->by_listener[listener].handshakes[i] =
+                metrics_series(c->builder, handshakes, labels.base);
         }
         buffer_deinit(&labels);
     }

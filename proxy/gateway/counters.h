@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "exchange/exchange.h"
 #include "metrics/metrics.h"
+#include "transport/handshakes.h"
 
 #define COUNTERS_BOUNDS 16
 
@@ -52,6 +53,8 @@ void counters_exchange_active(const struct counters *counters, struct metrics me
 void counters_stream_active(const struct counters *counters, struct metrics metrics, bool is_tunnel,
                             int by);
 void counters_connection(const struct counters *counters, struct metrics metrics, size_t listener);
+void counters_handshake(const struct counters *counters, struct metrics metrics, size_t listener,
+                        enum handshake_result result);
 /* @count idle connections were closed to make room. */
 void counters_evicted(const struct counters *counters, struct metrics metrics, size_t listener,
                       unsigned count);

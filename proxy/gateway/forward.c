@@ -33,6 +33,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
     unsigned hops;
 
     *out = x->request_head;
+    out->scheme = config->tls.is_on ? SLICE("https") : SLICE("http");
     out->fields = (struct fields){0};
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
@@ -41,7 +42,8 @@ void forward_request(struct crossing *c, struct request_head *out) {
             continue;
         if (field->id == FIELD_X_FORWARDED_FOR || field->id == FIELD_X_FORWARDED_HOST ||
             field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
-            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA)
+            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA ||
+            field->id == FIELD_CLIENT_CERT || field->id == FIELD_CLIENT_CERT_CHAIN)
             continue; /* made anew below */
         if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
             add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
@@ -195,18 +197,23 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     struct slice text = conn_address_text((const union conn_address *)x->client_address,
                                           arena_alloc(arena, INET6_ADDRSTRLEN));
     struct slice node = forwarded_node(arena, x->client_address, text);
+    struct slice scheme = x->is_secure ? SLICE("https") : SLICE("http");
     const struct field *field;
 
     add_list(c, &out->fields, FIELD_X_FORWARDED_FOR, text);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_PROTO) : NULL;
-    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : SLICE("http"));
+    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : scheme);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_HOST) : NULL;
     if (field || in->authority.len > 0)
         add(&out->fields, arena, FIELD_X_FORWARDED_HOST, field ? field->value : in->authority);
     add_list(c, &out->fields, FIELD_FORWARDED,
-             in->authority.len > 0 ? ARENA_JOIN(arena, SLICE("for="), node, SLICE(";host=\""),
-                                                in->authority, SLICE("\";proto=http"))
-                                   : ARENA_JOIN(arena, SLICE("for="), node, SLICE(";proto=http")));
+             in->authority.len > 0
+                 ? ARENA_JOIN(arena, SLICE("for="), node, SLICE(";host=\""), in->authority,
+                              SLICE("\";proto="), scheme)
+                 : ARENA_JOIN(arena, SLICE("for="), node, SLICE(";proto="), scheme));
+    /* Only what we have verified ourselves, whoever is trusted (RFC 9440 section 4). */
+    if (x->client_certificate.len > 0)
+        add(&out->fields, arena, FIELD_CLIENT_CERT, x->client_certificate);
     /* Via is no claim about the client: it is always kept and added to (RFC 9110 section 7.6.3). */
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))

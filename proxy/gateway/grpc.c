@@ -81,7 +81,8 @@ void grpc_reply(struct crossing *c) {
 bool grpc_end(struct crossing *c) {
     struct exchange *x = &c->x;
 
-    if (!c->is_grpc || x->response.state == BODY_ENDED)
+    /* The code of an upstream's own reset goes on to the client as it is, if it can tell. */
+    if (!c->is_grpc || x->response.state == BODY_ENDED || (x->upstream_code && !c->web))
         return false;
     x->response.trailers = (struct fields){0};
     add_status(c, &x->response.trailers);

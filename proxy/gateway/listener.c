@@ -1,15 +1,23 @@
 /* A listener on one loop: its settings, and which codec serves a connection. */
+#include "base/alloc.h"
 #include "gateway/crossing.h"
+#include "transport/listen.h"
+
+#include <errno.h>
+#include <stdlib.h>
 
 #define REFUSALS_LOGGED_PER_S 1
 
 static void set_up_http1(struct gateway_listener *listener);
 static void set_up_http2(struct gateway_listener *listener);
 static void on_accept(void *ctx, struct conn *conn, bool is_over);
+static void on_secured(void *ctx, struct conn *conn, bool is_over);
+static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
+                         const char *why);
 static void on_accept_error(void *ctx, int err);
 static void on_known(struct h2_sniff_loop *shared, struct conn *conn, bool is_http2);
 static void serve(struct gateway_listener *listener, struct conn *conn,
-                  enum config_protocol protocol);
+                  enum config_protocol protocol, bool is_over);
 static struct exchange *make_h1_exchange(struct h1_server_loop *shared);
 static void drop_h1_exchange(struct h1_server_loop *shared, struct exchange *x);
 static struct exchange *make_h2_exchange(struct h2_server_loop *shared);
@@ -30,11 +38,24 @@ void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, s
         .on_known = on_known,
     };
     h2_sniff_loop_init(&listener->sniff);
+    listener->handshakes_logged = (struct log_limit)LOG_LIMIT(REFUSALS_LOGGED_PER_S);
+    if (listener->config->tls.is_on)
+        handshakes_init(&listener->handshakes,
+                        &(struct handshakes_options){
+                            .loop = &gl->loop,
+                            .server = gl->gateway->security.servers[index],
+                            .gate = &gl->gateway->handshakes,
+                            .timeout_ns = listener->config->handshake_timeout_ns,
+                            .on_secured = on_secured,
+                            .on_result = on_handshake,
+                            .ctx = listener,
+                        });
 }
 
 void listener_deinit(struct gateway_listener *listener) {
     h1_server_loop_deinit(&listener->h1);
     h2_server_loop_deinit(&listener->h2);
+    free(listener->acceptors);
 }
 
 int listener_open(struct gateway_listener *listener, const struct gateway_options *options) {
@@ -51,19 +72,32 @@ int listener_open(struct gateway_listener *listener, const struct gateway_option
     };
     int err = 0;
 
+    listener->acceptors = xcalloc(options->socket_count, sizeof(struct acceptor *));
     for (size_t i = 0; !err && i < options->socket_count; i++) {
         if (options->sockets[i].listener != listener->index ||
             options->sockets[i].loop != gl->loop.index)
             continue;
         acceptor.fd = options->sockets[i].fd;
-        err = acceptor_open(&listener->acceptor, &acceptor);
+        acceptor.pulse = options->sockets[i].pulse;
+        err = listen(acceptor.fd, LISTEN_BACKLOG) < 0
+                  ? -errno
+                  : acceptor_open(&listener->acceptors[listener->acceptor_count], &acceptor);
+        listener->acceptor_count += !err;
     }
     return err;
 }
 
+void listener_close(struct gateway_listener *listener) {
+    while (listener->acceptor_count > 0)
+        acceptor_close(listener->acceptors[--listener->acceptor_count]);
+}
+
+void listener_retire(struct gateway_listener *listener) {
+    listener->h1.is_draining = true; /* every answer is the last from now on */
+    h2_server_drain(&listener->h2);
+}
+
 void listener_drain(struct gateway_listener *listener) {
-    acceptor_close(listener->acceptor);
-    listener->acceptor = NULL;
     h2_sniff_close_all(&listener->sniff);
     h1_server_drain(&listener->h1);
     h2_server_drain(&listener->h2);
@@ -72,12 +106,27 @@ void listener_drain(struct gateway_listener *listener) {
 void listener_abort(struct gateway_listener *listener) {
     h1_server_abort_all(&listener->h1);
     h2_server_abort_all(&listener->h2);
+    if (listener->config->tls.is_on)
+        handshakes_abort_all(&listener->handshakes);
+}
+
+void listener_heed(struct gateway_listener *listener, unsigned actions) {
+    listener->h1.is_pressed = actions & PRESSURE_CLOSE;
+    for (unsigned i = 0; i < listener->acceptor_count; i++)
+        acceptor_hold(listener->acceptors[i], actions & PRESSURE_STOP);
+}
+
+unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max) {
+    unsigned gone = h1_server_evict(&listener->h1, idle_ns, max);
+
+    return gone + h2_server_evict(&listener->h2, idle_ns, max - gone);
 }
 
 unsigned listener_connections(const struct gateway_listener *listener) {
     return atomic_load_explicit(&listener->h1.count, memory_order_relaxed) +
            atomic_load_explicit(&listener->h2.count, memory_order_relaxed) +
-           atomic_load_explicit(&listener->sniff.count, memory_order_relaxed);
+           atomic_load_explicit(&listener->sniff.count, memory_order_relaxed) +
+           atomic_load_explicit(&listener->handshakes.count, memory_order_relaxed);
 }
 
 unsigned listener_active(const struct gateway_listener *listener) {
@@ -146,12 +195,36 @@ static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct gateway_listener *listener = ctx;
 
     counters_connection(listener->gl->gateway->counters, listener->gl->metrics, listener->index);
-    if (is_over && listener->config->protocol == PROTOCOL_HTTP2)
-        conn_close(conn); /* what it would be told is not worth a session */
-    else if (is_over)
-        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
+    if (listener->config->tls.is_on)
+        handshakes_start(&listener->handshakes, conn, is_over);
     else
-        serve(listener, conn, listener->config->protocol);
+        serve(listener, conn, listener->config->protocol, is_over);
+}
+
+/* What was agreed on by ALPN counts; of a client without it, what the listener speaks. */
+static void on_secured(void *ctx, struct conn *conn, bool is_over) {
+    struct gateway_listener *listener = ctx;
+    struct slice agreed = conn_protocol(conn);
+
+    serve(listener, conn,
+          slice_equal(agreed, SLICE("h2"))         ? PROTOCOL_HTTP2
+          : slice_equal(agreed, SLICE("http/1.1")) ? PROTOCOL_HTTP1
+                                                   : listener->config->protocol,
+          is_over);
+}
+
+static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
+                         const char *why) {
+    struct gateway_listener *listener = ctx;
+    char address[INET6_ADDRSTRLEN];
+
+    counters_handshake(listener->gl->gateway->counters, listener->gl->metrics, listener->index,
+                       result);
+    if (why)
+        log_limited(&listener->handshakes_logged, LOG_INFO,
+                    "TLS handshake with '%.*s' on listener '%s' failed: %s",
+                    SLICE_ARG(conn_address_text(&conn->peer, address)), listener->config->name,
+                    why);
 }
 
 static void on_accept_error(void *ctx, int err) {
@@ -165,12 +238,20 @@ static void on_accept_error(void *ctx, int err) {
 
 static void on_known(struct h2_sniff_loop *shared, struct conn *conn, bool is_http2) {
     serve(CONTAINER_OF(shared, struct gateway_listener, sniff), conn,
-          is_http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1);
+          is_http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1, false);
 }
 
 /* The one place where the codec of a connection is chosen. */
 static void serve(struct gateway_listener *listener, struct conn *conn,
-                  enum config_protocol protocol) {
+                  enum config_protocol protocol, bool is_over) {
+    if (is_over && protocol == PROTOCOL_HTTP2) {
+        conn_close(conn); /* what it would be told is not worth a session */
+        return;
+    }
+    if (is_over) {
+        h1_server_refuse(&listener->h1, conn, FAIL_ADDRESS_CONNECTIONS, "it has as many as it may");
+        return;
+    }
     switch (protocol) {
     case PROTOCOL_HTTP1:
         h1_server_open(&listener->h1, conn);

@@ -32,16 +32,13 @@ void overload_look(struct gateway_loop *gl) {
         tell(gl, actions);
     if (actions & PRESSURE_EVICT)
         evict(gl);
+    for (size_t i = 0; actions & PRESSURE_CLOSE && i < gateway->config->listener_count; i++)
+        h2_server_retire(&gl->listeners[i].h2, OVERLOAD_RETIRE_MAX);
     if (actions == before)
         return;
     atomic_store_explicit(&gl->actions, actions, memory_order_relaxed);
-    for (size_t i = 0; i < gateway->config->listener_count; i++) {
-        struct gateway_listener *listener = &gl->listeners[i];
-
-        listener->h1.is_pressed = actions & PRESSURE_CLOSE;
-        if (listener->acceptor)
-            acceptor_hold(listener->acceptor, actions & PRESSURE_STOP);
-    }
+    for (size_t i = 0; i < gateway->config->listener_count; i++)
+        listener_heed(&gl->listeners[i], actions);
 }
 
 enum fail overload_shed(const struct gateway_loop *gl, enum config_priority priority) {
@@ -67,14 +64,14 @@ static void evict(struct gateway_loop *gl) {
     struct gateway *gateway = gl->gateway;
     double keep = OVERLOAD_EVICT_DOWN_TO * gateway->connections.limit;
     double excess = (atomic_load(&gateway->connections.taken) - keep) / gateway->loop_count + 1;
-    unsigned left = H1_SERVER_EVICT_MAX;
+    unsigned left = OVERLOAD_EVICT_MAX;
 
     if (gl->loop.now_ns < gl->evict_after_ns)
         return; /* those of the last time are still on their way out */
     if (!(gl->pressure.actions[PRESSURE_MEMORY] & PRESSURE_EVICT) && excess < left)
         left = excess > 0 ? (unsigned)excess : 0;
     for (size_t i = 0; left > 0 && i < gateway->config->listener_count; i++) {
-        unsigned gone = h1_server_evict(&gl->listeners[i].h1, OVERLOAD_IDLE_NS, left);
+        unsigned gone = listener_evict(&gl->listeners[i], OVERLOAD_IDLE_NS, left);
 
         counters_evicted(gateway->counters, gl->metrics, i, gone);
         left -= gone;

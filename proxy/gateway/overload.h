@@ -10,6 +10,11 @@
 /* Evicting goes on until this share of the client connections is in use. */
 #define OVERLOAD_EVICT_DOWN_TO 0.80
 
+/* Connections that a loop evicts at once, and HTTP/2 connections that it ends at a look while
+ * clients are told to close. */
+#define OVERLOAD_EVICT_MAX 256
+#define OVERLOAD_RETIRE_MAX 16
+
 /* Takes the readings, and acts on them. */
 void overload_look(struct gateway_loop *gl);
 

@@ -1,5 +1,5 @@
 /* The connection: see conn.h. The owner of the libuv callbacks, and so of the turns. */
-#include "transport/conn.h"
+#include "transport/conn_parts.h"
 
 #include "base/alloc.h"
 #include "base/buffer.h"
@@ -21,6 +21,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
 static void on_connect(uv_connect_t *request, int status);
 static void on_written(uv_write_t *request, int status);
 static void on_closed(uv_handle_t *handle);
+static void on_broken(struct conn *conn, int err);
 static void on_linger_over(struct timer *timer);
 static struct slice ipv4_text(const unsigned char *octets, char *to);
 static int write_queued(struct conn *conn);
@@ -56,14 +57,15 @@ void conn_start(struct conn *conn, const struct conn_events *events, void *codec
 }
 
 int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *address,
-              const struct conn_account *account, void (*on_dialled)(struct conn *conn, int err),
+              const struct conn_account *account, struct tls *tls, conn_ready_fn *on_ready,
               void *codec) {
     bool is_unix = address->sa_family == AF_UNIX;
     struct conn *conn = make(loop, is_unix, account);
     uv_connect_t *request = xcalloc(1, sizeof *request);
     int err = 0;
 
-    conn->on_dialled = on_dialled;
+    conn->on_ready = on_ready;
+    conn->tls = tls;
     conn->codec = codec;
     request->data = conn;
     if (is_unix) {
@@ -87,6 +89,10 @@ int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *addre
 }
 
 int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
+    return conn->tls ? conn_tls_send(conn, bufs, count) : conn_raw_send(conn, bufs, count);
+}
+
+int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
     size_t total = 0, sent = 0;
 
     assert(count <= CONN_SEND_BUFS_MAX);
@@ -134,6 +140,8 @@ void conn_resume(struct conn *conn) {
 
 void conn_finish(struct conn *conn) {
     conn->is_finishing = true;
+    if (conn->tls)
+        conn_tls_notify(conn);
     if (conn->out.bytes == 0)
         shut_down(conn);
 }
@@ -155,6 +163,8 @@ void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max) {
 void conn_close(struct conn *conn) {
     if (conn->is_closed)
         return;
+    if (conn->tls && conn->out.bytes == 0)
+        conn_tls_notify(conn);
     conn->is_closed = true;
     loop_timer_stop(conn->loop, &conn->linger);
     h2o_socket_close(conn->sock);
@@ -168,10 +178,11 @@ void conn_reset(struct conn *conn) {
         return;
     if (uv_fileno(&conn->uv.handle, &fd) == 0)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    conn->is_notified = true; /* a close_notify would say that it is whole */
     conn_close(conn);
 }
 
-int conn_export(struct conn *conn) {
+int conn_export(struct conn *conn, struct conn_parcel *parcel) {
     h2o_socket_export_t export;
     int err = 0;
 
@@ -187,7 +198,9 @@ int conn_export(struct conn *conn) {
     conn->is_closed = true;
     fds_force(conn->account.fds, conn->account.fd_class);
     h2o_buffer_dispose(&export.input);
-    return export.fd;
+    *parcel = (struct conn_parcel){export.fd, conn->tls};
+    conn->tls = NULL;
+    return 0;
 }
 
 struct slice conn_address_text(const union conn_address *address, char *to) {
@@ -235,7 +248,9 @@ static void adopt(struct conn *conn) {
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     struct loop *loop = handle->loop->data;
 
-    *buf = uv_buf_init(loop->read_buffer, LOOP_READ_BYTES);
+    *buf = conn_of(handle)->tls
+               ? uv_buf_init(loop->read_buffer + CONN_TLS_AHEAD, LOOP_READ_BYTES - CONN_TLS_AHEAD)
+               : uv_buf_init(loop->read_buffer, LOOP_READ_BYTES);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
@@ -249,7 +264,9 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
         conn->is_reading = false;
     if (nread == UV_EOF)
         conn->is_eof = true;
-    if (conn->is_lingering) {
+    if (conn->tls && !conn->is_lingering) {
+        conn_tls_heard(conn, nread, buf->base);
+    } else if (conn->is_lingering) {
         if (nread > 0)
             linger_data(conn, (size_t)nread);
         else if (nread != UV_EOF || conn->out.bytes == 0)
@@ -272,7 +289,13 @@ static void on_connect(uv_connect_t *request, int status) {
     if (conn->is_closed)
         return;
     loop->now_ns = clock_now_ns();
-    conn->on_dialled(conn, status);
+    if (status == 0 && conn->tls) {
+        status = conn_tls_start(conn, SLICE_NONE);
+        if (status != 0)
+            conn->on_ready(conn, status);
+    } else {
+        conn->on_ready(conn, status);
+    }
     loop_turn(loop);
 }
 
@@ -301,19 +324,25 @@ static void on_written(uv_write_t *request, int status) {
             status = write_queued(conn);
     }
     if (status < 0) {
-        if (conn->is_lingering)
-            conn_close(conn);
-        else
-            conn->events->on_error(conn, status);
+        on_broken(conn, status);
     } else if (conn->out.bytes == 0) {
         if (conn->is_finishing)
             shut_down(conn);
-        if (!conn->is_lingering)
-            conn->events->on_drained(conn);
-        else if (!may_read(conn))
+        if (conn->is_lingering && !may_read(conn))
             conn_close(conn);
+        else if (!conn->is_lingering && (!conn->tls || conn->is_secured))
+            conn->events->on_drained(conn);
     }
     loop_turn(loop);
+}
+
+static void on_broken(struct conn *conn, int err) {
+    if (conn->is_lingering)
+        conn_close(conn);
+    else if (conn->tls && !conn->is_secured)
+        conn->on_ready(conn, err);
+    else
+        conn->events->on_error(conn, err);
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -323,6 +352,8 @@ static void on_closed(uv_handle_t *handle) {
     struct conn_account account = conn->account;
 
     chunks_clear(&conn->out, loop);
+    tls_free(conn->tls);
+    conn->tls = NULL;
     if (conn->events)
         conn->events->on_closed(conn);
     if (account.addresses)

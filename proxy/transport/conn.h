@@ -1,7 +1,10 @@
 /* A connection, to a client or to an upstream: bytes in, bytes out, and its end. Every one is an
- * h2o_socket_t, which gives it its life cycle and, on TLS, its engine; on plain ones the bytes move
- * on the socket's own libuv stream: reading is left on (no epoll_ctl per request), into the loop's
- * one read buffer, and writing is tried at once. Codecs see none of this. Home: loop. */
+ * h2o_socket_t, which gives it its life cycle; the bytes move on the socket's own libuv stream:
+ * reading is left on (no epoll_ctl per request), into the loop's one read buffer, and writing is
+ * tried at once. With TLS the engine of tls.h stands between (conn_tls.c): plain bytes and queues
+ * work as without, a half-close is a close_notify, and an end without one is an error, because
+ * anybody on the way could have made it (RFC 9112 section 9.8). Codecs see none of this.
+ * Home: loop. */
 #pragma once
 
 #include "base/slice.h"
@@ -9,6 +12,7 @@
 #include "loop/chunks.h"
 #include "loop/gate.h"
 #include "loop/loop.h"
+#include "transport/tls.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -23,6 +27,9 @@
 
 struct addresses;
 struct conn;
+
+/* The connection is there, handshake included, or it failed (-errno, or one of tls.h). */
+typedef void conn_ready_fn(struct conn *conn, int err);
 
 /* What a codec hears. None of these is called from within a call of the codec into the conn. */
 struct conn_events {
@@ -70,8 +77,9 @@ struct conn {
     uv_write_t write;
     struct timer linger;
     size_t linger_bytes_left;
-    void (*on_dialled)(struct conn *conn, int err); /* while dialling */
-    size_t in_flight;                               /* bytes of `out` under way in `write` */
+    conn_ready_fn *on_ready; /* while dialling or in a TLS handshake */
+    struct tls *tls;         /* owned; NULL: plain */
+    size_t in_flight;        /* bytes of `out` under way in `write` */
     bool is_reading : 1;
     bool is_eof : 1;          /* the other side has closed its sending side */
     bool is_closed : 1;       /* conn_close() was called */
@@ -79,6 +87,14 @@ struct conn {
     bool is_finishing : 1;    /* shut down once `out` is empty */
     bool is_lingering : 1;
     bool is_unix : 1;
+    bool is_secured : 1;  /* the TLS handshake is through */
+    bool is_notified : 1; /* our close_notify is said, or nothing may be said any more */
+};
+
+/* A connection on its way to another loop. */
+struct conn_parcel {
+    int fd;
+    struct tls *tls; /* owned; NULL: plain */
 };
 
 /* Takes over an accepted (or handed over) socket; the account is charged already. Reading is on
@@ -87,11 +103,27 @@ struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn
                        const struct conn_account *account);
 void conn_start(struct conn *conn, const struct conn_events *events, void *codec);
 
-/* Starts to connect; on_dialled() is called once with 0 or -errno, unless the conn is closed first.
- * -errno when it cannot even start. */
+/* Starts to connect, and behind that the handshake of @tls (the conn's from now on; NULL: none);
+ * on_ready() is called once, unless the conn is closed first. -errno when it cannot even start. */
 int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *address,
-              const struct conn_account *account, void (*on_dialled)(struct conn *conn, int err),
+              const struct conn_account *account, struct tls *tls, conn_ready_fn *on_ready,
               void *codec);
+
+/* Starts the server's side of a handshake on a plain, started conn: @tls is the conn's from now on,
+ * @first is what the client has sent already. 0: on_ready() will be called, and its codec calls
+ * conn_start() again; -errno or one of tls.h: it has failed already. */
+int conn_secure(struct conn *conn, struct tls *tls, struct slice first, conn_ready_fn *on_ready);
+
+/* Of a TLS connection; plain ones have none of these. */
+static inline bool conn_is_secure(const struct conn *conn) {
+    return conn->is_secured;
+}
+static inline struct slice conn_protocol(const struct conn *conn) {
+    return conn->tls ? tls_protocol(conn->tls) : SLICE_NONE;
+}
+static inline struct slice conn_certificate_text(const struct conn *conn) {
+    return conn->tls ? tls_certificate_text(conn->tls) : SLICE_NONE;
+}
 
 enum conn_send_outcome {
     CONN_SENT,   /* all of it is in the kernel */
@@ -123,10 +155,13 @@ void conn_close(struct conn *conn);
 /* As conn_close(), but with a reset, so that nobody takes what was sent for whole. */
 void conn_reset(struct conn *conn);
 
-/* Closes the conn here and returns its socket for conn_open() on another loop, entered in the fd
- * ledger; -errno when that fails (the conn is closed all the same). Only while nothing is queued.
- */
-int conn_export(struct conn *conn);
+/* Closes the conn here and puts its socket, entered in the fd ledger, and its TLS into @parcel, for
+ * conn_open() and conn_adopt_tls() on another loop; -errno when that fails (the conn is closed all
+ * the same). Only while nothing is queued. */
+int conn_export(struct conn *conn, struct conn_parcel *parcel);
+
+/* Takes over the TLS of a parcel, before conn_start(). NULL: none. */
+void conn_adopt_tls(struct conn *conn, struct tls *tls);
 
 /* "192.0.2.1" or "[2001:db8::1]"-less text of the peer into @to (INET6_ADDRSTRLEN); "unix" for unix
  * sockets. IPv4-mapped addresses as IPv4. */

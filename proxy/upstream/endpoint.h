@@ -14,7 +14,7 @@
 #define ENDPOINT_BACKOFF_MIN_NS (20 * NS_PER_MS)
 #define ENDPOINT_BACKOFF_MAX_NS (1 * NS_PER_S)
 
-enum dial_result { DIAL_OK, DIAL_REFUSED, DIAL_TIMEOUT, DIAL_ERROR, DIAL_RESULTS };
+enum dial_result { DIAL_OK, DIAL_REFUSED, DIAL_TIMEOUT, DIAL_TLS, DIAL_ERROR, DIAL_RESULTS };
 
 struct pool;
 
@@ -51,7 +51,10 @@ bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);
 void endpoint_dial_succeeded(struct endpoint *endpoint);
 
-/* "ok", "refused", "timeout", "error". */
+/* What a dial failed with: -errno, or one of tls.h. */
+enum fail endpoint_fail_of(int err);
+
+/* "ok", "refused", "timeout", "tls", "error". */
 const char *endpoint_dial_result_name(enum dial_result result);
 
 /* Same address and port? */

@@ -11,8 +11,10 @@
  * that. Home: loop. */
 #pragma once
 
+#include "base/log.h"
 #include "codec/h1_client.h"
 #include "codec/h2_client.h"
+#include "transport/tls_client.h"
 #include "upstream/endpoint.h"
 
 struct lease;
@@ -24,6 +26,7 @@ struct pool_loop {
     struct fds *fds;           /* borrowed */
     struct buffer head;        /* scratch for request heads; owned */
     struct h2_client_loop *h2; /* owned; NULL until there is a pool over HTTP/2 */
+    struct log_limit failures_logged;
 };
 
 struct pool_settings {
@@ -32,6 +35,7 @@ struct pool_settings {
     struct h2_client_settings h2;
     int64_t dial_timeout_ns;
     int64_t idle_timeout_ns; /* 0: idle connections stay */
+    struct tls_client *tls;  /* borrowed; NULL: plain connections */
     unsigned dials;          /* connects at once from this loop, >= 1 */
 };
 

@@ -25,6 +25,7 @@ static void on_closed(void *ctx);
 static void place(struct upstream_conn *uc);
 static void rest(struct upstream_conn *uc);
 static void on_ask_timer(struct timer *timer);
+static void end_oldest(struct pool *pool);
 static void yield(struct pool *pool);
 static void on_yield_over(struct timer *timer);
 static struct upstream_conn *conn_at(struct list *link);
@@ -60,6 +61,8 @@ enum pool_outcome pool_h2_lease(struct pool *pool, struct lease *lease, enum fai
     list_push_back(&pool->line, &lease->link);
     pool->line_len++;
     grow(pool);
+    if (pool->refusal)
+        wake(pool);
     return POOL_WAIT;
 }
 
@@ -149,9 +152,11 @@ static void grow(struct pool *pool) {
     unsigned each = pool->streams_each ? pool->streams_each : 1;
     unsigned needed = (pool->line_len + each - 1) / each;
 
+    pool->refusal = FAIL_NONE;
+    if (pool->streams_each == 0 && has_open(pool))
+        return; /* the upstream takes nothing now: nor would it on another one */
     if (needed > pool->settings->dials)
         needed = pool->settings->dials;
-    pool->refusal = FAIL_NONE;
     while (pool->growing < needed && !pool->refusal && !pool->is_closing &&
            endpoint_may_dial(pool->endpoint, pool->shared->loop->now_ns))
         want(pool);
@@ -172,7 +177,11 @@ static void want(struct pool *pool) {
 }
 
 void pool_h2_granted(struct gate_ticket *ticket) {
+    struct pool *pool = CONTAINER_OF(ticket->desk, struct pool, desk);
+
     dial(CONTAINER_OF(ticket, struct upstream_conn, ticket));
+    if (pool->refusal)
+        wake(pool);
 }
 
 static void dial(struct upstream_conn *uc) {
@@ -183,7 +192,6 @@ static void dial(struct upstream_conn *uc) {
         gate_leave(&pool->endpoint->connections, &uc->ticket, pool->shared->loop);
         pool->refusal = refusal;
         forget(uc);
-        wake(pool);
         return;
     }
     uc->ticket.state = TICKET_OUT; /* the right is the connection's */
@@ -326,7 +334,7 @@ static void rest(struct upstream_conn *uc) {
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
     if (atomic_load(&pool->endpoint->connections.waiting) > 0 && list_is_empty(&pool->line))
-        pool_h2_asked(pool);
+        end_oldest(pool);
 }
 
 /* As long as this loop has nothing to serve its line with. */
@@ -362,14 +370,17 @@ void pool_h2_asked(struct pool *pool) {
 
     if (atomic_load(&pool->endpoint->connections.waiting) == 0)
         return;
-    if (!list_is_empty(&pool->idle)) {
-        struct upstream_conn *oldest = conn_at(pool->idle.prev);
-
-        pool_leave_idle(oldest);
-        h2_client_close(oldest->h2, false);
-    } else if (must_yield && pool->shared->loop->now_ns >= pool->yield_after_ns) {
+    if (!list_is_empty(&pool->idle))
+        end_oldest(pool);
+    else if (must_yield && pool->shared->loop->now_ns >= pool->yield_after_ns)
         yield(pool);
-    }
+}
+
+static void end_oldest(struct pool *pool) {
+    struct upstream_conn *oldest = conn_at(pool->idle.prev);
+
+    pool_leave_idle(oldest);
+    h2_client_close(oldest->h2, false);
 }
 
 /* Keeps further exchanges off the connection with the fewest, so that it ends soon. */

@@ -102,14 +102,14 @@ static void bytes_while_idle_and_the_end_are_told(void **state) {
 }
 
 static void an_exported_connection_can_be_used_elsewhere(void **state) {
+    struct conn_parcel parcel;
     char text[64];
-    int fd = h1_client_export(client);
 
-    assert_true(fd >= 0);
+    assert_int_equal(h1_client_export(client, &parcel), 0);
     AWAIT(&loop, NULL, !client);
-    SAY(fd, "from elsewhere");
+    SAY(parcel.fd, "from elsewhere");
     assert_int_equal(hear(upstream, text, sizeof text), 14);
-    close(fd);
+    close(parcel.fd);
     fds_release(&fds, FD_UPSTREAM);
 }
 

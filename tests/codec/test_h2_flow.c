@@ -283,6 +283,8 @@ static void an_extended_connect_becomes_an_upgrade_and_a_tunnel(void **state) {
     AWAIT_HEARD("DATA 1 0 END_STREAM");
     AWAIT_THAT(request(0)->x.client == NULL); /* its stream is closed */
     assert_false(request(0)->events & EXCHANGE_CLIENT_GONE);
+    travel(&world.loop, world.settings.stream_idle_timeout_ns + LATER);
+    assert_true(request(0)->events & EXCHANGE_DEADLINE); /* nor is the rest waited for any longer */
     finish(request(0));
 }
 

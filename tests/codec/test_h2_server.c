@@ -379,6 +379,34 @@ static void a_drain_does_not_wait_for_a_client_that_answers_no_ping(void **state
     assert_true(HEARD("GOAWAY 0 NO_ERROR"));
 }
 
+static void evicting_takes_who_is_idle_long_enough_and_nobody_else(void **state) {
+    client_asks(1, END, GET("/"));
+    AWAIT_REQUESTS(1);
+    world.loop.now_ns += 2 * NS_PER_S;
+    assert_int_equal(h2_server_evict(&world.shared, NS_PER_S, 10), 0); /* it is busy */
+    answer(request(0), 200, OF_NONE, "");
+    AWAIT_HEARD("HEADERS 1 END_STREAM");
+    assert_int_equal(h2_server_evict(&world.shared, NS_PER_S, 10), 0); /* only just idle */
+    world.loop.now_ns += 10 * NS_PER_S;
+    assert_int_equal(h2_server_evict(&world.shared, NS_PER_S, 0), 0);
+    assert_int_equal(h2_server_evict(&world.shared, NS_PER_S, 10), 1);
+    assert_int_equal(h2_server_evict(&world.shared, NS_PER_S, 10), 0); /* it is on its way */
+    AWAIT_THAT((client_reads(), world.is_eof));
+    assert_true(HEARD("GOAWAY 1 NO_ERROR"));
+}
+
+static void retiring_lets_streams_finish(void **state) {
+    h2_server_retire(&world.shared, 10); /* it has asked for nothing yet */
+    client_asks(1, END, GET("/"));
+    AWAIT_REQUESTS(1);
+    assert_false(HEARD("GOAWAY 2147483647 NO_ERROR"));
+    h2_server_retire(&world.shared, 10);
+    AWAIT_HEARD("GOAWAY 1 NO_ERROR");
+    answer(request(0), 200, OF_NONE, "");
+    AWAIT_THAT((client_reads(), world.is_eof));
+    assert_true(HEARD("HEADERS 1 END_STREAM"));
+}
+
 static void a_client_that_says_goodbye_is_served_to_the_end(void **state) {
     client_asks(1, END, GET("/"));
     AWAIT_REQUESTS(1);
@@ -427,6 +455,8 @@ int main(void) {
         TEST(a_half_read_head_dies_with_its_connection),
         TEST(a_drain_lets_streams_finish_and_takes_those_that_cross_it),
         TEST(a_drain_does_not_wait_for_a_client_that_answers_no_ping),
+        TEST(evicting_takes_who_is_idle_long_enough_and_nobody_else),
+        TEST(retiring_lets_streams_finish),
         TEST(a_client_that_says_goodbye_is_served_to_the_end),
         TEST(no_more_requests_than_allowed_come_on_a_connection),
     };

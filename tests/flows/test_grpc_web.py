@@ -8,14 +8,15 @@ from concurrent import futures
 import grpc
 import pytest
 from harness.env import free_port, scaled, wait_for
-from harness.h2side import H2Client, H2Server
+from harness.h2_upstream import H2Server
+from harness.http2 import Http2Client
 from harness.wire import Closed, chunked, request
 
 pytestmark = pytest.mark.timeout(120)
 
 BINARY, TEXT = "application/grpc-web", "application/grpc-web-text"
 HTTP2 = {"protocol": "http2"}
-GRPC_HEAD = [(":status", "200"), ("content-type", "application/grpc")]
+GRPC = [("content-type", "application/grpc")]
 PIECE = 1 << 20
 
 
@@ -97,13 +98,14 @@ def server(service):
 def scripted():
     made = []
 
-    def make(script):
-        made.append(H2Server(script))
+    def make(answer):
+        made.append(H2Server(lambda stream, event: answer(stream) if event == "end" else None))
         return made[-1]
 
     yield make
     for server in made:
         server.close()
+        server.check()
 
 
 def start(weir, upstream, *, listener=None, pipeline=None, route=None, **more):
@@ -175,12 +177,19 @@ def call(w, name, content, kind=BINARY, fields=(), over="http1"):
         with w.client() as client:
             client.send(post(name, kind, content, fields))
             return read_http1(client)
-    client = H2Client(w.port)
     more = [(name.lower(), value) for name, value in (field.split(": ", 1) for field in fields)]
-    answer = client.read_answer(client.post(f"/weir.test.Echo/{name}", [("content-type", kind), *more], content))
-    client.close()
-    assert answer.is_whole and answer.trailers is None
-    return Answer(int(answer.fields[":status"]), answer.fields, answer.body)
+    with Http2Client(w.port) as client:
+        return read_http2(client, ask(client, name, kind, content, more))
+
+
+def ask(client, name, kind, content, fields=(), end=True):
+    return client.ask("POST", f"/weir.test.Echo/{name}", [("content-type", kind), *fields], content, end)
+
+
+def read_http2(client, sid):
+    stream = client.response(sid, 60)
+    assert not stream.trailers
+    return Answer(stream.status, stream.fields, stream.body)
 
 
 def assert_calls(w, status, count):
@@ -248,19 +257,15 @@ def test_the_answer_has_the_form_that_is_accepted(weir, server, over):
 
 
 def test_what_the_upstream_sees(weir, scripted):
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, GRPC_HEAD)
-        connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
-
-    up = scripted(script)
+    up = scripted(lambda stream: stream.respond(200, GRPC, trailers=[("grpc-status", "0")]))
     w = start(weir, up)
     answer = call(w, "Echo", encoded(frame(b"hi"), TEXT), TEXT + "+json", [f"Accept: {TEXT}", "Grpc-Timeout: 5S"])
     assert answer.messages == [] and answer.trailers == {"grpc-status": "0"}
-    fields, content = up.requests[0]
-    assert fields["content-type"] == "application/grpc+json" and fields["te"] == "trailers"
-    assert "content-length" not in fields and "accept" not in fields
-    assert fields["grpc-timeout"] != "5S", "it is reduced"
-    assert content == frame(b"hi")
+    (seen,) = up.streams
+    assert seen.get("content-type") == "application/grpc+json" and seen.get("te") == "trailers"
+    assert seen.get("content-length") is None and seen.get("accept") is None
+    assert seen.get("grpc-timeout") != "5S", "it is reduced"
+    assert seen.body == frame(b"hi") and not seen.trailers
 
 
 # Streams.
@@ -280,9 +285,10 @@ def test_messages_arrive_as_they_are_sent(weir, server, service, over, kind):
         while len(got) < len(expected):
             got += client.read_chunk()
     else:
-        client = H2Client(w.port)
-        stream = client.post("/weir.test.Echo/Once", [("content-type", kind)], content)
-        got = bytes(client.read_until(stream, lambda answer: len(answer.body) >= len(expected)).body)
+        client = Http2Client(w.port)
+        stream = ask(client, "Once", kind, content)
+        client.await_("a message", lambda: len(client.streams[stream].body) >= len(expected))
+        got = bytes(client.streams[stream].body)
     assert got == expected
     wait_for("it is a stream", lambda: w.metrics().sum("weir_streams_active") == 1, 10)
     service.go.set()
@@ -292,7 +298,7 @@ def test_messages_arrive_as_they_are_sent(weir, server, service, over, kind):
             rest += chunk
         assert not client.read_trailers()
     else:
-        rest = client.read_answer(stream).body[len(got):]
+        rest = client.response(stream).body[len(got):]
     client.close()
     answer = Answer(200, {"content-type": kind}, rest)
     assert answer.messages == [] and answer.trailers["grpc-status"] == "0"
@@ -301,18 +307,17 @@ def test_messages_arrive_as_they_are_sent(weir, server, service, over, kind):
 @both_forms
 def test_both_directions_at_once(weir, server, kind):
     w = start(weir, server)
-    client = H2Client(w.port)
-    stream = client.post("/weir.test.Echo/Talk", [("content-type", kind)], end=False)
+    client = Http2Client(w.port)
+    stream = ask(client, "Talk", kind, b"", end=False)
     expected = b""
     for i in range(5):
         message = encoded(frame(b"x" * i), kind)
         client.send(stream, message, end=i == 4)
         expected += message
-        client.read_until(stream, lambda answer: len(answer.body) >= len(expected))
-    answer = client.read_answer(stream)
+        client.await_("the message", lambda: len(client.streams[stream].body) >= len(expected))
+    answer = read_http2(client, stream)
     client.close()
-    assert answer.body.startswith(expected)
-    assert Answer(200, answer.fields, answer.body).trailers["grpc-status"] == "0"
+    assert answer.body.startswith(expected) and answer.trailers["grpc-status"] == "0"
 
 
 @both_sides
@@ -326,10 +331,10 @@ def test_a_client_that_leaves_cancels_the_call(weir, server, service, over, kind
             client.read_response_head()
             client.read_chunk()
     else:
-        client = H2Client(w.port)
-        stream = client.post("/weir.test.Echo/Once", [("content-type", kind)], content)
-        client.read_until(stream, lambda answer: answer.body)
-        client.reset(stream)
+        client = Http2Client(w.port)
+        stream = ask(client, "Once", kind, content)
+        client.await_("content", lambda: client.streams[stream].body)
+        client.cancel(stream)
     assert service.is_over.wait(scaled(10)), "the upstream is told"
     wait_for("nothing is left", lambda: w.metrics().sum("weir_exchanges_active") == 0, 10)
     assert_calls(w, "CANCELLED", 1)
@@ -348,14 +353,12 @@ def test_a_slow_reader_holds_the_upstream_back(weir, server, over, kind):
         client = w.client(receive_buffer=65536)
         client.send(post("Bulk", kind, content))
     else:
-        client = H2Client(w.port)
-        stream = client.post("/weir.test.Echo/Bulk", [("content-type", kind)], content)
+        client = Http2Client(w.port)
+        stream = ask(client, "Bulk", kind, content)
     wait_for("something is held", lambda: w.metrics().sum("weir_buffered_bytes") > 0, 10)
     most = max(w.metrics().sum("weir_buffered_bytes") for _ in range(50))
     assert most < 1_000_000, "a window and a read, not all of it"
-    answer = read_http1(client) if over == "http1" else client.read_answer(stream)
-    if over == "http2":
-        answer = Answer(200, answer.fields, answer.body)
+    answer = read_http1(client) if over == "http1" else read_http2(client, stream)
     client.close()
     assert [message[:1] for message in answer.messages] == [bytes([i % 251]) for i in range(count)]
     assert all(len(message) == PIECE for message in answer.messages)
@@ -414,10 +417,8 @@ def test_a_call_that_fails_late(weir, server, over, kind):
 @both_sides
 @both_forms
 def test_trailers_only(weir, scripted, over, kind):
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, [*GRPC_HEAD, ("grpc-status", "7"), ("grpc-message", "no")], end_stream=True)
-
-    w = start(weir, scripted(script))
+    head = [*GRPC, ("grpc-status", "7"), ("grpc-message", "no")]
+    w = start(weir, scripted(lambda stream: stream.head(200, head, end=True)))
     answer = call(w, "Echo", encoded(frame(b"x"), kind), kind, over=over)
     assert answer.kind == kind and answer.body == b""
     assert answer.fields.get("grpc-status") == "7" and answer.fields.get("grpc-message") == "no"
@@ -458,13 +459,12 @@ def test_malformed_content_is_refused_with_the_reason(weir, server, over, kind, 
 
 def test_a_stream_that_becomes_malformed_ends_with_a_status(weir, server):
     w = start(weir, server)
-    client = H2Client(w.port)
-    stream = client.post("/weir.test.Echo/Talk", [("content-type", TEXT)], encoded(frame(b"one"), TEXT), end=False)
-    client.read_until(stream, lambda answer: answer.body)
+    client = Http2Client(w.port)
+    stream = ask(client, "Talk", TEXT, encoded(frame(b"one"), TEXT), end=False)
+    client.await_("content", lambda: client.streams[stream].body)
     client.send(stream, b"****")
-    answer = client.read_answer(stream)
+    answer = read_http2(client, stream)
     client.close()
-    answer = Answer(200, answer.fields, answer.body)
     assert answer.messages == [b"one"] and answer.trailers["grpc-status"] == "13"
     assert "no base64" in answer.trailers["grpc-message"]
 
@@ -481,17 +481,15 @@ def test_the_client_s_deadline_is_kept(weir, server, service, over, kind):
     assert_calls(w, "DEADLINE_EXCEEDED", 1)
 
 
+@pytest.mark.parametrize("break_off", [lambda stream: stream.connection.end(), lambda stream: stream.reset(2)])
 @both_sides
 @both_forms
-def test_an_upstream_that_breaks_off_between_messages(weir, scripted, over, kind):
-    broken = threading.Event()
+def test_an_upstream_that_breaks_off_between_messages(weir, scripted, over, kind, break_off):
+    def answer(stream):
+        stream.head(200, GRPC)
+        stream.data(frame(b"whole"))
 
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, GRPC_HEAD)
-        connection.send_data(stream, frame(b"whole"))
-        broken.set()
-
-    up = scripted(script)
+    up = scripted(answer)
     w = start(weir, up)
     content, expected = encoded(frame(b"x"), kind), encoded(frame(b"whole"), kind)
     if over == "http1":
@@ -499,36 +497,32 @@ def test_an_upstream_that_breaks_off_between_messages(weir, scripted, over, kind
         client.send(post("Echo", kind, content))
         client.read_response_head()
         got = client.read_chunk()
-        up.close()
+        break_off(up.streams[0])
         while chunk := client.read_chunk():
             got += chunk
     else:
-        client = H2Client(w.port)
-        stream = client.post("/weir.test.Echo/Echo", [("content-type", kind)], content)
-        client.read_until(stream, lambda answer: answer.body)
-        up.close()
-        got = client.read_answer(stream).body
+        client = Http2Client(w.port)
+        stream = ask(client, "Echo", kind, content)
+        client.await_("content", lambda: client.streams[stream].body)
+        break_off(up.streams[0])
+        got = client.response(stream).body
     client.close()
-    assert broken.is_set() and got.startswith(expected)
+    assert got.startswith(expected)
     answer = Answer(200, {"content-type": kind}, got)
     assert answer.messages == [b"whole"] and answer.trailers["grpc-status"] == "14"
 
 
-@pytest.mark.parametrize("content, status", [
-    (frame(b"whole") + frame(b"half")[:-1], "UNAVAILABLE"),
-    (frame(b"grpc-status: 0\r\n", 0x80), "UNAVAILABLE"),
+@pytest.mark.parametrize("content", [
+    frame(b"whole") + frame(b"half")[:-1],
+    frame(b"grpc-status: 0\r\n", 0x80),
 ])
 @both_sides
 @both_forms
-def test_what_would_mislead_the_client_is_broken_off(weir, scripted, over, kind, content, status):
-    def script(connection, stream, fields, _):
-        connection.send_headers(stream, GRPC_HEAD)
-        connection.send_data(stream, content)
-        connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
-
-    w = start(weir, scripted(script))
+def test_what_would_mislead_the_client_is_broken_off(weir, scripted, over, kind, content):
+    """What came whole before may be followed by a status of weir's, but by none of the upstream's."""
+    w = start(weir, scripted(lambda stream: stream.respond(200, GRPC, content, [("grpc-status", "0")])))
     sent = encoded(frame(b"x"), kind)
-    got = b""
+    got, is_whole = bytearray(), False
     if over == "http1":
         with w.client() as client:
             client.send(post("Echo", kind, sent))
@@ -536,27 +530,22 @@ def test_what_would_mislead_the_client_is_broken_off(weir, scripted, over, kind,
             try:
                 while chunk := client.read_chunk():
                     got += chunk
+                is_whole = True
             except Closed:
                 pass
-            else:
-                assert frames(decoded(got, kind))[-1][1].startswith(b"grpc-status: 14\r\n")
     else:
-        client = H2Client(w.port)
-        answer = client.read_answer(client.post("/weir.test.Echo/Echo", [("content-type", kind)], sent))
-        client.close()
-        got = answer.body
-        if answer.is_whole:
-            assert frames(decoded(got, kind))[-1][1].startswith(b"grpc-status: 14\r\n")
+        with Http2Client(w.port) as client:
+            stream = client.streams[ask(client, "Echo", kind, sent)]
+            client.await_("the end", lambda: stream.is_over)
+            got, is_whole = stream.body, stream.is_ended
+    if is_whole:
+        assert Answer(200, {"content-type": kind}, got).trailers["grpc-status"] == "14"
     assert b"grpc-status: 0" not in got and base64.b64encode(b"grpc-status: 0")[:12] not in got
-    assert_calls(w, status, 1)
+    assert_calls(w, "UNAVAILABLE", 1)
 
 
 def test_an_upstream_that_says_no_status(weir, scripted):
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, GRPC_HEAD)
-        connection.send_data(stream, frame(b"x"), end_stream=True)
-
-    w = start(weir, scripted(script))
+    w = start(weir, scripted(lambda stream: stream.respond(200, GRPC, frame(b"x"))))
     answer = call(w, "Echo", frame(b"x"))
     assert answer.messages == [b"x"]
     assert answer.trailers == {"grpc-status": "2", "grpc-message": "weir: the upstream sent no grpc-status"}
@@ -564,11 +553,8 @@ def test_an_upstream_that_says_no_status(weir, scripted):
 
 
 def test_an_answer_that_is_no_grpc_passes_as_it_is(weir, scripted):
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, [(":status", "403"), ("content-type", "text/plain"), ("content-length", "2")])
-        connection.send_data(stream, b"no", end_stream=True)
-
-    w = start(weir, scripted(script))
+    head = [("content-type", "text/plain"), ("content-length", "2")]
+    w = start(weir, scripted(lambda stream: stream.respond(403, head, b"no")))
     for over in ("http1", "http2"):
         with pytest.raises(struct.error):  # no frames
             call(w, "Echo", frame(b"x"), over=over)
@@ -579,37 +565,33 @@ def test_an_answer_that_is_no_grpc_passes_as_it_is(weir, scripted):
 
 @both_forms
 def test_what_an_upstream_refuses_is_said_again(weir, scripted, kind):
-    def script(connection, stream, fields, content):
-        if stream == 1:
-            connection.reset_stream(stream, 7)  # REFUSED_STREAM
-            return
-        connection.send_headers(stream, GRPC_HEAD)
-        connection.send_data(stream, content)
-        connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+    def answer(stream):
+        if len(up.streams) == 1:
+            stream.reset(7)  # REFUSED_STREAM
+        else:
+            stream.respond(200, GRPC, stream.body, [("grpc-status", "0")])
 
-    up = scripted(script)
+    up = scripted(answer)
     w = start(weir, up)
     content = frame(b"x" * 10_000)
     answer = call(w, "Echo", encoded(content, kind), kind)
     assert answer.messages == [b"x" * 10_000] and answer.trailers == {"grpc-status": "0"}
-    assert [sent for _, sent in up.requests] == [content, content]
+    assert [stream.body for stream in up.streams] == [content, content]
 
 
 # Routes.
 
 
 def test_only_where_the_route_says_so(weir, scripted):
-    def script(connection, stream, fields, content):
-        kind = fields["content-type"].encode()
-        connection.send_headers(stream, [(":status", "200"), ("content-type", "text/plain")])
-        connection.send_data(stream, kind + b" " + content, end_stream=True)
+    def mirror(stream):
+        stream.respond(200, [("content-type", "text/plain")], stream.get("content-type").encode() + b" " + stream.body)
 
     routes = [
         {"match": {"path": "/weir.test.Echo/Echo"}, "pipeline": "up"},
         {"match": {"grpc": "weir.test.Echo/Talk"}, "pipeline": "up", "grpc_web": True},
         {"match": {"grpc": "weir.test.Echo/Once"}, "pipeline": "up"},
     ]
-    w = start(weir, scripted(script), routes=routes)
+    w = start(weir, scripted(mirror), routes=routes)
 
     def answer(name):
         return w.exchange(post(name, TEXT, b"AAAAAAA="), "POST")
@@ -622,12 +604,11 @@ def test_only_where_the_route_says_so(weir, scripted):
 
 
 def test_other_requests_and_grpc_calls_pass_as_they_are(weir, scripted):
-    def script(connection, stream, fields, content):
-        connection.send_headers(stream, [(":status", "200"), ("x-method", fields[":method"]),
-                                         ("access-control-allow-origin", "*")])
-        connection.send_data(stream, fields.get("content-type", "none").encode() + b" " + content, end_stream=True)
+    def mirror(stream):
+        stream.respond(200, [("x-method", stream.get(":method")), ("access-control-allow-origin", "*")],
+                       (stream.get("content-type") or "none").encode() + b" " + stream.body)
 
-    w = start(weir, scripted(script))
+    w = start(weir, scripted(mirror))
     preflight = ["Origin: https://app.example", "Access-Control-Request-Method: POST"]
     reply = w.exchange(request("OPTIONS", "/weir.test.Echo/Echo", preflight), "OPTIONS")
     assert reply.fields.get("x-method") == "OPTIONS" and reply.fields.get("access-control-allow-origin") == "*"
@@ -635,8 +616,6 @@ def test_other_requests_and_grpc_calls_pass_as_they_are(weir, scripted):
     reply = w.exchange(request("POST", "/x", ["Content-Type: text/plain", "Transfer-Encoding: chunked"], body=body),
                        "POST")
     assert reply.body == b"text/plain anything"
-    client = H2Client(w.port)
-    answer = client.read_answer(client.post("/x", [("content-type", "application/grpc"), ("te", "trailers")],
-                                            frame(b"abc")))
-    client.close()
+    with Http2Client(w.port) as client:
+        answer = client.response(ask(client, "Echo", "application/grpc", frame(b"abc"), [("te", "trailers")]))
     assert answer.body == b"application/grpc " + frame(b"abc")

@@ -600,7 +600,7 @@ def test_a_dead_connection_is_found_by_a_ping(weir, nghttpd):
     assert reply.status == 502
     assert reason_of(reply) == "upstream_stale"
     assert 0.4 < time.monotonic() - start < scaled(5)
-    assert "no answer to a PING" in w.log()
+    wait_for("it is said why", lambda: "no answer to a PING" in w.log())
     nghttpd.send_signal(signal.SIGCONT)
     wait_for("it works again", lambda: w.exchange(request(target="/a.txt")).status == 200)
 

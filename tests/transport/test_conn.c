@@ -402,17 +402,17 @@ static void a_lingering_conn_hears_no_more_of_a_reset(void **state) {
 static void an_exported_connection_goes_on_elsewhere_with_its_bytes(void **state) {
     struct conn_account account = {&fds, FD_CLIENT, &gate};
     struct codec other = {0};
+    struct conn_parcel parcel;
     char text[16];
-    int fd;
 
     conn_pause(codec.conn);
     SAY(wire, "unread");
     codec.conn->account.right = NULL; /* it travels */
-    fd = conn_export(codec.conn);
-    assert_true(fd >= 0);
-    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(conn_export(codec.conn, &parcel), 0);
+    assert_null(parcel.tls);
+    assert_true(fcntl(parcel.fd, F_GETFD) & FD_CLOEXEC);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 2); /* the old one is not closed yet */
-    other.conn = conn_open(&loops[1], fd, true, NULL, &account);
+    other.conn = conn_open(&loops[1], parcel.fd, true, NULL, &account);
     conn_start(other.conn, &events, &other);
     AWAIT(&loops[0], &loops[1], other.heard.len == 6 && codec.closed == 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
@@ -455,7 +455,8 @@ static void dial_to(const void *address) {
     dialled = 0;
     dial_err = 1;
     fds_force(&fds, FD_CLIENT);
-    assert_int_equal(conn_dial(&codec.conn, &loops[0], address, &account, on_dialled, &codec), 0);
+    assert_int_equal(conn_dial(&codec.conn, &loops[0], address, &account, NULL, on_dialled, &codec),
+                     0);
 }
 
 static void a_dialled_conn_is_like_any_other(void **state) {

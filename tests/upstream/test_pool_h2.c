@@ -140,6 +140,18 @@ static void what_the_upstream_allows_is_what_a_connection_takes(void **state) {
     assert_int_equal(peer_count, 3);
 }
 
+static void an_upstream_that_allows_nothing_is_not_dialled_again_and_again(void **state) {
+    open_http2(10, 100);
+    peers_max_streams = 0;
+    assert_int_equal(take(&takers[0], 0), POOL_WAIT);
+    SERVED_AWAIT(peer_count == 1);
+    settle();
+    assert_int_equal(peer_count, 1);
+    h2_peer_set_max(&peers[0], 1);
+    SERVED_AWAIT(takers[0].readies == 1);
+    assert_int_equal(takers[0].fail, FAIL_NONE);
+}
+
 static void one_dial_serves_all_that_fit_on_its_connection(void **state) {
     open_http2(10, 10);
     for (unsigned i = 0; i < 10; i++)
@@ -219,7 +231,8 @@ static void fds_that_are_used_up_fail_who_has_no_connection(void **state) {
     world.fds.limit[FD_UPSTREAM] = 1;
     assert_int_equal(take(&takers[1], 0), POOL_WAIT);
     settle();
-    assert_int_equal(takers[1].readies, 0); /* a stream may come free */
+    assert_int_equal(takers[1].readies, 0);            /* a stream may come free */
+    assert_true(list_is_empty(&world.loops[0].ready)); /* and we do not turn in circles for it */
     leave(0);
     SERVED_AWAIT(takers[1].readies == 1);
     assert_int_equal(takers[1].fail, FAIL_NONE);
@@ -370,6 +383,7 @@ int main(void) {
         IN_OWN_WORLD(a_second_connection_comes_when_the_streams_of_the_first_run_out),
         IN_OWN_WORLD(exchanges_go_over_their_streams),
         IN_OWN_WORLD(what_the_upstream_allows_is_what_a_connection_takes),
+        IN_OWN_WORLD(an_upstream_that_allows_nothing_is_not_dialled_again_and_again),
         IN_OWN_WORLD(one_dial_serves_all_that_fit_on_its_connection),
         IN_OWN_WORLD(dials_are_bounded),
         IN_OWN_WORLD(who_leaves_the_line_takes_what_was_wanted_for_it_along),

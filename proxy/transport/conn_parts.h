@@ -1,0 +1,25 @@
+/* The insides of the connection, shared by its plain half (conn.c) and its TLS half (conn_tls.c).
+ */
+#pragma once
+
+#include "transport/conn.h"
+
+/* Records are read into the loop's buffer this far behind its start, and decrypted to its start:
+ * plain bytes are fewer than the records they come from, so with room for what OpenSSL may hold of
+ * one more record they never reach what is still to be read. */
+#define CONN_TLS_AHEAD ((size_t)20 * 1024)
+
+/* conn.c: sends bytes as they are. As conn_send(). */
+int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+
+/* conn_tls.c. As conn_send(). */
+int conn_tls_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+
+/* Says close_notify behind what is queued, if that is still to be said. */
+void conn_tls_notify(struct conn *conn);
+
+/* Starts the handshake. 0: under way; else failed. */
+int conn_tls_start(struct conn *conn, struct slice first);
+
+/* What the stream has read, as libuv tells it: records from @base on, or an end. */
+void conn_tls_heard(struct conn *conn, ssize_t nread, const char *base);
