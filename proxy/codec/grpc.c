@@ -157,7 +157,10 @@ void grpc_messages_see(struct grpc_messages *messages, struct slice bytes) {
 
             n = GRPC_PREFIX_BYTES - messages->have;
             n = bytes.len < n ? bytes.len : n;
-            messages->started += messages->have == 0;
+            if (messages->have == 0) {
+                messages->started++;
+                messages->flags |= (uint8_t)bytes.base[0];
+            }
             memcpy(messages->prefix + messages->have, bytes.base, n);
             messages->have += (uint8_t)n;
             if (messages->have == GRPC_PREFIX_BYTES) {

@@ -52,11 +52,18 @@ struct slice grpc_encode_message(struct arena *arena, struct slice text);
 
 /* Follows one direction's content from message to message. Zeroed memory is at its start. */
 #define GRPC_PREFIX_BYTES 5
+#define GRPC_COMPRESSED 1 /* in the first byte of a prefix; the only flag there is */
 struct grpc_messages {
     unsigned started, whole; /* messages; a message has started with its first byte */
     uint32_t left;           /* bytes of the message under way */
     uint8_t prefix[GRPC_PREFIX_BYTES];
-    uint8_t have; /* bytes of prefix */
+    uint8_t have;  /* bytes of prefix */
+    uint8_t flags; /* of all messages that have started */
 };
 
 void grpc_messages_see(struct grpc_messages *messages, struct slice bytes);
+
+/* Have all messages that have started come whole? */
+static inline bool grpc_messages_are_whole(const struct grpc_messages *messages) {
+    return messages->started == messages->whole;
+}

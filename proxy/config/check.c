@@ -31,7 +31,7 @@ static void check_target(const struct check *check, size_t i);
 static void check_pipelines(const struct check *check);
 static void check_names(const struct check *check, const struct named *named);
 static const char *name_at(const struct named *named, size_t i);
-static void resolve(const struct check *check, size_t route, const char *key,
+static bool resolve(const struct check *check, size_t route, const char *key,
                     const struct named *named, size_t *index);
 static void name_route(const struct check *check, size_t i);
 static bool is_name_taken(const struct config *config, const char *name);
@@ -149,7 +149,12 @@ static void check_routes(const struct check *check) {
         const struct tomlc_node *match = key_at(section_at(check, "route", i), "match");
 
         resolve(check, i, "listener", &listeners, &route->listener);
-        resolve(check, i, "pipeline", &pipelines, &route->pipeline);
+        if (resolve(check, i, "pipeline", &pipelines, &route->pipeline) && route->is_grpc_web &&
+            config->pipelines[route->pipeline].protocol != PROTOCOL_HTTP2)
+            errors_add(check->errors, key_at(section_at(check, "route", i), "grpc_web")->at,
+                       "route.grpc_web: found with pipeline = \"%s\", expected one with protocol "
+                       "= \"http2\", which gRPC needs",
+                       config->pipelines[route->pipeline].name);
         if (!route->name)
             name_route(check, i);
         if (route->path && route->exact)
@@ -185,8 +190,8 @@ static const char *name_at(const struct named *named, size_t i) {
     return *(char *const *)((const char *)named->list + i * named->size);
 }
 
-/* Finds the section that @key of a route names; without that key *@index stays. */
-static void resolve(const struct check *check, size_t route, const char *key,
+/* Finds the section that @key of a route names; without that key, or a section, *@index stays. */
+static bool resolve(const struct check *check, size_t route, const char *key,
                     const struct named *named, size_t *index) {
     const struct tomlc_node *section = section_at(check, "route", route);
     const struct tomlc_node *node = tomlc_find(section, key);
@@ -195,14 +200,14 @@ static void resolve(const struct check *check, size_t route, const char *key,
     struct buffer guess = {0};
 
     if (!node || node->kind != TOMLC_STRING)
-        return;
+        return false;
     suggest.word = reader_text(node);
     for (size_t i = 0; i < named->count; i++) {
         struct slice name = slice_str(name_at(named, i));
 
         if (slice_equal(name, suggest.word)) {
             *index = i;
-            return;
+            return true;
         }
         suggest_offer(&suggest, name);
     }
@@ -211,6 +216,7 @@ static void resolve(const struct check *check, size_t route, const char *key,
     snprintf(reader.path, sizeof reader.path, "route.%s", key);
     reader_refuse(&reader, node, guess.base, "the name of a [[%s]]", key);
     buffer_deinit(&guess);
+    return false;
 }
 
 /* "listener:host/path"; where that is taken, with the number of the route. */

@@ -192,6 +192,7 @@ struct config_route {
     struct config_field_match *fields; /* owned; all must match */
     size_t field_count;
     bool is_stream;      /* every exchange of this route is a stream from the start */
+    bool is_grpc_web;    /* gRPC-Web calls become gRPC calls; the pipeline's protocol is HTTP/2 */
     int64_t deadline_ns; /* -1: the pipeline's */
     enum config_priority priority;
 };

@@ -197,6 +197,7 @@ static const struct schema_key route_keys[] = {
     /* Without one: the pipeline's. */
     {"deadline", value_duration, AT(deadline_ns), NULL, NS_PER_MS, HOURS(24)},
     {"stream", value_boolean, AT(is_stream), "false"},
+    {"grpc_web", value_boolean, AT(is_grpc_web), "false"},
     {"priority", value_choice, AT(priority), "\"default\"", .choices = priorities},
 };
 #undef AT

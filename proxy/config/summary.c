@@ -121,7 +121,8 @@ static void print_routes(const struct config *config, struct buffer *to) {
         for (size_t f = 0; f < route->field_count; f++)
             buffer_printf(&match, "%s%s", f > 0 ? ", " : " with ", route->fields[f].name);
         if (route->is_grpc)
-            buffer_append(&match, SLICE(" of gRPC"));
+            buffer_append(&match,
+                          route->is_grpc_web ? SLICE(" of gRPC and gRPC-Web") : SLICE(" of gRPC"));
         add_cell(&table, "%.*s", SLICE_ARG(match));
         buffer_deinit(&match);
         add_cell(&table, "to %s", config->pipelines[route->pipeline].name);

@@ -6,6 +6,7 @@
 static void settle(struct body *body);
 static void on_turn_end(struct task *task);
 static void keep(struct body *body, size_t n);
+static size_t unfiltered(struct body *body, size_t n, size_t waiting);
 
 void body_init(struct body *body, struct loop *loop) {
     *body = (struct body){.loop = loop, .moved_ns = loop->now_ns};
@@ -22,6 +23,17 @@ void body_deinit(struct body *body) {
 }
 
 void body_push(struct body *body, struct slice bytes) {
+    if (body->state != BODY_OPEN || bytes.len == 0)
+        return;
+    if (body->filter) {
+        body->filtered += bytes.len;
+        body->filter->push(body, bytes);
+    } else {
+        body_pass(body, bytes);
+    }
+}
+
+void body_pass(struct body *body, struct slice bytes) {
     if (body->state != BODY_OPEN || bytes.len == 0)
         return;
     if (body->tap)
@@ -46,22 +58,54 @@ void body_push_copy(struct body *body, struct slice bytes) {
     settle(body);
 }
 
+void body_pass_copy(struct body *body, struct slice bytes) {
+    body_pass(body, bytes);
+    settle(body);
+}
+
+void body_set_filter(struct body *body, const struct body_filter *filter) {
+    enum body_state state = body->state;
+    struct chunks waiting;
+    uv_buf_t buf;
+
+    assert(!body->filter && body->taken == 0);
+    body->filter = filter;
+    if (state == BODY_RESET)
+        return;
+    settle(body);
+    waiting = body->held;
+    body->held = (struct chunks){0};
+    body->pushed = 0;
+    body->state = BODY_OPEN;
+    while (chunks_peek(&waiting, &buf, 1)) {
+        body_push_copy(body, slice_of(buf.base, buf.len));
+        chunks_drop(&waiting, body->loop, buf.len);
+    }
+    if (state == BODY_ENDED)
+        body_end(body);
+}
+
 void body_end(struct body *body) {
+    if (body->state == BODY_OPEN && body->filter)
+        body->filter->end(body);
     if (body->state == BODY_OPEN)
         body->state = BODY_ENDED;
 }
 
 void body_end_early(struct body *body) {
-    body->state = BODY_ENDED;
     body->source = NULL;
     task_cancel(&body->settle);
     body->borrowed_count = 0;
     chunks_clear(&body->held, body->loop);
     body->taken = body->pushed;
+    body->state = BODY_OPEN;
+    body_end(body);
     body_flush(body);
 }
 
 void body_flush(struct body *body) {
+    if (body->filter && body->filter->flush && body->state == BODY_OPEN)
+        body->filter->flush(body);
     if (body->sink)
         body->sink->ready(body);
 }
@@ -98,6 +142,8 @@ void body_drop(struct body *body, size_t n) {
     size_t from_held = n < body->held.bytes ? n : body->held.bytes;
     size_t left = n - from_held;
     size_t old = n < body->again ? n : body->again;
+    size_t told =
+        body->filter ? unfiltered(body, n - old, body_waiting(body) - body->again) : n - old;
 
     if (body->is_kept)
         keep(body, n);
@@ -121,7 +167,7 @@ void body_drop(struct body *body, size_t n) {
     body->moved_ns = body->loop->now_ns;
     body->again -= old;
     if (body->source && n > 0)
-        body->source->taken(body, n - old);
+        body->source->taken(body, told);
 }
 
 void body_keep(struct body *body) {
@@ -176,6 +222,15 @@ static void keep(struct body *body, size_t n) {
         n -= part;
     }
     assert(n == 0);
+}
+
+/* How many bytes of the source's the @n are of the @waiting ones that a filter has made: their
+ * share, so that when all is taken the source knows of all. */
+static size_t unfiltered(struct body *body, size_t n, size_t waiting) {
+    size_t told = waiting > 0 ? (size_t)((uint64_t)body->filtered * n / waiting) : 0;
+
+    body->filtered -= told;
+    return told;
 }
 
 /* Copies what is borrowed, and holds the source back when that is too much. */

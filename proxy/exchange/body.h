@@ -6,6 +6,9 @@
  * paused, and told again as the sink takes. So at most a window and one read are ever held. Home:
  * loop.
  *
+ * Content that changes on its way goes through a filter: what the source pushes is the filter's,
+ * and the body holds, counts and may say again what the filter makes of it.
+ *
  *            | push          | end     | reset   | sink took all
  *   OPEN     | OPEN          | ENDED   | RESET   | OPEN
  *   ENDED    | (never)       | (never) | RESET   | done: body_is_done()
@@ -18,9 +21,8 @@
 #include "loop/loop.h"
 
 #define BODY_WINDOW_BYTES (64 * 1024)
-#define BODY_BUFS_MAX                                                           \
-    (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2) /* of body_peek() \
-                                                               */
+/* Of body_peek(). */
+#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2)
 #define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
 #define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 
@@ -40,6 +42,17 @@ struct body_sink_ops {
     void (*ready)(struct body *body);
 };
 
+struct body_filter {
+    /* Bytes were pushed, as by body_push(): body_pass() what is made of them. May reset the body.
+     */
+    void (*push)(struct body *body, struct slice bytes);
+    /* The source has no more for now: body_pass() what was kept back. NULL: nothing ever is. */
+    void (*flush)(struct body *body);
+    /* The content ends, its trailers are set: body_pass() what belongs behind it. May change the
+     * trailers, and reset the body. */
+    void (*end)(struct body *body);
+};
+
 struct body {
     enum body_state state;
     enum fail fail;                       /* RESET: why */
@@ -53,12 +66,14 @@ struct body {
     size_t again; /* of what waits: bytes that were taken before body_rewind() */
     uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
-    /* Sees all content as it is pushed; may only note it and wake something. NULL: none. */
+    const struct body_filter *filter; /* borrowed: static; NULL: content passes as it is */
+    size_t filtered; /* with a filter: bytes pushed that the source does not know to be taken */
+    /* Sees all content as it is passed; may only note it and wake something. NULL: none. */
     void (*tap)(struct body *body, struct slice bytes);
     struct task settle;
     struct fields trailers; /* ENDED; arena */
-    uint64_t pushed;        /* bytes in all */
-    uint64_t taken;         /* bytes in all */
+    uint64_t pushed;        /* bytes in all; of what a filter made */
+    uint64_t taken;         /* bytes in all; of these */
     int64_t moved_ns;       /* when bytes were last pushed or taken */
     bool is_kept;
 };
@@ -78,6 +93,13 @@ void body_end(struct body *body);
  * source hears nothing more. Of an OPEN or RESET body with trailers set. Tells the sink at once. */
 void body_end_early(struct body *body);
 void body_flush(struct body *body);
+
+/* Puts a filter on a body of which nothing was taken yet and that has none: what waits goes through
+ * it, and the end too if that has come. */
+void body_set_filter(struct body *body, const struct body_filter *filter);
+/* What a filter makes; as body_push() and body_push_copy(). */
+void body_pass(struct body *body, struct slice bytes);
+void body_pass_copy(struct body *body, struct slice bytes);
 
 /* Either side: the content will never be whole. Tells the sink at once. */
 void body_reset(struct body *body, enum fail fail);

@@ -52,15 +52,26 @@ struct slice http_version_text(enum http_version version) {
     return SLICE_NONE;
 }
 
+bool media_type_is(struct slice value, struct slice type) {
+    return value.len >= type.len && slice_equal_case(slice_of(value.base, type.len), type) &&
+           (value.len == type.len || memchr("+; \t", value.base[type.len], 4));
+}
+
 bool request_is_grpc(const struct request_head *head) {
-    static const struct slice type = {"application/grpc", 16};
     const struct field *field;
 
     if (head->version != HTTP_2 || head->method != METHOD_POST)
         return false;
     field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
-    return field && field->value.len >= type.len &&
-           slice_equal_case(slice_of(field->value.base, type.len), type) &&
-           (field->value.len == type.len || field->value.base[type.len] == '+' ||
-            field->value.base[type.len] == ';');
+    return field && media_type_is(field->value, SLICE("application/grpc"));
+}
+
+bool request_is_grpc_web(const struct request_head *head) {
+    const struct field *field;
+
+    if (head->method != METHOD_POST)
+        return false;
+    field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
+    return field && (media_type_is(field->value, SLICE("application/grpc-web")) ||
+                     media_type_is(field->value, SLICE("application/grpc-web-text")));
 }

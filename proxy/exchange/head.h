@@ -49,8 +49,14 @@ enum method method_of(struct slice text);
 /* RFC 9110 section 9.2.2. */
 bool method_is_idempotent(enum method method);
 
-/* A gRPC call: over HTTP/2, with content-type application/grpc, or that and '+' or ';'. */
+/* Is @value, of a Content-Type or a member of Accept, @type in any case? A format behind it
+ * ("+proto") and parameters (";...") do not matter. */
+bool media_type_is(struct slice value, struct slice type);
+
+/* A gRPC call: over HTTP/2, with content-type application/grpc. */
 bool request_is_grpc(const struct request_head *head);
+/* A gRPC-Web call: over any version, with content-type application/grpc-web or -web-text. */
+bool request_is_grpc_web(const struct request_head *head);
 
 /* How the content of a message is delimited on the wire it came from. */
 enum content_kind {

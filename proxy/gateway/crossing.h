@@ -67,6 +67,7 @@ struct crossing {
     int64_t queued_ns, sent_ns, first_byte_ns; /* 0: not yet */
 
     bool is_grpc;
+    struct grpc_web *web;     /* arena; of a gRPC-Web call, which is a gRPC call too; NULL: none */
     int64_t grpc_deadline_ns; /* as the client set it; 0: it has none */
     struct grpc_messages asked, answered;
     struct slice watched;    /* service whose health was asked for; arena; no base: none */
@@ -117,8 +118,12 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
 
 /* The call's own deadline is read, and its messages will be watched. */
 void grpc_begin(struct crossing *c);
-/* An attempt is about to be made: its answer will be watched too. */
-void grpc_send(struct crossing *c);
+/* An attempt is about to be made: its answer will be watched too. A gRPC-Web call's @head and
+ * @content are made those of a gRPC call. */
+void grpc_send(struct crossing *c, struct request_head *head, struct content *content);
+/* Content has come, of whole messages and pieces of them. */
+void grpc_see_request(struct crossing *c, struct slice bytes);
+void grpc_see_response(struct crossing *c, struct slice bytes);
 /* Has it turned out to be a stream? */
 bool grpc_is_streaming(struct crossing *c);
 /* weir's own answer to c->fail: trailers only, into x->response_head. */
@@ -128,6 +133,23 @@ void grpc_reply(struct crossing *c);
 bool grpc_end(struct crossing *c);
 /* How it ended, for logs and metrics. */
 enum grpc_status grpc_outcome(const struct crossing *c);
+
+/* gRPC-Web calls on routes that take them: what is said otherwise there is translated, and from
+ * there on they are gRPC calls (grpc_web.c). */
+
+/* Is it one? Then c->web is there, and it is a gRPC call from now on. */
+void grpc_web_look(struct crossing *c);
+/* The parts of grpc_begin() and grpc_send(). */
+void grpc_web_begin(struct crossing *c);
+void grpc_web_send(struct crossing *c, struct request_head *head, struct content *content);
+/* The upstream's answer is about to be sent on: x->response_head and x->response_content. */
+void grpc_web_respond(struct crossing *c);
+/* The content-type of weir's own answer. */
+struct slice grpc_web_reply_type(struct crossing *c);
+/* As grpc_end(), with x->response.trailers set. */
+bool grpc_web_end(struct crossing *c);
+/* The trailers that were said; a field may be in the head instead. */
+const struct fields *grpc_web_trailers_said(const struct crossing *c);
 
 /* weir's own health service (health.c). */
 enum health_outcome {

@@ -4,8 +4,8 @@
 
 #include "base/buffer.h"
 
-static void see_request(struct body *body, struct slice bytes);
-static void see_response(struct body *body, struct slice bytes);
+static void tap_request(struct body *body, struct slice bytes);
+static void tap_response(struct body *body, struct slice bytes);
 static bool has_been_reset(const struct crossing *c);
 static enum grpc_status status_of_fail(const struct crossing *c);
 static void add_status(struct crossing *c, struct fields *to);
@@ -19,29 +19,40 @@ void grpc_begin(struct crossing *c) {
     unsigned count = body_peek(&x->request, bufs, BODY_BUFS_MAX);
     int64_t ns;
 
-    for (unsigned i = 0; i < count; i++) /* came in one read with the head */
-        see_request(&x->request, slice_of(bufs[i].base, bufs[i].len));
-    x->request.tap = see_request;
     if (timeout && grpc_parse_timeout(timeout->value, &ns))
         c->grpc_deadline_ns = x->started_ns + ns;
+    if (c->web) {
+        grpc_web_begin(c);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) /* came in one read with the head */
+        grpc_see_request(c, slice_of(bufs[i].base, bufs[i].len));
+    x->request.tap = tap_request;
 }
 
-void grpc_send(struct crossing *c) {
+void grpc_send(struct crossing *c, struct request_head *head, struct content *content) {
     c->answered = (struct grpc_messages){0};
-    c->x.response.tap = see_response;
+    if (c->web)
+        grpc_web_send(c, head, content);
+    else
+        c->x.response.tap = tap_response;
 }
 
-static void see_request(struct body *body, struct slice bytes) {
-    struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, request));
+static void tap_request(struct body *body, struct slice bytes) {
+    grpc_see_request(crossing_of(CONTAINER_OF(body, struct exchange, request)), bytes);
+}
 
+static void tap_response(struct body *body, struct slice bytes) {
+    grpc_see_response(crossing_of(CONTAINER_OF(body, struct exchange, response)), bytes);
+}
+
+void grpc_see_request(struct crossing *c, struct slice bytes) {
     grpc_messages_see(&c->asked, bytes);
     if (c->asked.started > 1 && !c->x.is_stream)
         exchange_wake(&c->x, CROSSING_STREAMS);
 }
 
-static void see_response(struct body *body, struct slice bytes) {
-    struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, response));
-
+void grpc_see_response(struct crossing *c, struct slice bytes) {
     grpc_messages_see(&c->answered, bytes);
     if (c->x.is_stream)
         return;
@@ -62,7 +73,8 @@ void grpc_reply(struct crossing *c) {
     struct response_head *head = &c->x.response_head;
 
     *head = (struct response_head){.status = 200, .version = HTTP_2};
-    add(c, &head->fields, "content-type", SLICE("application/grpc"));
+    add(c, &head->fields, "content-type",
+        c->web ? grpc_web_reply_type(c) : SLICE("application/grpc"));
     add_status(c, &head->fields);
     if (may_succeed_later(c->fail))
         add(c, &head->fields, "grpc-retry-pushback-ms", SLICE("1000"));
@@ -71,11 +83,13 @@ void grpc_reply(struct crossing *c) {
 bool grpc_end(struct crossing *c) {
     struct exchange *x = &c->x;
 
-    /* The code of an upstream's own reset goes on to the client as it is. */
-    if (!c->is_grpc || x->response.state == BODY_ENDED || x->upstream_code)
+    /* The code of an upstream's own reset goes on to the client as it is, if it can tell. */
+    if (!c->is_grpc || x->response.state == BODY_ENDED || (x->upstream_code && !c->web))
         return false;
     x->response.trailers = (struct fields){0};
     add_status(c, &x->response.trailers);
+    if (c->web)
+        return grpc_web_end(c);
     body_end_early(&x->response);
     return true;
 }
@@ -87,7 +101,8 @@ enum grpc_status grpc_outcome(const struct crossing *c) {
     if (c->fail)
         return status_of_fail(c);
     if (x->response.state == BODY_ENDED)
-        field = fields_find(&x->response.trailers, FIELD_GRPC_STATUS);
+        field = fields_find(c->web ? grpc_web_trailers_said(c) : &x->response.trailers,
+                            FIELD_GRPC_STATUS);
     if (!field)
         field = fields_find(&x->response_head.fields, FIELD_GRPC_STATUS);
     return field ? grpc_parse_status(field->value) : grpc_status_of_http(x->response_head.status);

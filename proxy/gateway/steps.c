@@ -133,6 +133,8 @@ static enum answer route(struct crossing *c) {
     c->route_index = match.index;
     c->pipeline_index = match.route->pipeline;
     c->part = &gl->parts[match.route->pipeline];
+    if (match.route->is_grpc_web)
+        grpc_web_look(c);
     if (forward_is_stopped(c))
         return fail(c, FAIL_MAX_FORWARDS, NULL);
     shed = overload_shed(gl, match.route->priority);
@@ -219,6 +221,7 @@ static void on_lease_ready(struct lease *l, enum fail reason) {
 
 static enum answer send_request(struct crossing *c) {
     struct exchange *x = &c->x;
+    struct content content = x->request_content;
     struct request_head head;
 
     loop_timer_stop(x->loop, &c->wait);
@@ -226,10 +229,10 @@ static enum answer send_request(struct crossing *c) {
     c->sent_ns = x->loop->now_ns;
     forward_request(c, &head);
     if (c->is_grpc)
-        grpc_send(c);
+        grpc_send(c, &head, &content);
     if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
         body_keep(&x->request);
-    lease_start(&c->lease, x, &head, x->request_content);
+    lease_start(&c->lease, x, &head, content);
     return NEXT;
 }
 
@@ -253,6 +256,8 @@ static enum answer respond(struct crossing *c) {
     struct exchange *x = &c->x;
 
     forward_response(c);
+    if (c->web)
+        grpc_web_respond(c);
     c->status = x->response_head.status;
     if (x->response_head.status == 101)
         x->is_tunnel = true;
@@ -451,7 +456,7 @@ static void log_failure(const struct crossing *c) {
 
     /* What a client alone can cause is in the access log; the log is for the operator. */
     if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
-        c->fail == FAIL_REQUEST_TIMEOUT)
+        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
         return;
     atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,

@@ -88,6 +88,7 @@ static bool has_length(const struct node *node, enum path_kind kind, size_t len)
 static const struct rule *ask_bucket(const struct route_table *table, uint32_t node,
                                      enum path_kind kind, size_t len, uint64_t hash,
                                      struct question *q);
+static bool is_grpc_web(const struct rule *rule, const struct question *q);
 static bool has_fields(const struct config_route *route, const struct fields *fields);
 static bool has_method(const struct rule *rule, const struct request_head *head);
 static void allow(struct question *q, const struct config_route *route);
@@ -370,7 +371,8 @@ static const struct rule *ask_bucket(const struct route_table *table, uint32_t n
     if (first == NOTHING)
         return NULL;
     for (rule = &table->rules[first];; rule++) {
-        if ((!rule->route->is_grpc || q->is_grpc) && has_fields(rule->route, &q->head->fields)) {
+        if ((!rule->route->is_grpc || q->is_grpc || is_grpc_web(rule, q)) &&
+            has_fields(rule->route, &q->head->fields)) {
             if (has_method(rule, q->head))
                 return rule;
             q->has_wrong_method = true;
@@ -380,6 +382,11 @@ static const struct rule *ask_bucket(const struct route_table *table, uint32_t n
         if (rule->is_last)
             return NULL;
     }
+}
+
+/* Is it a gRPC call by the time that it is sent on? */
+static bool is_grpc_web(const struct rule *rule, const struct question *q) {
+    return rule->route->is_grpc_web && request_is_grpc_web(q->head);
 }
 
 static bool has_fields(const struct config_route *route, const struct fields *fields) {

@@ -129,7 +129,21 @@ static void messages_are_counted_wherever_they_are_cut(void **state) {
             grpc_messages_see(&messages, slice_of(bytes + at, at + step < len ? step : len - at));
         assert_int_equal(messages.whole, 3);
         assert_int_equal(messages.started, 4);
+        assert_false(grpc_messages_are_whole(&messages));
+        assert_int_equal(messages.flags, 0);
     }
+}
+
+static void flags_are_seen_with_their_first_byte(void **state) {
+    struct grpc_messages messages = {0};
+
+    assert_true(grpc_messages_are_whole(&messages));
+    grpc_messages_see(&messages, slice_of("\x01\0\0\0\x01\xff", 6));
+    assert_true(grpc_messages_are_whole(&messages));
+    assert_int_equal(messages.flags, GRPC_COMPRESSED);
+    grpc_messages_see(&messages, slice_of("\x80", 1));
+    assert_false(grpc_messages_are_whole(&messages));
+    assert_int_equal(messages.flags, GRPC_COMPRESSED | 0x80);
 }
 
 int main(void) {
@@ -143,6 +157,7 @@ int main(void) {
         cmocka_unit_test(the_code_of_a_reset_means_something_too),
         cmocka_unit_test_setup_teardown(messages_are_percent_encoded, set_up, tear_down),
         cmocka_unit_test(messages_are_counted_wherever_they_are_cut),
+        cmocka_unit_test(flags_are_seen_with_their_first_byte),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

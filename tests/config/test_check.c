@@ -68,6 +68,14 @@ static void settings_of_http2_need_http2(void **state) {
                                               "timeouts = { ping = 0, pong = '1s' }\n"));
 }
 
+static void grpc_web_needs_a_pipeline_over_http2(void **state) {
+    expect_errors(LISTENER PIPELINE ROUTE "grpc_web = true\n",
+                  "t:9:12: route.grpc_web: found with pipeline = \"p\", expected one with protocol "
+                  "= \"http2\", which gRPC needs\n");
+    config_free(parse(LISTENER ROUTE "grpc_web = true\n" PIPELINE "protocol = 'http2'\n"));
+    config_free(parse(LISTENER PIPELINE ROUTE "grpc_web = false\n"));
+}
+
 static void two_routes_do_not_match_the_same(void **state) {
     expect_errors(LISTENER PIPELINE ROUTE ROUTE,
                   "t:9:1: route.match: found the same as in line 7, expected each route to match "
@@ -108,6 +116,7 @@ int main(void) {
         cmocka_unit_test(path_and_exact_contradict_each_other),
         cmocka_unit_test(a_target_fits_into_its_head),
         cmocka_unit_test(settings_of_http2_need_http2),
+        cmocka_unit_test(grpc_web_needs_a_pipeline_over_http2),
         cmocka_unit_test(two_routes_do_not_match_the_same),
         cmocka_unit_test(routes_that_differ_in_one_thing_are_two),
         cmocka_unit_test(what_was_refused_already_is_no_duplicate),

@@ -111,6 +111,7 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(r->method_count, 0);
     assert_int_equal(r->field_count, 0);
     assert_false(r->is_stream);
+    assert_false(r->is_grpc_web);
     assert_int_equal(r->deadline_ns, -1);
     config_free(config);
 }

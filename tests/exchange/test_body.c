@@ -389,6 +389,125 @@ static void nothing_is_lost_doubled_or_turned_around(void **state) {
     assert_int_equal(taken_bytes + body_waiting(&body), body.pushed);
 }
 
+/* A filter that says every byte three times, keeps back the last of what it is given until it is
+ * flushed, and ends with "!"; '#' is too much for it. */
+static char kept_back;
+
+static void say_thrice(struct body *of, char c) {
+    char text[] = {c, c, c};
+
+    body_pass_copy(of, slice_of(text, c ? sizeof text : 0));
+}
+
+static void triple(struct body *of, struct slice bytes) {
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (bytes.base[i] == '#') {
+            body_reset(of, FAIL_INTERNAL);
+            return;
+        }
+        say_thrice(of, kept_back);
+        kept_back = bytes.base[i];
+    }
+}
+
+static void triple_rest(struct body *of) {
+    say_thrice(of, kept_back);
+    kept_back = 0;
+}
+
+static void exclaim(struct body *of) {
+    triple_rest(of);
+    body_pass(of, SLICE("!"));
+}
+
+static const struct body_filter filter = {.push = triple, .flush = triple_rest, .end = exclaim};
+
+static void put_filter(void) {
+    kept_back = 0;
+    body_set_filter(&body, &filter);
+}
+
+static void a_filter_sees_what_came_before_it_and_after(void **state) {
+    body_push(&body, SLICE("ab"));
+    put_filter();
+    body_push(&body, SLICE("c"));
+    assert_holds("aaabbb");
+    body_flush(&body);
+    assert_holds("aaabbbccc");
+    assert_int_equal(body.pushed, 9);
+    body_push_copy(&body, SLICE("d"));
+    body_end(&body);
+    body_flush(&body);
+    assert_holds("aaabbbcccddd!");
+    assert_int_equal(body.state, BODY_ENDED);
+}
+
+static void a_filter_sees_an_end_that_came_before_it(void **state) {
+    body_push(&body, SLICE("a"));
+    body_end(&body);
+    put_filter();
+    assert_holds("aaa!");
+    assert_int_equal(body.state, BODY_ENDED);
+}
+
+static void a_filter_may_refuse(void **state) {
+    body.sink = &sink;
+    body.sink_ctx = &readies;
+    body_push(&body, SLICE("a#"));
+    body_end(&body);
+    put_filter();
+    assert_int_equal(body.state, BODY_RESET);
+    assert_int_equal(body.fail, FAIL_INTERNAL);
+    assert_int_equal(readies, 1);
+    body_push(&body, SLICE("b"));
+    body_end(&body);
+    body_flush(&body);
+    assert_int_equal(body.state, BODY_RESET);
+}
+
+static void the_source_hears_of_its_own_bytes(void **state) {
+    put_filter();
+    body_push(&body, SLICE("abcd"));
+    body_flush(&body);
+    assert_holds("aaabbbcccddd");
+    body_drop(&body, 6);
+    assert_int_equal(taken_bytes, 2);
+    body_drop(&body, 1);
+    assert_int_equal(taken_bytes, 2);
+    body_drop(&body, 5);
+    assert_int_equal(taken_bytes, 4);
+    body_push(&body, SLICE("e"));
+    body_flush(&body);
+    body_drop(&body, 3);
+    assert_int_equal(taken_bytes, 5);
+}
+
+static void what_a_filter_made_is_said_again(void **state) {
+    body_keep(&body);
+    put_filter();
+    body_push(&body, SLICE("ab"));
+    body_flush(&body);
+    body_drop(&body, 4);
+    assert_int_equal(taken_bytes, 1);
+    body_rewind(&body);
+    assert_holds("aaabbb");
+    body_drop(&body, 4);
+    assert_int_equal(taken_bytes, 1);
+    body_drop(&body, 2);
+    assert_int_equal(taken_bytes, 2);
+}
+
+static void an_early_end_is_filtered_too(void **state) {
+    put_filter();
+    body_push(&body, SLICE("a"));
+    body_flush(&body);
+    body_drop(&body, 3);
+    body_reset(&body, FAIL_INTERNAL);
+    body_end_early(&body);
+    assert_holds("!");
+    assert_int_equal(body.state, BODY_ENDED);
+}
+
 #define ON_BODY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
@@ -413,6 +532,12 @@ int main(void) {
         ON_BODY(content_can_be_said_as_often_as_it_is_kept),
         ON_BODY(no_more_than_the_bound_is_kept),
         ON_BODY(a_reset_forgets_what_was_kept),
+        ON_BODY(a_filter_sees_what_came_before_it_and_after),
+        ON_BODY(a_filter_sees_an_end_that_came_before_it),
+        ON_BODY(a_filter_may_refuse),
+        ON_BODY(the_source_hears_of_its_own_bytes),
+        ON_BODY(what_a_filter_made_is_said_again),
+        ON_BODY(an_early_end_is_filtered_too),
         ON_BODY(nothing_is_lost_doubled_or_turned_around),
     };
 

@@ -31,10 +31,53 @@ static void only_methods_known_to_be_idempotent_are(void **state) {
         assert_int_equal(method_is_idempotent(rows[i].method), rows[i].is_idempotent);
 }
 
+static struct request_head head_with(struct field *line, const char *type) {
+    struct request_head head = {.method = METHOD_POST, .version = HTTP_1_1};
+
+    *line = (struct field){field_name(FIELD_CONTENT_TYPE), slice_str(type), FIELD_CONTENT_TYPE};
+    head.fields = (struct fields){.list = line, .count = 1};
+    return head;
+}
+
+static void grpc_calls_are_told_by_their_media_type(void **state) {
+    static const struct {
+        const char *type;
+        bool is_grpc, is_web;
+    } cases[] = {
+        {"application/grpc", true, false},
+        {"Application/GRPC+proto", true, false},
+        {"application/grpc ; a=b", true, false},
+        {"application/grpc-web", false, true},
+        {"application/grpc-web+proto", false, true},
+        {"application/grpc-web-text", false, true},
+        {"application/grpc-web-text+proto;a=b", false, true},
+        {"application/grpc-webs", false, false},
+        {"application/grpcs", false, false},
+        {"application/json", false, false},
+        {"", false, false},
+    };
+    struct request_head none = {.method = METHOD_POST, .version = HTTP_2};
+
+    assert_false(request_is_grpc(&none) || request_is_grpc_web(&none));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct field line;
+        struct request_head head = head_with(&line, cases[i].type);
+
+        assert_false(request_is_grpc(&head));
+        assert_int_equal(request_is_grpc_web(&head), cases[i].is_web);
+        head.version = HTTP_2;
+        assert_int_equal(request_is_grpc(&head), cases[i].is_grpc);
+        assert_int_equal(request_is_grpc_web(&head), cases[i].is_web);
+        head.method = METHOD_OPTIONS;
+        assert_false(request_is_grpc(&head) || request_is_grpc_web(&head));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(methods_are_recognised_by_exact_case),
         cmocka_unit_test(only_methods_known_to_be_idempotent_are),
+        cmocka_unit_test(grpc_calls_are_told_by_their_media_type),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
