@@ -148,10 +148,11 @@ def pin(core):
 class Process:
     """A child of ours: started with its output in a file, pinned if wanted, ended by its pid.
 
-    It gets SIGTERM when we die, so that an interrupted scenario leaves nothing behind.
+    It gets SIGTERM when we die, so that an interrupted scenario leaves nothing behind. @nofile is its
+    limit on open files, soft and hard; None: ours.
     """
 
-    def __init__(self, argv, name=None, core=None, env=None, cwd=None):
+    def __init__(self, argv, name=None, core=None, env=None, cwd=None, nofile=None):
         self.name = name or Path(argv[0]).name
         self.output = tempfile.TemporaryFile()
         us = os.getpid()
@@ -162,6 +163,8 @@ class Process:
                 os._exit(1)
             if core is not None:
                 os.sched_setaffinity(0, {core})
+            if nofile is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
 
         self.popen = subprocess.Popen(
             [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=self.output,
@@ -202,7 +205,7 @@ class Process:
             self.popen.wait()
         for pid, started in known.items():
             if started is not None and pid != self.pid and _start_time(pid) == started:
-                _signal(pid, signal.SIGKILL)
+                signal_process(pid, signal.SIGKILL)
                 status = None
         self.output.close()
         return status
@@ -274,7 +277,7 @@ def _start_time(pid):
         return None
 
 
-def _signal(pid, number):
+def signal_process(pid, number):
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -73,10 +73,11 @@ pipeline = "engine"
 
 
 def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline=""):
+               max_wait="2s", server="", listener="", pipeline="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
-    @server, @listener and @pipeline are further lines of those sections.
+    @server, @listener and @pipeline are further lines of those sections. @nofile is its limit on open
+    files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
@@ -89,7 +90,8 @@ def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=102
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
         connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
         pipeline=pipeline))
-    process = Process([binary, "run", config], core=core, cwd=folder.name)
+    process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
+                      nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
 
@@ -101,7 +103,7 @@ worker_processes 1;
 worker_rlimit_nofile {files};
 pid {folder}/nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     sendfile on;
@@ -143,11 +145,14 @@ http {{
 }}
 """
 
+NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a connection
+
 # nginx as a plain pipe: what is compared with weir when memory is, not speed.
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, location=""):
+def start_nginx(upstream, core=None, location="", nofile=None, connections=None):
+    """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
@@ -155,9 +160,12 @@ def start_nginx(upstream, core=None, location=""):
     port, tls_port = common.free_port(), common.free_port()
     make_certificate(folder.name)
     config = Path(folder.name) / "nginx.conf"
+    connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                   location=location, files=common.raise_fd_limit()))
-    process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core)
+                                   location=location, files=nofile or common.raise_fd_limit(),
+                                   connections=connections))
+    process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
+                      nofile=nofile)
     process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)
     return Proxy("nginx", port, process, folder, tls_port=tls_port)
 
@@ -165,8 +173,7 @@ def start_nginx(upstream, core=None, location=""):
 HAPROXY = """\
 global
     nbthread 1
-    maxconn 8192
-    tune.bufsize 18432
+{maxconn}    tune.bufsize 18432
 defaults
     mode http
     timeout connect 5s
@@ -186,7 +193,8 @@ backend engine
 """
 
 
-def start_haproxy(upstream, core=None, connections=8192):
+def start_haproxy(upstream, core=None, connections=8192, nofile=None):
+    """@nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
@@ -194,8 +202,10 @@ def start_haproxy(upstream, core=None, connections=8192):
     port, tls_port = common.free_port(), common.free_port()
     make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
-    config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream, connections=connections))
-    process = Process([binary, "-db", "-q", "-f", config], core=core)
+    config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
+                                     connections=connections,
+                                     maxconn="" if nofile else "    maxconn 8192\n"))
+    process = Process([binary, "-db", "-q", "-f", config], core=core, nofile=nofile)
     process.wait_until(lambda: common.is_listening(port))
     return Proxy("haproxy", port, process, folder, tls_port=tls_port)
 

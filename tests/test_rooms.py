@@ -25,6 +25,7 @@ LINES = [
     {"pipeline"},
     {"gateway"},
     {"supervisor", "admin", "demo"},
+    {"serve"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LINES) for room in rooms}
 TOP = len(LINES)  # main.c sees every room

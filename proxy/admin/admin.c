@@ -1,10 +1,12 @@
 /* The admin thread: its loop, its connections, and their complete end. */
 #include "admin/admin.h"
 
+#include "admin/order.h"
 #include "admin/page.h"
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transport/h2o_thread.h"
 #include "transport/uv_cure.h"
 
@@ -13,13 +15,12 @@
 #include <fcntl.h>
 #include <h2o.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define ACCEPT_PAUSE_MS 100 /* after an accept that failed for want of fds or memory */
 #define CLOSE_MS 1000       /* for answers under way at the end */
+#define SETTLE_MS 100       /* for requests that are on their way then */
 
 /* Home: admin, but for what admin_open() and admin_close() do around the thread's life. */
 struct admin {
@@ -62,11 +63,11 @@ static void on_conn_handle_closed(uv_handle_t *handle);
 static int on_request(h2o_handler_t *handler, h2o_req_t *req);
 static void reply(h2o_req_t *req, const struct page *page);
 static void on_close_request(uv_async_t *async);
+static void on_settled(uv_timer_t *timer);
 static void on_patience_ended(uv_timer_t *timer);
 
 int admin_open(struct admin **out, const struct admin_options *options) {
     struct admin *admin = xcalloc(1, sizeof *admin);
-    sigset_t all, before;
     int flags, err;
 
     admin->options = *options;
@@ -89,10 +90,7 @@ int admin_open(struct admin **out, const struct admin_options *options) {
     err = uv_poll_init(&admin->loop, &admin->listener, options->fd);
     if (err)
         goto fail_async;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&admin->thread, NULL, run, admin);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    err = thread_start(&admin->thread, run, admin);
     if (err)
         goto fail_poll;
     *out = admin;
@@ -240,6 +238,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req) {
 
     if (req->query_at != SIZE_MAX)
         path.len = req->query_at;
+    if (order_take(req, &admin->options, path))
+        return 0;
     page_make(&page, &admin->options, clock_now_ns() - admin->started_ns, path);
     if (page.status != 404 && !slice_equal(method, SLICE("GET")) &&
         !slice_equal(method, SLICE("HEAD"))) {
@@ -267,18 +267,25 @@ static void reply(h2o_req_t *req, const struct page *page) {
     h2o_send_inline(req, page->content.base, page->content.len); /* copies */
 }
 
-/* Idle connections see an end of file and go; those that are being answered go after it. */
+/* A request may be on its way on a connection that was accepted a moment ago. Then idle connections
+ * see an end of file and go; those that are being answered go after it. */
 static void on_close_request(uv_async_t *async) {
     struct admin *admin = async->data;
 
     admin->is_closing = true;
     update_accepting(admin);
     h2o_context_request_shutdown(&admin->context);
+    uv_timer_start(&admin->pause, on_settled, SETTLE_MS, 0);
+    if (admin->conn_count == 0)
+        uv_stop(&admin->loop);
+}
+
+static void on_settled(uv_timer_t *timer) {
+    struct admin *admin = timer->data;
+
     for (struct list *at = admin->conns.next; at != &admin->conns; at = at->next)
         shutdown(CONTAINER_OF(at, struct admin_conn, link)->fd, SHUT_RD);
     uv_timer_start(&admin->pause, on_patience_ended, CLOSE_MS, 0);
-    if (admin->conn_count == 0)
-        uv_stop(&admin->loop);
 }
 
 /* A socket of libh2o may only be closed by libh2o: make its next read or write fail. */

@@ -6,12 +6,16 @@
  * content, one time limit for a head, for an idle connection, and for a reader that stands still.
  *
  *     /metrics   Prometheus text 0.0.4
- *     /healthz   JSON; 200 live or draining, 503 starting
+ *     /healthz   JSON; 200 live or draining, 503 starting or wedged
  *     /readyz    text; 200 live, 503 otherwise
+ *     /reload    POST, from this host only: 202, and the file is read again
+ *     /drain     likewise: 202, and weir ends as on SIGTERM
  *     /status    JSON, what `weir status` prints:
  *
- *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining",
+ *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
+ *       "process": { "resident_bytes": n, "threads": n, "fds": n },
  *       "threads": n, "exchanges": n, "oldest_exchange_s": x,
+ *       "loops": [ { "loop": n, "state": "live|wedged|ended", "progress_s": x, "lag_s": x } ],
  *       "fds": { "limit": n, "client": n, "upstream": n, "file": n, "reserve": n },
  *       "listeners": [ { "name", "address", "protocol", "state", "connections", "connections_max",
  *                        "accepted_total", "requests_total" } ],
@@ -20,8 +24,8 @@
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
  *                                         "inflight", "dials", "failures_total" } ] } ] }
  *
- * The first four are filled in here, the rest comes from the status source; /healthz shows all of
- * it but the arrays. */
+ * The first five are filled in here, the rest comes from the status source; /healthz shows all of
+ * it but listeners and pipelines. */
 #pragma once
 
 #include "base/buffer.h"
@@ -30,11 +34,14 @@
 
 #include <jansson.h>
 
-#define ADMIN_CONNECTIONS_MAX 64
+#define ADMIN_CONNECTIONS_MAX 12         /* their fds are in the reserve (config/plan.h) */
 #define ADMIN_CONTENT_MAX 1024           /* bytes of a request's content; more is 413 */
 #define ADMIN_TIMEOUT_NS (10 * NS_PER_S) /* unless the options say otherwise */
 
-enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING };
+enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
+
+/* What may be asked for. */
+enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
 
 struct admin;
 
@@ -51,6 +58,10 @@ struct admin_options {
     /* A new object, see above; the admin plane frees it. */
     json_t *(*status)(void *ctx);
     enum admin_health (*health)(void *ctx); /* NULL: always live */
+    /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
+     * there are no such pages. */
+    bool (*order)(void *ctx, enum admin_order order);
+    const char *token; /* borrowed; NULL: none is asked for */
 };
 
 /* Serves from here on. -errno when it cannot; the fd is then still the caller's. */

@@ -12,7 +12,7 @@
 #define TYPE_JSON "application/json"
 #define TYPE_METRICS "text/plain; version=0.0.4; charset=utf-8"
 
-static const char *const health_names[] = {"starting", "live", "draining"};
+static const char *const health_names[] = {"starting", "live", "draining", "wedged"};
 
 static void make_index(struct page *page);
 static void make_metrics(struct page *page, const struct admin_options *options);
@@ -47,7 +47,9 @@ static void make_index(struct page *page) {
     buffer_append(&page->content, SLICE("/metrics  counters and gauges for Prometheus\n"
                                         "/healthz  is the process alive, and how busy\n"
                                         "/readyz   does it take requests\n"
-                                        "/status   listeners, pipelines and endpoints\n"));
+                                        "/status   listeners, pipelines and endpoints\n"
+                                        "/reload   POST: read the configuration again\n"
+                                        "/drain    POST: finish and end\n"));
 }
 
 static void make_metrics(struct page *page, const struct admin_options *options) {
@@ -72,19 +74,16 @@ static void make_metrics(struct page *page, const struct admin_options *options)
 }
 
 static void make_health(struct page *page, const struct admin_options *options, int64_t uptime_ns) {
-    json_t *status = ask_status(options, uptime_ns), *value;
-    const char *key;
-    void *next;
+    json_t *status = ask_status(options, uptime_ns);
+    enum admin_health health = ask_health(options);
 
     page->type = TYPE_JSON;
-    if (ask_health(options) == ADMIN_STARTING) {
+    if (health == ADMIN_STARTING || health == ADMIN_WEDGED) {
         page->status = 503;
         page->reason = "Service Unavailable";
     }
-    json_object_foreach_safe(status, next, key, value) {
-        if (json_is_array(value))
-            json_object_del(status, key);
-    }
+    json_object_del(status, "listeners");
+    json_object_del(status, "pipelines");
     append_json(&page->content, status);
 }
 
@@ -100,11 +99,17 @@ static void make_ready(struct page *page, const struct admin_options *options) {
 
 static json_t *ask_status(const struct admin_options *options, int64_t uptime_ns) {
     json_t *status = json_object(), *asked = options->status ? options->status(options->ctx) : NULL;
+    struct process_figures process;
 
     json_object_set_new(status, "version", json_string(options->version));
     json_object_set_new(status, "pid", json_integer(getpid()));
     json_object_set_new(status, "uptime_s", json_integer(uptime_ns / NS_PER_S));
     json_object_set_new(status, "state", json_string(health_names[ask_health(options)]));
+    if (process_look(&process))
+        json_object_set_new(
+            status, "process",
+            json_pack("{s:I, s:I, s:I}", "resident_bytes", (json_int_t)process.resident_bytes,
+                      "threads", (json_int_t)process.threads, "fds", (json_int_t)process.open_fds));
     json_object_update_missing(status, asked);
     json_decref(asked);
     return status;

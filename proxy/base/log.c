@@ -9,12 +9,12 @@
 #include "base/log_ring.h"
 #include "base/log_sink.h"
 #include "base/log_text.h"
+#include "base/thread.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 
 #define BATCH_MS 50
@@ -38,11 +38,13 @@ static struct {
     _Atomic unsigned level;
     _Atomic uint64_t dropped;
     bool is_open; /* home: the thread that opens and closes */
+    bool is_direct;
 } log_state = {.level = LOG_INFO};
 
 static struct log_ring ring;
 static struct log_sink sinks[SINKS]; /* home: log, while its thread runs */
 
+static void write_direct(struct slice line);
 static void write_line(enum log_level level, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
 static enum log_ring_push push(unsigned sink, struct slice line);
@@ -52,7 +54,6 @@ static bool carry(void);
 static void rest(bool is_idle);
 
 int log_open(const struct log_options *options, const char **failed) {
-    sigset_t all, before;
     int err;
 
     assert(!log_state.is_open);
@@ -73,12 +74,7 @@ int log_open(const struct log_options *options, const char **failed) {
     atomic_store(&log_state.state, WRITER_WORKS);
     sem_init(&log_state.wake, 0, 0);
 
-    /* Signals are for the threads that know what to do, and a closed pipe is an error of write().
-     */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&log_state.thread, NULL, run_writer, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    err = thread_start(&log_state.thread, run_writer, NULL);
     if (err)
         goto fail;
     log_state.is_open = true;
@@ -90,10 +86,28 @@ fail:
     return err;
 }
 
+int log_open_direct(const struct log_options *options, const char **failed) {
+    int err = log_sink_open(&sinks[TO_LOG], options->file);
+
+    assert(!log_state.is_open);
+    *failed = options->file;
+    if (err)
+        return err;
+    *failed = NULL;
+    atomic_store(&log_state.level, options->level);
+    log_state.is_open = log_state.is_direct = true;
+    return 0;
+}
+
 void log_close(void) {
     if (!log_state.is_open)
         return;
     log_state.is_open = false;
+    if (log_state.is_direct) {
+        log_state.is_direct = false;
+        log_sink_close(&sinks[TO_LOG]);
+        return;
+    }
     log_ring_close(&ring);
     atomic_store(&log_state.has_access, false);
     atomic_store(&log_state.close_by_ns, clock_now_ns() + CLOSE_NS);
@@ -106,6 +120,10 @@ void log_close(void) {
 void log_reopen(void) {
     int saved = errno;
 
+    if (log_state.is_direct) {
+        log_sink_reopen(&sinks[TO_LOG]);
+        return;
+    }
     atomic_store(&log_state.is_reopening, true);
     wake_writer();
     errno = saved;
@@ -171,11 +189,23 @@ void log_access(struct slice line) {
 }
 
 static void write_line(enum log_level level, const char *format, va_list args) {
-    char text[LOG_LINE_MAX];
+    char text[LOG_LINE_MAX + 1];
     struct slice line = slice_of(text, log_text_format(text, level, format, args));
 
-    if (push(TO_LOG, line) == LOG_RING_CLOSED)
+    if (log_state.is_direct) {
+        text[line.len++] = '\n';
+        write_direct(line);
+    } else if (push(TO_LOG, line) == LOG_RING_CLOSED) {
         log_text_to_stderr(line);
+    }
+}
+
+/* The sink takes its time as over: it looks once whether its reader has room. */
+static void write_direct(struct slice line) {
+    static const _Atomic int64_t over_ns = 1;
+
+    log_sink_add(&sinks[TO_LOG], line);
+    atomic_fetch_add(&log_state.dropped, log_sink_flush(&sinks[TO_LOG], &over_ns));
 }
 
 static enum log_ring_push push(unsigned sink, struct slice line) {

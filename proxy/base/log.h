@@ -31,11 +31,17 @@ struct log_options {
  * names it (points into @options). */
 int log_open(const struct log_options *options, const char **failed);
 
+/* For a process of one thread that must not wait and starts no other: every line is written by its
+ * caller at once, and lost (and counted) when the reader of a pipe leaves no room for 0.1 s. There
+ * is no access log. */
+int log_open_direct(const struct log_options *options, const char **failed);
+
 /* Writes out what is in the ring, ends the thread, closes the files. A reader of a pipe that stands
  * still is waited for one second at most. */
 void log_close(void);
 
-/* Asks the writer to close and reopen its files (SIGUSR1). Async-signal-safe. */
+/* Asks the writer to close and reopen its files (SIGUSR1). Async-signal-safe, but for a log that
+ * was opened direct: it is reopened here and now. */
 void log_reopen(void);
 
 /* Lines dropped since the start because the ring was full or the file could not be written. */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static int read_file(const char *path, struct buffer *text);
+static int read_file(int fd, struct buffer *text);
 static int give_up(struct config *config, struct errors *errors, struct config_errors *to);
 static void take_all(struct reader *reader, const struct tomlc_node *root, struct config *config);
 static void take_section(struct reader *reader, const struct tomlc_node *root,
@@ -25,16 +25,26 @@ static size_t take_sections(struct reader *reader, const struct tomlc_node *root
 
 int config_load(struct config **out, const char *path, const struct config_options *options,
                 struct config_errors *errors) {
-    struct errors found = {.name = path};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int err = config_load_fd(out, fd < 0 ? -errno : fd, path, options, errors);
+
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+int config_load_fd(struct config **out, int fd, const char *name,
+                   const struct config_options *options, struct config_errors *errors) {
+    struct errors found = {.name = name};
     struct buffer text = {0};
-    int err = read_file(path, &text);
+    int err = fd < 0 ? fd : read_file(fd, &text);
 
     if (err) {
         errors_add(&found, (struct tomlc_position){0}, "cannot read it: %s",
                    err == -EFBIG ? "it is larger than 1 MiB" : strerror(-err));
         err = give_up(NULL, &found, errors);
     } else {
-        err = config_parse(out, path, text.base, text.len, options, errors);
+        err = config_parse(out, name, text.base, text.len, options, errors);
     }
     buffer_deinit(&text);
     return err;
@@ -72,7 +82,9 @@ void config_free(struct config *config) {
     if (!config)
         return;
     free(config->server.resolver);
+    free(config->server.user);
     address_deinit(&config->admin.listen);
+    free(config->admin.token);
     free(config->log.file);
     free(config->log.access);
     for (size_t i = 0; i < config->listener_count; i++) {
@@ -107,20 +119,20 @@ void config_errors_deinit(struct config_errors *errors) {
     *errors = (struct config_errors){0};
 }
 
-static int read_file(const char *path, struct buffer *text) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+static int read_file(int fd, struct buffer *text) {
     ssize_t got;
 
-    if (fd < 0)
-        return -errno;
     do {
-        got = read(fd, buffer_reserve(text, 16384), 16384);
+        char *to = buffer_reserve(text, 16384);
+
+        /* From its start, whoever else reads from it. */
+        got = pread(fd, to, 16384, (off_t)text->len);
+        if (got < 0 && errno == ESPIPE)
+            got = read(fd, to, 16384);
         if (got > 0)
             text->len += (size_t)got;
     } while ((got > 0 && text->len <= TOMLC_SIZE_MAX) || (got < 0 && errno == EINTR));
-    got = got < 0 ? -errno : text->len > TOMLC_SIZE_MAX ? -EFBIG : 0;
-    close(fd);
-    return (int)got;
+    return got < 0 ? -errno : text->len > TOMLC_SIZE_MAX ? -EFBIG : 0;
 }
 
 static int give_up(struct config *config, struct errors *errors, struct config_errors *to) {

@@ -36,6 +36,8 @@ struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
     int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
     int64_t drain_reload_ns;
+    int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
+    char *user;                  /* who serves when root starts it, or NULL: root itself; owned */
     char *resolver;              /* comma-separated name servers, or NULL: the system's; owned */
     int64_t resolve_interval_ns; /* re-resolve names without a TTL, and never less often */
 };
@@ -57,6 +59,7 @@ struct config_admission {
 struct config_admin {
     bool is_on;
     struct config_address listen;
+    char *token; /* who changes something has to show it; NULL: nobody has to; owned */
 };
 
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
@@ -228,6 +231,11 @@ struct config_options {
  * socket, and resolves no names. Any thread. */
 int config_load(struct config **out, const char *path, const struct config_options *options,
                 struct config_errors *errors);
+
+/* The same from @fd, all of it; @name stands for the file in errors. @fd may be a -errno: why there
+ * is none. */
+int config_load_fd(struct config **out, int fd, const char *name,
+                   const struct config_options *options, struct config_errors *errors);
 
 /* The same from memory; @name stands for the file in errors. */
 int config_parse(struct config **out, const char *name, const char *text, size_t len,

@@ -3,7 +3,7 @@
 
 #include "config/errors.h"
 
-#define PLAN_RESERVE 32           /* fds for admin, logs, files, spare */
+#define PLAN_RESERVE 32           /* fds: 12 admin connections, logs, files, resolver, spare */
 #define PLAN_RESERVE_PER_THREAD 8 /* fds of a loop: epoll, wake-ups, timers */
 #define PLAN_NAME_ADDRESSES 4     /* a DNS name counts as so many endpoints */
 

@@ -69,6 +69,8 @@ static const struct schema_key server_keys[] = {
     {"resolver", value_resolver, AT(resolver)},
     {"resolve_interval", value_duration, AT(resolve_interval_ns), "\"30s\"", SECONDS(1) / 10,
      HOURS(24), .is_never_off = true},
+    {"wedge_after", value_duration, AT(wedge_after_ns), "\"10s\"", SECONDS(2), HOURS(1)},
+    {"user", value_name, AT(user)},
 };
 #undef AT
 
@@ -90,6 +92,7 @@ static const struct schema_key admission_keys[] = {
 
 static const struct schema_key admin_keys[] = {
     {"listen", value_admin, 0, "\"127.0.0.1:9901\""},
+    {"token", value_token, offsetof(struct config_admin, token)},
 };
 
 #define AT(member) offsetof(struct config_log, member)

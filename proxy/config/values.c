@@ -13,6 +13,8 @@
 #include <stdlib.h>
 
 #define NAME_BYTES_MAX 64
+#define TOKEN_BYTES_MIN 8
+#define TOKEN_BYTES_MAX 256
 
 static const char expected_path[] = "a path with a slash such as \"/var/log/weir.log\"";
 
@@ -205,6 +207,20 @@ bool value_address(struct reader *reader, const struct tomlc_node *node, enum ad
     }
     buffer_deinit(&guess);
     return !fault;
+}
+
+void value_token(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                 void *to) {
+    struct slice text = reader_text(node);
+    bool is_good = text.len >= TOKEN_BYTES_MIN && text.len <= TOKEN_BYTES_MAX;
+
+    for (size_t i = 0; i < text.len; i++)
+        is_good &= isgraph((unsigned char)text.base[i]) != 0;
+    if (is_good)
+        value_replace(to, text);
+    else
+        reader_refuse(reader, node, NULL, "%d to %d printable characters without blanks",
+                      TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
 }
 
 void value_resolver(struct reader *reader, const struct schema_key *key,

@@ -16,6 +16,7 @@ read_fn value_log_file;    /* char *: "stderr" or a path */
 read_fn value_log_access;  /* char *: the same, or "off": NULL */
 read_fn value_listen;      /* struct config_address */
 read_fn value_admin;       /* struct config_admin: an address or "off" */
+read_fn value_token;       /* char *: a secret, sent as a field's value */
 read_fn value_resolver;    /* char *: "ip[:port],..." */
 read_fn value_host;        /* char *: a Host field, "name[:port]" */
 read_fn value_file;        /* char *: the path of a file that is to be read */

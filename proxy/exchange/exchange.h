@@ -50,8 +50,8 @@ struct exchange {
     const struct exchange_client *client;  /* borrowed: static; NULL once the client is gone */
     void *client_ctx;                      /* borrowed: the codec's */
     const struct sockaddr *client_address; /* borrowed: conn; AF_UNSPEC on unix sockets */
-    struct slice client_certificate; /* borrowed: conn; verified, as a Client-Cert field has it (RFC
-                                        9440); empty: none */
+    struct slice client_certificate; /* borrowed: conn or arena; verified, as a Client-Cert field
+                                        has it (RFC 9440); empty: none */
     bool is_secure;                  /* it came over TLS */
     enum fail client_fail;
     const char *client_why; /* static text behind client_fail, or NULL */

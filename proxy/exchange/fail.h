@@ -1,6 +1,7 @@
 /* The failures of fail.def as an enum and a table. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum fail {
@@ -22,6 +23,11 @@ struct fail_row {
     const char *title; /* problem+json, RFC 9457 section 3.1.3 */
     const char *remedy;
 };
+
+/* A connection that got no further than its TLS handshake. */
+static inline bool fail_is_tls(enum fail fail) {
+    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
+}
 
 /* @fail must not be FAIL_NONE. */
 const struct fail_row *fail_row(enum fail fail);

@@ -3,12 +3,13 @@
 
 #include "admission/memory.h"
 #include "base/alloc.h"
+#include "base/thread.h"
 #include "gateway/crossing.h"
 #include "gateway/overload.h"
 #include "transport/h2o_thread.h"
 
 #include <assert.h>
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,16 +18,18 @@
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
+static bool begin_to_end(struct gateway *gateway);
 static int open_pipelines(struct gateway *gateway, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
 static void *run_loop(void *arg);
+static void on_retire(struct loop *loop, struct mail *mail);
 static void on_drain(struct loop *loop, struct mail *mail);
+static void stop_accepting(struct gateway_loop *gl);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
 static void on_tick(struct timer *timer);
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 
 int gateway_open(struct gateway **out, const struct gateway_options *options, char **why) {
     const struct config *config = options->config;
@@ -63,7 +66,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     }
     /* All loops are there before any runs: they hand connections to each other. */
     for (unsigned i = 0; !err && i < gateway->loop_count; i++)
-        err = start_thread(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
+        err = thread_start(&gateway->loops[i].thread, run_loop, &gateway->loops[i]);
     if (!err)
         err = resolver_start(gateway->resolver);
     if (!err)
@@ -80,12 +83,16 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
 }
 
 void gateway_drain(struct gateway *gateway) {
-    if (atomic_exchange(&gateway->state, GATEWAY_DRAINING) == GATEWAY_DRAINING)
-        return;
-    resolver_close(gateway->resolver); /* no new addresses from here on */
-    gateway->resolver = NULL;
+    begin_to_end(gateway);
     for (unsigned i = 0; i < gateway->loop_count; i++)
-        loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+        if (!atomic_exchange(&gateway->loops[i].is_drain_posted, true))
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+}
+
+void gateway_retire(struct gateway *gateway) {
+    if (begin_to_end(gateway))
+        for (unsigned i = 0; i < gateway->loop_count; i++)
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].retire_mail);
 }
 
 void gateway_abort(struct gateway *gateway) {
@@ -155,6 +162,15 @@ struct slice gateway_date(struct gateway_loop *gl) {
     return slice_str(gl->date);
 }
 
+/* True the first time. */
+static bool begin_to_end(struct gateway *gateway) {
+    if (atomic_exchange(&gateway->state, GATEWAY_DRAINING) == GATEWAY_DRAINING)
+        return false;
+    resolver_close(gateway->resolver); /* no new addresses from here on */
+    gateway->resolver = NULL;
+    return true;
+}
+
 static int open_pipelines(struct gateway *gateway, char **why) {
     const struct config *config = gateway->config;
     int err = resolver_open(&gateway->resolver, config->server.resolver);
@@ -202,6 +218,12 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->gateway = gateway;
     gl->metrics = metrics_open(gateway->segment, index);
     gl->failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    if (options->board) {
+        gl->loop.pulse = &options->board->loops[index];
+        atomic_store(&gl->loop.pulse->alive_ns, gl->loop.now_ns);
+        atomic_store(&gl->loop.pulse->state, PULSE_RUNNING);
+    }
+    gl->retire_mail.deliver = on_retire;
     gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
@@ -226,22 +248,42 @@ static int open_loop(struct gateway *gateway, unsigned index,
 
 static void *run_loop(void *arg) {
     struct gateway_loop *gl = arg;
+    char name[16];
 
+    snprintf(name, sizeof name, "weir-loop-%u", gl->loop.index);
+    pthread_setname_np(pthread_self(), name);
     loop_run(&gl->loop);
     h2o_thread_deinit();
+    atomic_store(&gl->loop.pulse->state, PULSE_ENDED);
     atomic_store(&gl->has_ended, true);
     return NULL;
+}
+
+static void on_retire(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, retire_mail);
+
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        listener_retire(&gl->listeners[i]);
+    stop_accepting(gl);
 }
 
 static void on_drain(struct loop *loop, struct mail *mail) {
     struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, drain_mail);
 
+    stop_accepting(gl);
+    for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
+        listener_drain(&gl->listeners[i]);
+}
+
+static void stop_accepting(struct gateway_loop *gl) {
+    if (gl->is_draining)
+        return;
     gl->is_draining = true;
     health_drain(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
-        listener_drain(&gl->listeners[i]);
-    loop_timer_stop(loop, &gl->tick);
-    loop_timer_start(loop, &gl->drain_timer, 0);
+        listener_close(&gl->listeners[i]);
+    loop_timer_stop(&gl->loop, &gl->tick);
+    loop_timer_start(&gl->loop, &gl->drain_timer, 0);
 }
 
 static void on_abort(struct loop *loop, struct mail *mail) {
@@ -289,16 +331,4 @@ static void on_tick(struct timer *timer) {
     health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
-}
-
-/* Signals are the main thread's. */
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *arg) {
-    sigset_t all, before;
-    int err;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -err;
 }

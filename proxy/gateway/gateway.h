@@ -36,7 +36,9 @@ struct gateway_listener {
     struct h2_server_loop h2;
     struct h2_sniff_loop sniff;   /* protocol = "auto" without TLS */
     struct handshakes handshakes; /* of a listener with TLS */
-    struct acceptor *acceptor;    /* owned; NULL: not accepting */
+    struct acceptor *
+        *acceptors; /* owned; one per socket that is this loop's; none while draining */
+    unsigned acceptor_count;
     struct log_limit errors_logged, abuse_logged, handshakes_logged;
 };
 
@@ -63,13 +65,13 @@ struct gateway_loop {
     struct timer tick;      /* ten times a second: oldest_ns, loop lag, pressure */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
-    struct mail drain_mail, abort_mail;
+    struct mail retire_mail, drain_mail, abort_mail;
     struct timer drain_timer; /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
     unsigned active_crossings;
     bool are_pools_closed;
-    _Atomic bool is_abort_posted, has_ended;
+    _Atomic bool is_drain_posted, is_abort_posted, has_ended;
 };
 
 /* Home: shared; immutable while the loops run, but for atomics. */
@@ -96,12 +98,14 @@ struct gateway {
 
 enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };
 
-/* A bound, listening, non-blocking socket: the gateway's once it is open, which closes it when it
- * drains. Whoever wants to keep listening keeps a duplicate. */
+/* A bound, non-blocking socket, listening or not yet: the gateway's once it is open, which listens
+ * on it, and closes it when it drains. Whoever wants to keep listening keeps a duplicate. A loop
+ * may have several of one listener. */
 struct gateway_socket {
     size_t listener; /* index in the config */
     unsigned loop;   /* which loop accepts on it */
     int fd;
+    struct accept_pulse *pulse; /* borrowed: its place on the board, or NULL */
 };
 
 struct gateway_options {
@@ -110,6 +114,7 @@ struct gateway_options {
     struct metrics_segment *segment;      /* with a row per loop */
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
+    struct pulse_board *board; /* borrowed: where the loops show that they live, or NULL */
 };
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
@@ -119,6 +124,11 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
 /* Stops accepting and lets exchanges finish; what is left after the drain time is broken off.
  * Returns at once. Any thread but a loop. */
 void gateway_drain(struct gateway *gateway);
+
+/* The same where a successor accepts already: connections without an exchange are not closed but
+ * may bring one more request, whose answer says that it was the last. gateway_drain() may follow.
+ */
+void gateway_retire(struct gateway *gateway);
 
 /* Breaks off what is left. Any thread but a loop. */
 void gateway_abort(struct gateway *gateway);
@@ -135,6 +145,9 @@ struct census {
  * NULL. */
 bool gateway_close(struct gateway *gateway, struct census *census);
 
+/* Has a loop made no progress for server.wedge_after? Any thread. */
+bool gateway_is_wedged(const struct gateway *gateway);
+
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);
@@ -144,6 +157,10 @@ void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, s
 void listener_deinit(struct gateway_listener *listener);
 /* Begins to accept. -errno. */
 int listener_open(struct gateway_listener *listener, const struct gateway_options *options);
+/* Accepts no more. */
+void listener_close(struct gateway_listener *listener);
+/* What is connected may finish: HTTP/1 with one more request, HTTP/2 with the streams it has. */
+void listener_retire(struct gateway_listener *listener);
 void listener_drain(struct gateway_listener *listener);
 void listener_abort(struct gateway_listener *listener);
 /* Does what @actions (enum pressure_action) ask of connections from now on. */

@@ -1,5 +1,10 @@
 /* A listener on one loop: its settings, and which codec serves a connection. */
+#include "base/alloc.h"
 #include "gateway/crossing.h"
+#include "transport/listen.h"
+
+#include <errno.h>
+#include <stdlib.h>
 
 #define REFUSALS_LOGGED_PER_S 1
 
@@ -50,6 +55,7 @@ void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, s
 void listener_deinit(struct gateway_listener *listener) {
     h1_server_loop_deinit(&listener->h1);
     h2_server_loop_deinit(&listener->h2);
+    free(listener->acceptors);
 }
 
 int listener_open(struct gateway_listener *listener, const struct gateway_options *options) {
@@ -66,19 +72,32 @@ int listener_open(struct gateway_listener *listener, const struct gateway_option
     };
     int err = 0;
 
+    listener->acceptors = xcalloc(options->socket_count, sizeof(struct acceptor *));
     for (size_t i = 0; !err && i < options->socket_count; i++) {
         if (options->sockets[i].listener != listener->index ||
             options->sockets[i].loop != gl->loop.index)
             continue;
         acceptor.fd = options->sockets[i].fd;
-        err = acceptor_open(&listener->acceptor, &acceptor);
+        acceptor.pulse = options->sockets[i].pulse;
+        err = listen(acceptor.fd, LISTEN_BACKLOG) < 0
+                  ? -errno
+                  : acceptor_open(&listener->acceptors[listener->acceptor_count], &acceptor);
+        listener->acceptor_count += !err;
     }
     return err;
 }
 
+void listener_close(struct gateway_listener *listener) {
+    while (listener->acceptor_count > 0)
+        acceptor_close(listener->acceptors[--listener->acceptor_count]);
+}
+
+void listener_retire(struct gateway_listener *listener) {
+    listener->h1.is_draining = true; /* every answer is the last from now on */
+    h2_server_drain(&listener->h2);
+}
+
 void listener_drain(struct gateway_listener *listener) {
-    acceptor_close(listener->acceptor);
-    listener->acceptor = NULL;
     h2_sniff_close_all(&listener->sniff);
     h1_server_drain(&listener->h1);
     h2_server_drain(&listener->h2);
@@ -93,8 +112,8 @@ void listener_abort(struct gateway_listener *listener) {
 
 void listener_heed(struct gateway_listener *listener, unsigned actions) {
     listener->h1.is_pressed = actions & PRESSURE_CLOSE;
-    if (listener->acceptor)
-        acceptor_hold(listener->acceptor, actions & PRESSURE_STOP);
+    for (unsigned i = 0; i < listener->acceptor_count; i++)
+        acceptor_hold(listener->acceptors[i], actions & PRESSURE_STOP);
 }
 
 unsigned listener_evict(struct gateway_listener *listener, int64_t idle_ns, unsigned max) {

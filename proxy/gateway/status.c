@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 
+static json_t *loops_of(const struct gateway *gateway);
+static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t after_ns);
 static json_t *fds_of(struct gateway *gateway);
 static json_t *listeners_of(struct gateway *gateway);
 static json_t *pipelines_of(struct gateway *gateway);
@@ -22,11 +24,21 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
                    double value);
 
 json_t *gateway_status(struct gateway *gateway) {
-    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o}", "threads", (int)gateway->loop_count,
-                     "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
-                     "oldest_exchange_s", oldest_s(gateway), "fds", fds_of(gateway), "overload",
-                     overload_of(gateway), "listeners", listeners_of(gateway), "pipelines",
-                     pipelines_of(gateway));
+    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "threads",
+                     (int)gateway->loop_count, "exchanges",
+                     (json_int_t)counters_active(gateway->counters, gateway->segment),
+                     "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds",
+                     fds_of(gateway), "overload", overload_of(gateway), "listeners",
+                     listeners_of(gateway), "pipelines", pipelines_of(gateway));
+}
+
+bool gateway_is_wedged(const struct gateway *gateway) {
+    int64_t after_ns = gateway->config->server.wedge_after_ns, now_ns = clock_now_ns();
+
+    for (unsigned i = 0; after_ns > 0 && i < gateway->loop_count; i++)
+        if (is_stalled(&gateway->loops[i], now_ns, after_ns))
+            return true;
+    return false;
 }
 
 void gateway_collect(struct gateway *gateway, struct buffer *text) {
@@ -67,6 +79,31 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     collect_pipelines(gateway, text);
     collect_endpoints(gateway, text);
     security_collect(&gateway->security, text);
+}
+
+static json_t *loops_of(const struct gateway *gateway) {
+    int64_t after_ns = gateway->config->server.wedge_after_ns, now_ns = clock_now_ns();
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        const struct gateway_loop *gl = &gateway->loops[i];
+        int64_t alive_ns = atomic_load_explicit(&gl->loop.pulse->alive_ns, memory_order_relaxed);
+        const char *state = atomic_load(&gl->has_ended)                        ? "ended"
+                            : after_ns > 0 && is_stalled(gl, now_ns, after_ns) ? "wedged"
+                                                                               : "live";
+
+        json_array_append_new(list,
+                              json_pack("{s:i, s:s, s:f, s:f}", "loop", (int)i, "state", state,
+                                        "progress_s", (double)(now_ns - alive_ns) / 1e9, "lag_s",
+                                        (double)atomic_load(&gl->lag_ns) / 1e9));
+    }
+    return list;
+}
+
+static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t after_ns) {
+    int64_t alive_ns = atomic_load_explicit(&gl->loop.pulse->alive_ns, memory_order_relaxed);
+
+    return !atomic_load(&gl->has_ended) && now_ns - alive_ns >= after_ns;
 }
 
 static void collect_overload(struct gateway *gateway, struct buffer *text) {
@@ -129,7 +166,8 @@ static void collect_connections(struct gateway *gateway, struct buffer *text) {
         sample(text, "weir_connections", &labels, active);
         labels.len = len;
         metrics_label(&labels, "state", "idle");
-        sample(text, "weir_connections", &labels, count - active);
+        handshakes = handshakes < count - active ? handshakes : count - active;
+        sample(text, "weir_connections", &labels, count - active - handshakes);
         if (!gateway->config->listeners[i].tls.is_on)
             continue;
         labels.len = len;

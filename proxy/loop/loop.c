@@ -32,7 +32,8 @@ int loop_open(struct loop *loop, unsigned index) {
     list_init(&loop->batch);
     timer_wheel_init(&loop->wheel, loop->now_ns / NS_PER_MS);
     loop->read_buffer = xmalloc(LOOP_READ_BYTES);
-    atomic_init(&loop->alive_ns, loop->now_ns);
+    loop->pulse = &loop->own_pulse;
+    atomic_init(&loop->own_pulse.alive_ns, loop->now_ns);
     atomic_init(&loop->mailbox.first, NULL);
     err = uv_async_init(&loop->uv, &loop->mailbox.async, on_mail);
     if (err) {
@@ -158,7 +159,7 @@ static void on_prepare(uv_prepare_t *handle) {
     struct loop *loop = handle->loop->data;
 
     end_batch(loop);
-    atomic_store_explicit(&loop->alive_ns, loop->now_ns, memory_order_relaxed);
+    atomic_store_explicit(&loop->pulse->alive_ns, loop->now_ns, memory_order_relaxed);
 }
 
 static void on_check(uv_check_t *handle) {

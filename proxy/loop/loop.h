@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "loop/mailbox.h"
+#include "loop/pulse.h"
 #include "loop/timer.h"
 
 #include <stdbool.h>
@@ -59,8 +60,9 @@ struct loop {
     struct chunk *chunks;          /* free ones; owned */
     unsigned chunk_count;          /* of chunks */
     _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
-    unsigned conns;           /* open connections, closing ones included: for the drain's census */
-    _Atomic int64_t alive_ns; /* heartbeat: when a turn last ended; any thread may read */
+    unsigned conns;      /* open connections, closing ones included: for the drain's census */
+    struct pulse *pulse; /* borrowed: the heartbeat; own_pulse unless it is to be seen outside */
+    struct pulse own_pulse;
 };
 
 /* Any thread, before the loop runs. -errno. */

@@ -97,6 +97,15 @@ void metrics_label(struct buffer *labels, const char *name, const char *value) {
     buffer_append_char(labels, '"');
 }
 
+bool metrics_builder_fits(const struct metrics_builder *builder, unsigned writers) {
+    struct metrics_segment counts = builder->counts;
+    struct segment_layout layout;
+
+    counts.text_bytes = (uint32_t)builder->text.len;
+    counts.writers = writers;
+    return builder->text.len <= SEGMENT_TEXT_MAX && segment_layout(&counts, &layout);
+}
+
 size_t metrics_segment_size(const struct metrics_builder *builder, unsigned writers) {
     struct metrics_segment counts = builder->counts;
     struct segment_layout layout;

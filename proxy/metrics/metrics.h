@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -78,6 +79,14 @@ void metrics_observe(struct metrics metrics, metrics_cell cell, const int64_t *b
 
 /* The value over all writers (histograms: the count of observations). */
 int64_t metrics_read(const struct metrics_segment *segment, metrics_cell cell);
+
+/* Sums @count segments that stand still or change by their writers only: the union of their series
+ * in a new segment of one row, *@size bytes, which the caller frees. What a later segment calls
+ * otherwise than an earlier one (kind, bounds) is left out. Without @has_gauges gauges are left
+ * out: they died with their process, counters stay. NULL when the union is beyond what a segment
+ * can hold. */
+struct metrics_segment *metrics_merge(const struct metrics_segment *const *segments, size_t count,
+                                      bool has_gauges, size_t *size);
 
 /* 4. Render the segment as Prometheus text (version 0.0.4): HELP and TYPE once per family. */
 void metrics_render(const struct metrics_segment *segment, struct buffer *out);

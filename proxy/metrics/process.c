@@ -26,6 +26,19 @@ static bool read_stat(uint64_t fields[STAT_FIELDS]);
 static double start_time(uint64_t ticks);
 static bool count_fds(uint64_t *count);
 
+bool process_look(struct process_figures *figures) {
+    uint64_t fields[STAT_FIELDS], open_fds;
+
+    if (!read_stat(fields) || !count_fds(&open_fds))
+        return false;
+    *figures = (struct process_figures){
+        .resident_bytes = fields[STAT_RESIDENT_PAGES] * (uint64_t)sysconf(_SC_PAGESIZE),
+        .threads = fields[STAT_THREADS],
+        .open_fds = open_fds,
+    };
+    return true;
+}
+
 void process_render(struct buffer *out) {
     uint64_t fields[STAT_FIELDS], open_fds;
     struct timespec cpu;

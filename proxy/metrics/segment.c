@@ -142,6 +142,11 @@ static bool family_is_valid(const struct metrics_segment *segment,
         (uint64_t)family->first_series + family->series > segment->series ||
         (uint64_t)family->first_bound + family->bounds > segment->bounds)
         return false;
+    if (family->kind == METRICS_HISTOGRAM && family->series > 0 && family->bounds == 0)
+        return false;
+    for (uint32_t i = 1; i < family->bounds; i++)
+        if (layout->bounds[family->first_bound + i] <= layout->bounds[family->first_bound + i - 1])
+            return false;
     for (uint32_t i = 0; i < family->series; i++) {
         const struct segment_series *series = &layout->series[family->first_series + i];
 

@@ -68,6 +68,9 @@ bool segment_layout(struct metrics_segment *segment, struct segment_layout *layo
 /* The cells that one series of @family takes. */
 uint32_t segment_family_cells(const struct segment_family *family);
 
+/* Can what was described be laid out? */
+bool metrics_builder_fits(const struct metrics_builder *builder, unsigned writers);
+
 bool segment_name_is_valid(const char *name);
 /* A finished list of labels: name="value",... */
 bool segment_labels_are_valid(const char *labels);

@@ -19,6 +19,7 @@ struct acceptor {
     bool is_closed;
     struct task retry; /* a right has come: accept */
     struct timer pause;
+    struct accept_pulse own_pulse; /* when nobody watches */
     struct mail farewell; /* the last letter to it: what was posted to its desk comes first */
 };
 
@@ -31,7 +32,10 @@ static void on_retry(struct task *task);
 static void accept_some(struct acceptor *acceptor);
 static bool accept_one(struct acceptor *acceptor);
 static bool take_right(struct acceptor *acceptor);
+static void tell(struct acceptor *acceptor);
 static void rest(struct acceptor *acceptor);
+static void watch(struct acceptor *acceptor);
+static void unwatch(struct acceptor *acceptor);
 static bool is_passing(int err);
 
 int acceptor_open(struct acceptor **out, const struct acceptor_options *options) {
@@ -39,6 +43,9 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
     int err;
 
     acceptor->o = *options;
+    if (!acceptor->o.pulse)
+        acceptor->o.pulse = &acceptor->own_pulse;
+    tell(acceptor);
     err = uv_poll_init(&options->loop->uv, &acceptor->poll, options->fd);
     if (err) {
         free(acceptor);
@@ -75,10 +82,11 @@ void acceptor_hold(struct acceptor *acceptor, bool is_held) {
     if (acceptor->is_held == is_held)
         return;
     acceptor->is_held = is_held;
+    tell(acceptor);
     if (is_held)
-        uv_poll_stop(&acceptor->poll);
-    else if (acceptor->ticket.state == TICKET_OUT && !timer_is_running(&acceptor->pause))
-        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+        unwatch(acceptor);
+    else
+        watch(acceptor);
 }
 
 bool acceptor_is_waiting(const struct acceptor *acceptor) {
@@ -104,11 +112,12 @@ static void on_retry(struct task *task) {
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
         return;
     }
-    uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
     accept_some(acceptor);
+    watch(acceptor);
 }
 
 static void accept_some(struct acceptor *acceptor) {
+    atomic_fetch_add_explicit(&acceptor->o.pulse->looks, 1, memory_order_relaxed);
     for (unsigned i = 0; i < ACCEPTOR_BATCH && accept_one(acceptor); i++)
         ;
 }
@@ -159,7 +168,8 @@ static bool take_right(struct acceptor *acceptor) {
         acceptor->has_right = true;
         return true;
     case GATE_WAIT:
-        uv_poll_stop(&acceptor->poll);
+        unwatch(acceptor);
+        tell(acceptor);
         return false;
     case GATE_FULL:
         rest(acceptor);
@@ -168,10 +178,30 @@ static bool take_right(struct acceptor *acceptor) {
     return false;
 }
 
+/* Whether it has a reason to accept nobody, other than a short rest. */
+static void tell(struct acceptor *acceptor) {
+    atomic_store_explicit(&acceptor->o.pulse->is_held,
+                          acceptor->is_held || acceptor_is_waiting(acceptor), memory_order_relaxed);
+}
+
 /* For a while. */
 static void rest(struct acceptor *acceptor) {
-    uv_poll_stop(&acceptor->poll);
+    unwatch(acceptor);
     loop_timer_start(acceptor->o.loop, &acceptor->pause, ACCEPTOR_PAUSE_NS);
+}
+
+/* Polls the socket, unless something keeps us from accepting. Starting and stopping cost an
+ * epoll_ctl() each even when nothing changes, which would be two for every connection while all
+ * rights are in use. */
+static void watch(struct acceptor *acceptor) {
+    if (!acceptor->is_held && !acceptor_is_waiting(acceptor) &&
+        !timer_is_running(&acceptor->pause) && !uv_is_active((uv_handle_t *)&acceptor->poll))
+        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+}
+
+static void unwatch(struct acceptor *acceptor) {
+    if (uv_is_active((uv_handle_t *)&acceptor->poll))
+        uv_poll_stop(&acceptor->poll);
 }
 
 /* Errors of the connection that was to be accepted, not of accepting (accept(2)). */
@@ -187,14 +217,12 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     /* The right goes on with the next connection, the ticket is free again. */
     ticket->state = TICKET_OUT;
     acceptor->has_right = true;
+    tell(acceptor);
     loop_wake(acceptor->o.loop, &acceptor->retry);
 }
 
 static void on_pause_over(struct timer *timer) {
-    struct acceptor *acceptor = CONTAINER_OF(timer, struct acceptor, pause);
-
-    if (!acceptor->is_held)
-        uv_poll_start(&acceptor->poll, UV_READABLE, on_readable);
+    watch(CONTAINER_OF(timer, struct acceptor, pause));
 }
 
 static void on_closed(uv_handle_t *handle) {

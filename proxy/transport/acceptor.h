@@ -21,6 +21,7 @@ struct acceptor_options {
     struct gate *connections; /* borrowed: one right per client connection */
     struct addresses
         *addresses; /* borrowed: counts connections by client address; NULL: nobody does */
+    struct accept_pulse *pulse; /* borrowed: where it shows that it looks; NULL: nobody watches */
     /* A new connection: conn_start() it. @is_over: its address has as many as it may already. */
     void (*on_accept)(void *ctx, struct conn *conn, bool is_over);
     /* accept4() failed with @err (positive errno). */

@@ -12,3 +12,9 @@
  * without SO_REUSEPORT, which would hide another process that holds it. -errno; *why then says what
  * is in the way (the caller frees). */
 int listen_open(const struct config_address *address, int *fds, unsigned count, char **why);
+
+/* The same, but TCP and unix sockets are bound only: nobody is let in before listen() is called, so
+ * nobody waits for a server that may never come. @is_ours: the address is, or is covered by, one
+ * that this process has sockets on already, which would be found in the way. */
+int listen_bind(const struct config_address *address, int *fds, unsigned count, bool is_ours,
+                char **why);

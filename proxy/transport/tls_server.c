@@ -19,14 +19,15 @@ struct tls_server {
     const struct config_listener *config; /* borrowed */
     struct tls_protocols protocols;
     struct tls_tickets tickets;
-    pthread_mutex_t lock; /* guards current */
-    SSL_CTX *current;     /* counted */
-    _Atomic int64_t *not_after_s;
+    pthread_mutex_t lock;         /* guards current */
+    SSL_CTX *current;             /* counted */
+    _Atomic int64_t *not_after_s; /* owned; of current */
+    int64_t *loaded_s;            /* owned; of what load() has read last */
     uint64_t used, seen; /* stamps of the files: those that were read last, and at the last look */
 };
 
 /* The certificates behind the first one; lives as long as its context. */
-struct others {
+struct other_certificates {
     size_t count;
     SSL_CTX *list[]; /* counted */
 };
@@ -36,6 +37,7 @@ static int others_index;
 
 static SSL_CTX *load(struct tls_server *server, char **why);
 static SSL_CTX *make(struct tls_server *server);
+static void publish(struct tls_server *server);
 static int demand_certificates(struct tls_server *server, SSL_CTX *ctx, char **why);
 static uint64_t stamp_of(const struct tls_server *server);
 static void make_index(void);
@@ -57,12 +59,14 @@ int tls_server_open(struct tls_server **out, const struct config_listener *liste
     tls_tickets_init(&server->tickets);
     pthread_mutex_init(&server->lock, NULL);
     server->not_after_s = xcalloc(listener->tls.certificate_count, sizeof server->not_after_s[0]);
+    server->loaded_s = xcalloc(listener->tls.certificate_count, sizeof server->loaded_s[0]);
     server->used = server->seen = stamp_of(server);
     server->current = load(server, why);
     if (!server->current) {
         tls_server_close(server);
         return -EINVAL;
     }
+    publish(server);
     *out = server;
     return 0;
 }
@@ -74,6 +78,7 @@ void tls_server_close(struct tls_server *server) {
     tls_tickets_deinit(&server->tickets);
     pthread_mutex_destroy(&server->lock);
     free(server->not_after_s);
+    free(server->loaded_s);
     free(server);
 }
 
@@ -108,6 +113,7 @@ void tls_server_refresh(struct tls_server *server) {
     server->current = fresh;
     pthread_mutex_unlock(&server->lock);
     SSL_CTX_free(old);
+    publish(server);
     log_info("the certificates of listener '%s' were read again", server->config->name);
 }
 
@@ -117,8 +123,7 @@ int64_t tls_server_not_after_s(const struct tls_server *server, size_t index) {
 
 static SSL_CTX *load(struct tls_server *server, char **why) {
     size_t count = server->config->tls.certificate_count;
-    struct others *others = xcalloc(1, sizeof *others + count * sizeof(SSL_CTX *));
-    int64_t *ends_s = xcalloc(count, sizeof *ends_s);
+    struct other_certificates *others = xcalloc(1, sizeof *others + count * sizeof(SSL_CTX *));
     SSL_CTX *first = NULL;
     int err = 0;
 
@@ -131,17 +136,21 @@ static SSL_CTX *load(struct tls_server *server, char **why) {
         } else {
             others->list[others->count++] = ctx;
         }
-        err = tls_context_take_pair(ctx, &server->config->tls.certificates[i], &ends_s[i], why);
+        err = tls_context_take_pair(ctx, &server->config->tls.certificates[i], &server->loaded_s[i],
+                                    why);
         if (!err)
             err = demand_certificates(server, ctx, why);
     }
-    for (size_t i = 0; i < count && !err; i++)
-        atomic_store(&server->not_after_s[i], ends_s[i]);
-    free(ends_s);
     if (!err)
         return first;
     SSL_CTX_free(first);
     return NULL;
+}
+
+/* Only what clients get is told. */
+static void publish(struct tls_server *server) {
+    for (size_t i = 0; i < server->config->tls.certificate_count; i++)
+        atomic_store(&server->not_after_s[i], server->loaded_s[i]);
 }
 
 static SSL_CTX *make(struct tls_server *server) {
@@ -198,7 +207,7 @@ static void make_index(void) {
 
 static void free_others(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long number,
                         void *pointer) {
-    struct others *others = value;
+    struct other_certificates *others = value;
 
     for (size_t i = 0; others && i < others->count; i++)
         SSL_CTX_free(others->list[i]);
@@ -211,7 +220,7 @@ static int on_server_name(SSL *ssl, int *alert, void *arg) {
                                       X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS};
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     SSL_CTX *first = SSL_get_SSL_CTX(ssl);
-    const struct others *others = SSL_CTX_get_ex_data(first, others_index);
+    const struct other_certificates *others = SSL_CTX_get_ex_data(first, others_index);
 
     if (!name || !others)
         return SSL_TLSEXT_ERR_NOACK;

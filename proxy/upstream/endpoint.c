@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/random.h"
+#include "transport/tls.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -52,14 +53,11 @@ void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now
     if (failures < 16 && ENDPOINT_BACKOFF_MIN_NS << failures < backoff_ns)
         backoff_ns = ENDPOINT_BACKOFF_MIN_NS << failures;
     backoff_ns = backoff_ns / 2 + (int64_t)random_below((uint64_t)backoff_ns / 2);
-    atomic_fetch_add(
-        &endpoint->dialled[fail == FAIL_CONNECT_REFUSED   ? DIAL_REFUSED
-                           : fail == FAIL_CONNECT_TIMEOUT ? DIAL_TIMEOUT
-                           : fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE ||
-                                   fail == FAIL_TLS_ALERT
-                               ? DIAL_TLS
-                               : DIAL_ERROR],
-        1);
+    atomic_fetch_add(&endpoint->dialled[fail == FAIL_CONNECT_REFUSED   ? DIAL_REFUSED
+                                        : fail == FAIL_CONNECT_TIMEOUT ? DIAL_TIMEOUT
+                                        : fail_is_tls(fail)            ? DIAL_TLS
+                                                                       : DIAL_ERROR],
+                     1);
     atomic_store(&endpoint->dial_fail, (int)fail);
     atomic_store(&endpoint->dial_after_ns, now_ns + backoff_ns);
 }
@@ -68,6 +66,29 @@ void endpoint_dial_succeeded(struct endpoint *endpoint) {
     atomic_fetch_add(&endpoint->dialled[DIAL_OK], 1);
     atomic_store(&endpoint->dial_failures, 0);
     atomic_store(&endpoint->dial_after_ns, 0);
+}
+
+enum fail endpoint_fail_of(int err) {
+    switch (err) {
+    case -ECONNREFUSED:
+    case -ENOENT: /* unix: no such socket */
+    case -EAGAIN: /* unix: its backlog is full */
+    case -ECONNRESET:
+        return FAIL_CONNECT_REFUSED;
+    case -ETIMEDOUT:
+        return FAIL_CONNECT_TIMEOUT;
+    case TLS_ERR_PROTOCOL:
+        return FAIL_TLS_PROTOCOL;
+    case TLS_ERR_CERTIFICATE:
+        return FAIL_TLS_CERTIFICATE;
+    case TLS_ERR_ALERT:
+        return FAIL_TLS_ALERT;
+    case -EMFILE:
+    case -ENFILE:
+        return FAIL_FDS_USED_UP;
+    default:
+        return FAIL_CONNECT_FAILED;
+    }
 }
 
 const char *endpoint_dial_result_name(enum dial_result result) {

@@ -51,7 +51,10 @@ bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);
 void endpoint_dial_succeeded(struct endpoint *endpoint);
 
-/* "ok", "refused", "timeout", "error". */
+/* What a dial failed with: -errno, or one of tls.h. */
+enum fail endpoint_fail_of(int err);
+
+/* "ok", "refused", "timeout", "tls", "error". */
 const char *endpoint_dial_result_name(enum dial_result result);
 
 /* Same address and port? */

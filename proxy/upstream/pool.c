@@ -5,7 +5,6 @@
 #include "base/alloc.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 
 /* A connection on its way to whoever waits for it. */
@@ -15,11 +14,6 @@ struct gift {
 };
 
 static void dial(struct pool *pool, struct lease *lease);
-static void start_dials(struct pool *pool);
-static void on_dialled(struct conn *conn, int err);
-static void on_dial_timeout(struct timer *timer);
-static enum fail fail_of(int err);
-static bool fail_is_tls(enum fail fail);
 static void open_codec(struct upstream_conn *uc, bool is_used);
 static void hold(struct lease *lease, struct upstream_conn *uc);
 static void on_codec_idle(void *ctx, enum h1_client_end end);
@@ -35,7 +29,6 @@ static void on_idle_timer(struct timer *timer);
 static void drop(struct upstream_conn *uc);
 static void close_idle(struct upstream_conn *uc, bool at_once);
 static void on_farewell(struct loop *loop, struct mail *mail);
-static struct conn_account account_of(struct pool *pool);
 
 void pool_loop_deinit(struct pool_loop *shared) {
     buffer_deinit(&shared->head);
@@ -93,7 +86,7 @@ void pool_close(struct pool *pool) {
         if (uc->is_dialling)
             pool_dial_failed(uc, FAIL_ENDPOINT_NONE);
     }
-    start_dials(pool); /* which refuses those in line */
+    pool_start_dials(pool); /* which refuses those in line */
     if (pool->settings->is_http2)
         pool_h2_close(pool);
     pool_close_if_empty(pool);
@@ -208,13 +201,13 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
     }
     lease->state = LEASE_DIAL_LINE;
     list_push_back(&pool->dial_line, &lease->link);
-    start_dials(pool);
+    pool_start_dials(pool);
     pool_close_if_empty(pool); /* a closing pool has refused it */
 }
 
 /* What a refused dial gives back may go to a lease of this very pool, which then comes here too:
  * the outermost call sees to it, so that a long line costs no stack. */
-static void start_dials(struct pool *pool) {
+void pool_start_dials(struct pool *pool) {
     if (pool->is_starting)
         return;
     pool->is_starting = true;
@@ -243,74 +236,10 @@ static void dial(struct pool *pool, struct lease *lease) {
     pool_dial(uc);
 }
 
-struct upstream_conn *pool_conn_new(struct pool *pool) {
-    struct upstream_conn *uc = xcalloc(1, sizeof *uc);
-
-    uc->pool = pool;
-    timer_init(&uc->timer, on_dial_timeout);
-    list_push_back(&pool->others, &uc->link);
-    return uc;
-}
-
-enum fail pool_enter_dial(struct pool *pool) {
-    struct endpoint *endpoint = pool->endpoint;
-
-    if (pool->is_closing)
-        return FAIL_ENDPOINT_NONE;
-    if (!endpoint_may_dial(endpoint, pool->shared->loop->now_ns))
-        return (enum fail)atomic_load(&endpoint->dial_fail);
-    return fds_acquire(pool->shared->fds, FD_UPSTREAM) ? FAIL_NONE : FAIL_FDS_USED_UP;
-}
-
-void pool_dial(struct upstream_conn *uc) {
-    struct pool *pool = uc->pool;
-    struct endpoint *endpoint = pool->endpoint;
-    struct conn_account account = account_of(pool);
-    struct tls *tls = NULL;
-    int err;
-
-    uc->is_dialling = true;
-    pool->dialling++;
-    atomic_fetch_add(&endpoint->dials, 1);
-    if (pool->settings->tls)
-        tls = tls_client_dial(pool->settings->tls, (const struct sockaddr *)&endpoint->address);
-    err = conn_dial(&uc->conn, pool->shared->loop, (const struct sockaddr *)&endpoint->address,
-                    &account, tls, on_dialled, uc);
-    if (err)
-        pool_dial_failed(uc, fail_of(err)); /* conn_dial() has closed what it had */
-    else
-        loop_timer_start(pool->shared->loop, &uc->timer, pool->settings->dial_timeout_ns);
-}
-
-static void on_dialled(struct conn *conn, int err) {
-    struct upstream_conn *uc = conn->codec;
+void pool_h1_connected(struct upstream_conn *uc) {
     struct pool *pool = uc->pool;
     struct lease *lease = uc->lease;
 
-    if (err) {
-        enum fail fail = fail_of(err);
-
-        if (fail_is_tls(fail))
-            log_limited(&pool->shared->failures_logged, LOG_WARN, "%s: '%s': %s",
-                        fail_row(fail)->title, pool->endpoint->text, tls_why(conn->tls));
-        pool_dial_failed(uc, fail);
-        start_dials(pool);
-        pool_close_if_empty(pool);
-        return;
-    }
-    if (pool->settings->is_http2 && conn_is_secure(conn) &&
-        !slice_equal(conn_protocol(conn), SLICE("h2"))) {
-        log_limited(&pool->shared->failures_logged, LOG_WARN,
-                    "'%s' does not agree on HTTP/2 by ALPN", pool->endpoint->text);
-        pool_dial_failed(uc, FAIL_TLS_PROTOCOL);
-        start_dials(pool);
-        pool_close_if_empty(pool);
-        return;
-    }
-    if (pool->settings->is_http2) {
-        pool_h2_connected(uc); /* the dial goes on until SETTINGS have come */
-        return;
-    }
     endpoint_dial_succeeded(pool->endpoint);
     pool_dial_over(uc);
     open_codec(uc, false);
@@ -321,75 +250,7 @@ static void on_dialled(struct conn *conn, int err) {
     } else {
         offer(uc);
     }
-    start_dials(pool);
-}
-
-static void on_dial_timeout(struct timer *timer) {
-    struct upstream_conn *uc = CONTAINER_OF(timer, struct upstream_conn, timer);
-    struct pool *pool = uc->pool;
-
-    pool_dial_failed(uc, FAIL_CONNECT_TIMEOUT);
-    start_dials(pool);
-    pool_close_if_empty(pool);
-}
-
-void pool_dial_failed(struct upstream_conn *uc, enum fail fail) {
-    struct pool *pool = uc->pool;
-    struct lease *lease = uc->lease;
-
-    if (!pool->is_closing)
-        endpoint_dial_failed(pool->endpoint, fail, pool->shared->loop->now_ns);
-    pool_dial_over(uc);
-    if (uc->h2) {
-        h2_client_close(uc->h2, true);
-    } else {
-        if (uc->conn)
-            conn_close(uc->conn); /* its right goes back when that is complete */
-        list_remove(&uc->link);
-        free(uc);
-    }
-    if (pool->settings->is_http2)
-        pool_h2_dial_failed(pool);
-    if (lease) {
-        lease->state = LEASE_NONE;
-        lease->conn = NULL;
-        atomic_fetch_sub(&pool->endpoint->inflight, 1);
-        lease->ready(lease, fail);
-    }
-}
-
-void pool_dial_over(struct upstream_conn *uc) {
-    uc->is_dialling = false;
-    loop_timer_stop(uc->pool->shared->loop, &uc->timer);
-    uc->pool->dialling--;
-    atomic_fetch_sub(&uc->pool->endpoint->dials, 1);
-}
-
-static enum fail fail_of(int err) {
-    switch (err) {
-    case -ECONNREFUSED:
-    case -ENOENT: /* unix: no such socket */
-    case -EAGAIN: /* unix: its backlog is full */
-    case -ECONNRESET:
-        return FAIL_CONNECT_REFUSED;
-    case -ETIMEDOUT:
-        return FAIL_CONNECT_TIMEOUT;
-    case TLS_ERR_PROTOCOL:
-        return FAIL_TLS_PROTOCOL;
-    case TLS_ERR_CERTIFICATE:
-        return FAIL_TLS_CERTIFICATE;
-    case TLS_ERR_ALERT:
-        return FAIL_TLS_ALERT;
-    case -EMFILE:
-    case -ENFILE:
-        return FAIL_FDS_USED_UP;
-    default:
-        return FAIL_CONNECT_FAILED;
-    }
-}
-
-static bool fail_is_tls(enum fail fail) {
-    return fail == FAIL_TLS_PROTOCOL || fail == FAIL_TLS_CERTIFICATE || fail == FAIL_TLS_ALERT;
+    pool_start_dials(pool);
 }
 
 static void open_codec(struct upstream_conn *uc, bool is_used) {
@@ -492,7 +353,7 @@ static void *make_gift(void *ctx, struct gate_desk *to) {
 }
 
 static struct upstream_conn *unwrap(struct pool *pool, struct gift *gift) {
-    struct conn_account account = account_of(pool);
+    struct conn_account account = pool_account(pool);
     struct upstream_conn *uc = gift->uc;
 
     if (!uc) {
@@ -604,8 +465,4 @@ static void on_farewell(struct loop *loop, struct mail *mail) {
     task_cancel(&pool->tidy);
     endpoint_unref(pool->endpoint);
     free(pool);
-}
-
-static struct conn_account account_of(struct pool *pool) {
-    return (struct conn_account){pool->shared->fds, FD_UPSTREAM, &pool->endpoint->connections};
 }

@@ -1,5 +1,5 @@
-/* The insides of a pool, shared by what both protocols need (pool.c) and what only HTTP/2 does
- * (pool_h2.c). */
+/* The insides of a pool, shared by what both protocols need (pool.c, pool_dial.c) and what only
+ * HTTP/2 does (pool_h2.c). */
 #pragma once
 
 #include "upstream/pool.h"
@@ -35,6 +35,7 @@ struct upstream_conn {
     bool is_yielding;          /* takes no more exchanges: another loop waits for its right */
 };
 
+/* pool_dial.c */
 /* @uc is in pool->others and counts as nothing yet. */
 struct upstream_conn *pool_conn_new(struct pool *pool);
 /* Why no connection may be dialled now; FAIL_NONE: one may, and its fd is taken. */
@@ -43,6 +44,13 @@ enum fail pool_enter_dial(struct pool *pool);
 void pool_dial(struct upstream_conn *uc);
 void pool_dial_failed(struct upstream_conn *uc, enum fail fail);
 void pool_dial_over(struct upstream_conn *uc);
+/* What a connection of the pool counts against. */
+struct conn_account pool_account(struct pool *pool);
+
+/* pool.c */
+/* Dials for who stands in the dial line, as far as that is bounded. */
+void pool_start_dials(struct pool *pool);
+void pool_h1_connected(struct upstream_conn *uc);
 void pool_enter_idle(struct upstream_conn *uc);
 void pool_leave_idle(struct upstream_conn *uc);
 void pool_close_if_empty(struct pool *pool);

@@ -19,12 +19,11 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "upstream/resolver_channel.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -151,18 +150,14 @@ int resolver_watch(struct resolver *resolver, const struct resolver_name *name, 
 }
 
 int resolver_start(struct resolver *resolver) {
-    sigset_t all, old;
     int err;
 
     assert(!resolver->is_running);
     if (resolver->count == 0)
         return 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    err = pthread_create(&resolver->thread, NULL, run, resolver);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    err = thread_start(&resolver->thread, run, resolver);
     if (err)
-        return -err;
+        return err;
     resolver->is_running = true;
     return 0;
 }

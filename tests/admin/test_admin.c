@@ -275,11 +275,12 @@ static void a_reset_in_mid_response_costs_nothing(void **state) {
 
 /* Idle ones, half-sent requests, and answers that nobody reads. */
 static void close_ends_every_connection(void **state) {
+    enum { COUNT = ADMIN_CONNECTIONS_MAX - 1 }; /* and one that asks */
     int64_t start_ns;
-    int fds[12];
+    int fds[COUNT];
 
     is_big = true;
-    for (unsigned i = 0; i < 12; i++) {
+    for (unsigned i = 0; i < COUNT; i++) {
         fds[i] = dial();
         if (i % 3 == 1)
             say(fds[i], "GET /readyz HT");
@@ -291,7 +292,7 @@ static void close_ends_every_connection(void **state) {
     admin_close(admin);
     admin = NULL;
     assert_true(clock_now_ns() - start_ns < 4 * NS_PER_S);
-    for (unsigned i = 0; i < 12; i++)
+    for (unsigned i = 0; i < COUNT; i++)
         close(fds[i]);
 }
 

@@ -1,11 +1,13 @@
 """When connections, memory or time run short: who is evicted, told to close, refused, let wait."""
 
+import threading
+
 import pytest
 from harness.env import scaled, wait_for
 from harness.http2 import Http2Client
 from harness.replies import expect_problem
 from harness.upstream import answering
-from harness.wire import request
+from harness.wire import connect, request
 
 
 def overload(w, action):
@@ -147,6 +149,35 @@ def test_background_is_refused_first(weir, serve):
     assert status_of(w, "/critical").status == 200
     assert w.metrics().sum("weir_rejected_total", reason="overload_fds") == 1
 
+
+
+@pytest.mark.threads
+def test_with_all_fds_in_use_none_is_missing(weir, serve):
+    """Clients, upstreams and the admin plane, each with as many connections as it may have, and more of all
+    who wait: what weir has planned is what there is."""
+    release = threading.Event()
+    w = weir(serve(answering(pause=release)), pipeline={"limits": {"concurrency": 1000}}, limit_nofile=256)
+    places = int(w.metrics().sum("weir_connections_max"))
+    clients = [w.client() for _ in range(places + 40)]
+    for client in clients:
+        client.send(request())
+    w.await_metric("weir_fds", places, **{"class": "client"})
+    w.await_metric("weir_fds", w.status()["pipelines"][0]["endpoints"][0]["connections_max"],
+                   **{"class": "upstream"})
+    monitors = [connect(w.admin_port) for _ in range(80)]
+    for monitor in monitors:
+        monitor.send(request("GET", "/readyz"))
+    assert monitors[0].read_response().status == 200
+    assert monitors[10].read_response().status == 200
+    for monitor in monitors:
+        monitor.close()
+    assert w.fds() <= 256
+    assert w.admin("/healthz")[0] == 200
+    release.set()
+    for client in clients:
+        assert client.read_response().status == 200
+    assert w.metrics().sum("weir_listener_accept_errors_total") == 0
+    assert "cannot accept" not in w.log()
 
 
 def test_http2_connections_are_ended_too(weir, serve):

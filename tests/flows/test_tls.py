@@ -163,6 +163,50 @@ def test_python_resumes_too(tls_weir, ca, echo):
         assert ask(again).status == 200
 
 
+# HTTP/2.
+
+
+@pytest.mark.parametrize(
+    "protocol, asked, got",
+    [("http2", "--http2", "2"), ("auto", "--http2", "2"), ("auto", "--http1.1", "1.1"), ("auto", "--no-alpn", "1.1")],
+)
+def test_the_protocol_is_agreed_on(tls_weir, ca, echo, protocol, asked, got):
+    w = tls_weir(echo, listener={"protocol": protocol, "tls": {"client_ca": str(ca.crt), "client_auth": "optional"}})
+    done = curl(ca, w, asked, "-w", "\n%{http_version}", "--cert", ca.me[0], "--key", ca.me[1])
+    assert done.returncode == 0, done.stderr
+    body, version = done.stdout.rsplit("\n", 1)
+    assert version == got
+    fields = dict(json.loads(body)["fields"])
+    assert fields["x-forwarded-proto"] == "https"
+    assert fields["client-cert"].startswith(":MII")
+
+
+@pytest.mark.threads
+def test_http2_over_tls_on_both_sides(tls_weir, weir, ca, echo):
+    """One weir behind another."""
+    inner = tls_weir(echo, listener={"protocol": "http2"})
+    outer = tls_weir(
+        f"127.0.0.1:{inner.port}",
+        listener={"protocol": "auto"},
+        pipeline={"protocol": "http2", "tls": {"ca": str(ca.crt), "server_name": "a.test"}},
+    )
+    body = os.urandom(1 << 20)
+    (outer.directory / "body").write_bytes(body)
+    done = curl(ca, outer, "--http2", "--data-binary", f"@{outer.directory}/body")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["length"] == len(body)
+    inner.await_metric("weir_tls_handshakes_total", 1, result="ok")
+
+
+def test_an_upstream_that_does_not_agree_on_h2_is_502(weir, ca, tls_upstream):
+    w = weir(
+        tls_upstream(),
+        pipeline={"protocol": "http2", "tls": {"ca": str(ca.crt)}, "retry": {"attempts": 1}},
+    )
+    expect_problem(ask(w.client()), 502, errors={"tls_protocol_error"})
+    wait_for("the reason in the log", lambda: "does not agree on HTTP/2 by ALPN" in w.log())
+
+
 # Certificates of clients.
 
 
@@ -400,7 +444,7 @@ def test_new_certificates_are_taken_without_a_restart(tls_weir, ca, echo, tmp_pa
     assert abs(ends - time.time() - 5 * 86400) < 3600
     own.issue("c", "a.test", days=9)
     wait_for("the new end", lambda: not_after(w) > ends + 86400, 15)
-    assert "the certificates of listener 'http' were read again" in w.log()
+    wait_for("a line in the log", lambda: "the certificates of listener 'http' were read again" in w.log())
     fresh = secure_client(w, own.client())
     serial = fresh.sock.getpeercert()["serialNumber"]
     assert serial != old.sock.getpeercert()["serialNumber"]

@@ -417,9 +417,9 @@ static void a_handle_that_was_forgotten_is_counted(void **state) {
 }
 
 static void the_heartbeat_follows_the_turns(void **state) {
-    int64_t before_ns = atomic_load(&loop.alive_ns);
+    int64_t before_ns = atomic_load(&loop.pulse->alive_ns);
 
-    AWAIT(&loop, NULL, atomic_load(&loop.alive_ns) > before_ns);
+    AWAIT(&loop, NULL, atomic_load(&loop.pulse->alive_ns) > before_ns);
     assert_ptr_equal(loop_of_uv(&loop.uv), &loop);
     assert_int_equal(loop.index, 3);
 }

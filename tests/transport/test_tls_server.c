@@ -166,6 +166,24 @@ static void what_is_served_is_agreed_on_by_alpn(void **state) {
     link_close(&wire);
 }
 
+static void the_listener_s_protocol_says_what_is_offered(void **state) {
+    static const struct {
+        enum config_protocol protocol;
+        const char *expected;
+    } cases[] = {{PROTOCOL_HTTP1, "http/1.1"}, {PROTOCOL_HTTP2, "h2"}, {PROTOCOL_AUTO, "h2"}};
+
+    SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x08http/1.1\x02h2", 12);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        listener.protocol = cases[i].protocol;
+        open_server();
+        assert_true(shake(NULL, NULL));
+        assert_true(slice_equal(tls_protocol(wire.tls), slice_str(cases[i].expected)));
+        link_close(&wire);
+        tls_server_close(server);
+        server = NULL;
+    }
+}
+
 static void without_alpn_there_is_no_protocol(void **state) {
     open_server();
     assert_true(shake(NULL, NULL));
@@ -368,6 +386,7 @@ int main(void) {
         TEST(only_1_3_when_the_listener_says_so),
         TEST(weak_ciphers_are_refused),
         TEST(what_is_served_is_agreed_on_by_alpn),
+        TEST(the_listener_s_protocol_says_what_is_offered),
         TEST(without_alpn_there_is_no_protocol),
         TEST(a_required_certificate_must_be_there),
         TEST(an_optional_certificate_is_still_verified),

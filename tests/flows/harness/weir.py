@@ -129,7 +129,8 @@ class Metrics(list):
 class Weir:
     """A running weir. Its files live in @directory."""
 
-    def __init__(self, config, directory, *, command="run", limit_nofile=None, args=(), wait=True):
+    def __init__(self, config, directory, *, command="run", limit_nofile=None, args=(), wait=True,
+                 binary=BINARY, env=None, pass_fds=(), prepare=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config = config
@@ -151,9 +152,9 @@ class Weir:
                     self.ports[listener["name"]] = int(address.rpartition(":")[2])
             if "admin" in config:
                 self.admin_port = int(config["admin"]["listen"].rpartition(":")[2])
-        argv = [str(BINARY), command, *([str(self.file)] if config is not None else []), *args]
+        argv = [str(binary), command, *([str(self.file)] if config is not None else []), *args]
 
-        def prepare():
+        def limit():
             import resource
 
             if limit_nofile:
@@ -165,9 +166,10 @@ class Weir:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=environment(),
+                env={**environment(), **(env or {})},
                 cwd=self.directory,
-                preexec_fn=prepare if limit_nofile else None,
+                preexec_fn=prepare or (limit if limit_nofile else None),
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         self.pid = self.process.pid
@@ -287,17 +289,38 @@ class Weir:
 
         return wait_for(f"{n} lines in the access log", lines)
 
-    # What it uses.
+    # What it uses: the process that serves, which the one that was started looks after.
+
+    def gateways(self):
+        """The pids of its gateway processes, oldest first."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            return []
+        return [int(pid) for pid in children if self.role(pid) == b"gateway"]
+
+    @staticmethod
+    def role(pid):
+        try:
+            return (Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") + [b"", b""])[1]
+        except OSError:
+            return b""
+
+    @property
+    def gateway(self):
+        pids = self.gateways()
+        assert pids, "there is no gateway process"
+        return pids[-1]
 
     def fds(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.gateway}/fd"))
 
     def threads(self):
-        return len(os.listdir(f"/proc/{self.pid}/task"))
+        return len(os.listdir(f"/proc/{self.gateway}/task"))
 
     def rss(self):
         """Resident bytes."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.gateway}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")

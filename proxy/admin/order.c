@@ -1,0 +1,80 @@
+#include "admin/order.h"
+
+#include <netinet/in.h>
+
+static bool is_local(h2o_req_t *req);
+static bool has_token(h2o_req_t *req, const char *token);
+static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
+
+bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
+    bool is_reload = slice_equal(path, SLICE("/reload"));
+
+    if (!options->order || (!is_reload && !slice_equal(path, SLICE("/drain"))))
+        return false;
+    if (!slice_equal(slice_of(req->method.base, req->method.len), SLICE("POST"))) {
+        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, H2O_STRLIT("POST"));
+        answer(req, 405, "Method Not Allowed", "only POST\n");
+    } else if (!is_local(req)) {
+        answer(req, 403, "Forbidden", "only from this host\n");
+    } else if (h2o_find_header_by_str(&req->headers, H2O_STRLIT("origin"), -1) != -1) {
+        answer(req, 403, "Forbidden", "not from a web page\n");
+    } else if (options->token && !has_token(req, options->token)) {
+        h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("www-authenticate"), 0,
+                              NULL, H2O_STRLIT("Bearer"));
+        answer(req, 401, "Unauthorized", "needs Authorization: Bearer and the admin.token\n");
+    } else if (!options->order(options->ctx, is_reload ? ADMIN_RELOAD : ADMIN_DRAIN)) {
+        answer(req, 503, "Service Unavailable", "the supervisor does not listen; try again\n");
+    } else {
+        answer(req, 202, "Accepted",
+               is_reload ? "reading the configuration again; the log and "
+                           "weir_config_reloads_total say how it went\n"
+                         : "finishing what is under way, then ending\n");
+    }
+    return true;
+}
+
+static bool is_local(h2o_req_t *req) {
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+    const struct sockaddr_in *in = (const void *)&peer;
+    const struct sockaddr_in6 *in6 = (const void *)&peer;
+
+    if (req->conn->callbacks->get_peername(req->conn, (struct sockaddr *)&peer) == 0)
+        return true; /* a unix socket that has no name */
+    switch (peer.ss_family) {
+    case AF_UNIX:
+        return true;
+    case AF_INET:
+        return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    case AF_INET6:
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+               (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) &&
+                in6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET);
+    default:
+        return false;
+    }
+}
+
+/* Takes the same time whatever is wrong with it. */
+static bool has_token(h2o_req_t *req, const char *token) {
+    static const char scheme[] = "Bearer ";
+    ssize_t at = h2o_find_header(&req->headers, H2O_TOKEN_AUTHORIZATION, -1);
+    struct slice value = SLICE_NONE;
+    unsigned differences = 0;
+
+    if (at != -1)
+        value = slice_of(req->headers.entries[at].value.base, req->headers.entries[at].value.len);
+    if (value.len != strlen(scheme) + strlen(token) || memcmp(value.base, scheme, 7) != 0)
+        return false;
+    for (size_t i = 0; token[i]; i++)
+        differences |= (unsigned char)token[i] ^ (unsigned char)value.base[strlen(scheme) + i];
+    return differences == 0;
+}
+
+static void answer(h2o_req_t *req, int status, const char *reason, const char *text) {
+    req->res.status = status;
+    req->res.reason = reason;
+    req->res.content_length = strlen(text);
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
+                   H2O_STRLIT("text/plain; charset=utf-8"));
+    h2o_send_inline(req, text, strlen(text));
+}

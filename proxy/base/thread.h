@@ -1,0 +1,11 @@
+/* Starting threads: all signals are blocked in them, for they are waited for elsewhere, but one,
+ * by which a thread can be asked for its stack (serve/stacks.h). */
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+
+#define THREAD_STACK_SIGNAL SIGUSR2
+
+/* -errno. Any thread. */
+int thread_start(pthread_t *thread, void *(*run)(void *), void *arg);

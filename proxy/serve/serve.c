@@ -1,0 +1,388 @@
+#include "serve/serve.h"
+
+#include "admin/admin.h"
+#include "base/alloc.h"
+#include "base/log.h"
+#include "gateway/gateway.h"
+#include "serve/limits.h"
+#include "serve/other_counters.h"
+#include "serve/stacks.h"
+#include "supervisor/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define DRAIN_LOOK_MS 20
+
+struct server {
+    /* What the supervisor has told. */
+    struct config_options limits;
+    int config_fd, admin_fd;
+    char *name;   /* of the configuration; owned */
+    void *memory; /* owned mapping */
+    size_t memory_bytes, segment_bytes;
+    struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
+    size_t socket_count;
+
+    struct config *config;
+    struct counters *counters;
+    struct metrics_segment *segment;
+    struct gateway *gateway;
+    struct admin *admin;
+    struct other_counters others;
+    int64_t deadline_ns; /* of draining; 0: it is not */
+    bool is_aborted;
+};
+
+static int set_up(struct server *server);
+static int take(struct server *server, struct control_message *message);
+static int take_memory(struct server *server, struct control_message *message, size_t bytes);
+static struct pulse_board *board_of(const struct server *server);
+static void take_sockets(struct server *server, struct control_message *message, size_t listener);
+static int start(struct server *server);
+static int become(const char *user);
+static int make_segment(struct server *server);
+static int open_gateway(struct server *server);
+static void go_live(struct server *server);
+static int serve(struct server *server);
+static void obey(struct server *server, struct control_message *message);
+static void drain(struct server *server, const char *ns);
+static int end(struct server *server);
+static void release(struct server *server);
+
+int serve_command(int argc, char **argv) {
+    const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
+    int status;
+
+    if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
+        fprintf(stderr, "weir gateway: this is started by weir run, not by hand\n");
+        return EXIT_UNUSABLE;
+    }
+    /* They reach the supervisor, too, and it tells us. */
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_IGN);
+    stacks_open(CONTROL_FD);
+    status = set_up(&server);
+    if (status == 0)
+        status = start(&server);
+    if (status == 0)
+        status = serve(&server);
+    if (server.gateway)
+        status = end(&server);
+    release(&server);
+    return status;
+}
+
+/* Reads what it is given, until "start". */
+static int set_up(struct server *server) {
+    struct pollfd polled = {.fd = CONTROL_FD, .events = POLLIN};
+    struct control_message message;
+    const char *rest;
+    int got, err = 0;
+
+    server->limits = limits_of_process();
+    for (;;) {
+        got = control_receive(CONTROL_FD, &message);
+        if (got == 0) {
+            poll(&polled, 1, -1);
+            continue;
+        }
+        if (got < 0)
+            return 1; /* the supervisor has gone */
+        if (control_is(message.text, "start", &rest))
+            return server->config_fd >= 0 && server->memory ? 0 : 1;
+        err = take(server, &message);
+        control_message_deinit(&message);
+        if (err) {
+            fprintf(stderr, "weir: cannot take '%s': %s\n", message.text, strerror(-err));
+            return 1;
+        }
+    }
+}
+
+static int take(struct server *server, struct control_message *message) {
+    const char *rest;
+
+    if (control_is(message->text, "config", &rest) && message->fd_count == 1) {
+        server->name = xstrdup(rest);
+        server->config_fd = message->fds[0];
+        message->fds[0] = -1;
+    } else if (control_is(message->text, "threads", &rest)) {
+        server->limits.cores = (unsigned)strtoul(rest, NULL, 10);
+    } else if (control_is(message->text, "memory", &rest) && message->fd_count == 1) {
+        return take_memory(server, message, strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "listener", &rest)) {
+        take_sockets(server, message, strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
+        server->admin_fd = message->fds[0];
+        message->fds[0] = -1;
+    }
+    return 0;
+}
+
+static int take_memory(struct server *server, struct control_message *message, size_t bytes) {
+    off_t size = lseek(message->fds[0], 0, SEEK_END);
+
+    if (size < 0 || (size_t)size < bytes + sizeof(struct pulse_board))
+        return -EINVAL;
+    server->memory_bytes = (size_t)size;
+    server->segment_bytes = bytes;
+    server->memory =
+        mmap(NULL, server->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, message->fds[0], 0);
+    if (server->memory == MAP_FAILED) {
+        server->memory = NULL;
+        return -errno;
+    }
+    return 0;
+}
+
+/* NULL: there is no memory yet. */
+static struct pulse_board *board_of(const struct server *server) {
+    char *memory = server->memory;
+
+    return memory ? (void *)(memory + server->memory_bytes - sizeof(struct pulse_board)) : NULL;
+}
+
+/* The first of a listener for the first loop, and so on, and round again. */
+static void take_sockets(struct server *server, struct control_message *message, size_t listener) {
+    struct pulse_board *board = board_of(server);
+
+    server->sockets = xrealloc(server->sockets, (server->socket_count + message->fd_count) *
+                                                    sizeof *server->sockets);
+    for (unsigned i = 0; i < message->fd_count; i++) {
+        server->sockets[server->socket_count++] = (struct gateway_socket){
+            listener, i % server->limits.cores, message->fds[i],
+            board && listener < PULSE_LISTENERS_MAX ? &board->sockets[listener][i] : NULL};
+        message->fds[i] = -1;
+    }
+}
+
+static int start(struct server *server) {
+    struct config_errors errors = {0};
+    struct log_options options;
+    const char *failed = NULL;
+    int status, err;
+
+    err =
+        config_load_fd(&server->config, server->config_fd, server->name, &server->limits, &errors);
+    close(server->config_fd);
+    if (err) {
+        fputs(errors.text, stderr);
+        config_errors_deinit(&errors);
+        return EXIT_UNUSABLE;
+    }
+    status = become(server->config->server.user);
+    if (status)
+        return status;
+    /* Behind the change of user, which undoes it. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    options = (struct log_options){(enum log_level)server->config->log.level,
+                                   server->config->log.file, server->config->log.access};
+    err = log_open(&options, &failed);
+    if (err) {
+        fprintf(stderr, "weir: cannot open log '%s': %s\n", failed, strerror(-err));
+        return EXIT_UNUSABLE;
+    }
+    status = make_segment(server);
+    return status ? status : open_gateway(server);
+}
+
+static int become(const char *user) {
+    const struct passwd *entry;
+
+    if (!user || geteuid() != 0)
+        return 0;
+    errno = 0;
+    entry = getpwnam(user);
+    if (!entry) {
+        fprintf(stderr, "weir: server.user '%s': %s\n", user,
+                errno ? strerror(errno) : "there is no such user; create it or name another");
+        return EXIT_UNUSABLE;
+    }
+    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
+        setuid(entry->pw_uid) < 0) {
+        fprintf(stderr, "weir: cannot become '%s': %s\n", user, strerror(errno));
+        return EXIT_UNUSABLE;
+    }
+    return 0;
+}
+
+static int make_segment(struct server *server) {
+    unsigned writers = server->config->server.threads;
+
+    server->counters = counters_new(server->config);
+    if (metrics_segment_size(counters_builder(server->counters), writers) > server->segment_bytes) {
+        fprintf(stderr, "weir: the counters need more memory than was planned\n");
+        return 1;
+    }
+    server->segment = metrics_segment_init(server->memory, server->segment_bytes,
+                                           counters_builder(server->counters), writers);
+    return 0;
+}
+
+static int open_gateway(struct server *server) {
+    char *why = NULL;
+    int err = gateway_open(&server->gateway,
+                           &(struct gateway_options){
+                               .config = server->config,
+                               .counters = server->counters,
+                               .segment = server->segment,
+                               .sockets = server->sockets,
+                               .socket_count = server->socket_count,
+                               .board = board_of(server),
+                           },
+                           &why);
+
+    if (err) {
+        fprintf(stderr, "weir: %s\n", why);
+        free(why);
+        return EXIT_UNUSABLE;
+    }
+    err = control_send(CONTROL_FD, "ready", NULL, 0);
+    if (err) {
+        fprintf(stderr, "weir: cannot tell the supervisor that the gateway is ready: %s\n",
+                strerror(-err));
+        return 1;
+    }
+    return 0;
+}
+
+/* All that /metrics has of counters. */
+static void collect(void *ctx, struct buffer *text) {
+    struct server *server = ctx;
+
+    other_counters_render(&server->others, server->segment, text);
+    gateway_collect(server->gateway, text);
+}
+
+static json_t *status_of(void *ctx) {
+    return gateway_status(((struct server *)ctx)->gateway);
+}
+
+static enum admin_health health_of(void *ctx) {
+    static const enum admin_health of[] = {ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING};
+    const struct gateway *gateway = ((struct server *)ctx)->gateway;
+
+    return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
+}
+
+static bool pass_on(void *ctx, enum admin_order order) {
+    return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
+}
+
+static void go_live(struct server *server) {
+    const struct config *config = server->config;
+    struct admin_options options = {
+        .fd = server->admin_fd,
+        .version = WEIR_VERSION,
+        .ctx = server,
+        .collect = collect,
+        .status = status_of,
+        .health = health_of,
+        .order = pass_on,
+        .token = config->admin.token,
+    };
+    int err;
+
+    for (size_t i = 0; i < config->listener_count; i++)
+        log_info("listening on '%s' for '%s' with %u loops", config->listeners[i].listen.text,
+                 config->listeners[i].name, config->server.threads);
+    if (server->admin_fd < 0)
+        return;
+    err = listen(server->admin_fd, SOMAXCONN) < 0 ? -errno : admin_open(&server->admin, &options);
+    if (err) {
+        log_error("cannot start the admin plane on '%s': %s", config->admin.listen.text,
+                  strerror(-err));
+        return;
+    }
+    server->admin_fd = -1;
+    log_info("admin plane on 'http://%s'", config->admin.listen.text);
+}
+
+/* Until all loops have ended. */
+static int serve(struct server *server) {
+    struct pollfd polled = {.fd = CONTROL_FD, .events = POLLIN};
+    struct control_message message;
+    int got;
+
+    while (!server->deadline_ns || !gateway_is_drained(server->gateway)) {
+        while ((got = control_receive(CONTROL_FD, &message)) > 0) {
+            obey(server, &message);
+            control_message_deinit(&message);
+        }
+        if (got < 0)
+            _exit(1); /* nobody keeps the sockets any more: make room for the next start */
+        if (server->deadline_ns && !server->is_aborted && clock_now_ns() >= server->deadline_ns) {
+            log_warn("the drain time has passed: breaking off what is left");
+            server->is_aborted = true;
+            gateway_abort(server->gateway);
+        }
+        poll(&polled, 1, server->deadline_ns ? DRAIN_LOOK_MS : -1);
+    }
+    return 0;
+}
+
+static void obey(struct server *server, struct control_message *message) {
+    const char *rest;
+
+    if (control_is(message->text, "others", &rest)) {
+        other_counters_replace(&server->others, message->fds, message->fd_count);
+    } else if (control_is(message->text, "live", &rest)) {
+        go_live(server);
+    } else if (control_is(message->text, "reopen", &rest)) {
+        log_reopen();
+    } else if (control_is(message->text, "drain", &rest)) {
+        drain(server, rest);
+        gateway_drain(server->gateway);
+    } else if (control_is(message->text, "retire", &rest)) {
+        drain(server, rest);
+        gateway_retire(server->gateway);
+        admin_close(server->admin);
+        server->admin = NULL;
+        control_send(CONTROL_FD, "retired", NULL, 0); /* if it is lost, it is waited for in vain */
+    }
+}
+
+static void drain(struct server *server, const char *ns) {
+    int64_t by_ns = clock_now_ns() + strtoll(ns, NULL, 10);
+
+    if (!server->deadline_ns || by_ns < server->deadline_ns)
+        server->deadline_ns = by_ns;
+}
+
+/* Returns the exit status. */
+static int end(struct server *server) {
+    struct census census;
+    bool is_clean;
+
+    admin_close(server->admin); /* its sources are the gateway's */
+    is_clean = gateway_close(server->gateway, &census);
+    log_line(is_clean ? LOG_INFO : LOG_ERROR,
+             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
+             census.connections, census.exchanges, census.timers, census.handles, census.fds,
+             census.permits);
+    return is_clean ? 0 : 1;
+}
+
+static void release(struct server *server) {
+    log_close();
+    other_counters_replace(&server->others, NULL, 0);
+    if (server->memory)
+        munmap(server->memory, server->memory_bytes);
+    counters_free(server->counters);
+    config_free(server->config);
+    free(server->sockets);
+    free(server->name);
+}

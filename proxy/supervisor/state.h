@@ -1,0 +1,84 @@
+/* The insides of the supervisor, shared by its parts. */
+#pragma once
+
+#include "supervisor/crashes.h"
+#include "supervisor/examination.h"
+#include "supervisor/generation.h"
+#include "supervisor/kept.h"
+#include "supervisor/notify.h"
+#include "supervisor/supervisor.h"
+#include "supervisor/totals.h"
+
+#define GENERATIONS_MAX (SUPERVISOR_RETIRING_MAX + 2) /* and one that serves, one that starts */
+
+/* What was last seen of a listening socket. */
+struct socket_look {
+    uint32_t looks;
+    int64_t since_ns; /* of that number, while somebody waited */
+};
+
+struct supervisor {
+    const struct supervisor_options *options; /* borrowed */
+    int signals;                              /* signalfd */
+    struct edition current;                   /* what is served; no text: nothing yet */
+    struct edition next;                      /* what a reload wants to serve */
+    struct kept_list kept;
+    struct totals totals;
+    struct notify notify;
+    struct crashes crashes;
+    struct examination examination;
+    struct generation generations[GENERATIONS_MAX];
+    struct generation *serving;  /* NULL: none */
+    struct generation *starting; /* NULL: none */
+    unsigned started;            /* generations so far */
+    bool is_next;                /* the starting one is of the next edition */
+    bool is_upgrade_wanted;
+    bool is_upgrade; /* the check that is under way is by the new binary */
+    bool is_reload_wanted;
+    bool is_reload_told;                                  /* that it has to wait */
+    int64_t start_at_ns;                                  /* when to start one; 0: not */
+    const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
+    struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
+    int64_t looked_ns;  /* when the heartbeats were last looked at */
+    int64_t trusted_ns; /* silence before this is not held against anybody */
+    bool has_served;
+    bool is_ending;
+    bool is_over;
+    int status;
+};
+
+/* changes.c: what leads from one generation to the next. */
+
+/* Has the configuration read and checked, for the first gateway or for a reload. */
+void supervisor_examine(struct supervisor *s);
+
+/* The check has ended with @status (wait(2)). */
+void supervisor_examined(struct supervisor *s, int status);
+
+/* Starts a gateway of the current edition, or of the next. */
+void supervisor_start(struct supervisor *s, bool is_next);
+
+/* The one that was starting is ready: it takes over. */
+void supervisor_take_over(struct supervisor *s);
+
+/* A process has ended with @status (wait(2)). */
+void supervisor_ended(struct supervisor *s, struct generation *g, int status);
+
+/* Tells the serving one that it is the one, and whose counters to add. */
+void supervisor_make_live(struct supervisor *s);
+
+/* upgrade.c: another binary takes this one's place. */
+
+/* Has the binary that is at our path now check the configuration that is served. */
+void supervisor_examine_upgrade(struct supervisor *s);
+
+/* It accepts: executes it, with all that there is. Returns when that has failed. */
+void supervisor_upgrade(struct supervisor *s);
+
+/* Takes up what the binary before left, if one did; false: this is a start of its own. */
+bool supervisor_take_up(struct supervisor *s);
+
+/* watch.c: looks after the heartbeats, and replaces a gateway that hangs. */
+void supervisor_watch(struct supervisor *s, int64_t now_ns);
+
+unsigned supervisor_retiring(const struct supervisor *s);
