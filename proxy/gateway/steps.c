@@ -289,10 +289,10 @@ static enum answer relay(struct crossing *c) {
     return NEXT;
 }
 
-/* Half-closed: the other direction of a tunnel; and, over HTTP/2, where the end of a response is not
- * the end of its stream (RFC 9113 section 8.1), the rest of a request whose answer did not wait for
- * it. Either lasts as long as both sides want it. Behind a refusal, which such an answer mostly is,
- * the rest would be carried for nobody. */
+/* Half-closed: the other direction of a tunnel; and, over HTTP/2, where the end of a response is
+ * not the end of its stream (RFC 9113 section 8.1), the rest of a request whose answer did not wait
+ * for it. Either lasts as long as both sides want it. Behind a refusal, which such an answer mostly
+ * is, the rest would be carried for nobody. */
 static bool request_goes_on(const struct crossing *c) {
     const struct exchange *x = &c->x;
 

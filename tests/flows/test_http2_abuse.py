@@ -7,8 +7,8 @@ import time
 import pytest
 from harness.env import scaled, wait_for
 from harness.http2 import (
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY, PROTOCOL_ERROR, RST,
-    SETTINGS, WINDOW_UPDATE, Http2Client, RawClient, frame, literal, section,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, GOAWAY, HEADERS, PING,
+    PRIORITY, PROTOCOL_ERROR, PUSH, RST, SETTINGS, WINDOW_UPDATE, Http2Client, RawClient, frame, literal, section,
 )  # fmt: skip
 
 N = 20000  # frames of a flood, far beyond every burst
@@ -112,7 +112,7 @@ def test_a_flood_ends_its_connection_and_nobody_else_notices(weir, serve, name):
     w = weir(serve(), listener={"protocol": "http2"}, threads=1)
     neighbour = Neighbour(w)
     wait_for("the neighbour is served", lambda: neighbour.served)
-    before = w.rss()
+    before, cpu = w.rss(), w.metrics().sum("process_cpu_seconds_total")
     with RawClient(w.port) as bad:
         batch = []
         for piece in FLOODS[name]():
@@ -124,6 +124,7 @@ def test_a_flood_ends_its_connection_and_nobody_else_notices(weir, serve, name):
         assert bad.goaways() in ([ENHANCE_YOUR_CALM], [])
     w.await_metric("weir_rejected_total", 1, reason="abuse")
     wait_for("it is told to the operator", lambda: "HTTP/2 connection of '127.0.0.1'" in w.log())
+    assert w.metrics().sum("process_cpu_seconds_total") - cpu < scaled(1.5)
     neighbour.check()
     w.await_metric("weir_exchanges_active", 0)
     assert w.rss() - before < scaled(16 << 20)
@@ -161,3 +162,134 @@ def test_windows_that_stay_shut_are_given_up(weir, engine):
     w.await_metric("weir_exchanges_active", 0)
     w.await_metric("weir_buffered_bytes", 0)
     w.await_metric("weir_rejected_total", 50, reason="client_slow")
+
+
+def test_streams_that_mostly_end_early_end_the_connection(weir, up):
+    """Far below the rate of resets; the upstream has had work with each."""
+    w = weir(
+        up,
+        listener={"protocol": "http2", "http2": {"resets": 1000000}},
+        pipeline={"limits": {"connections": 300}},
+        threads=1,
+    )
+    with Http2Client(w.port) as bad:
+        for _ in range(300):
+            bad.cancel(bad.ask())
+            bad.pump()
+            if bad.goaways:
+                break
+        bad.await_("GOAWAY", lambda: bad.goaways)
+        assert bad.goaways[0][1] == ENHANCE_YOUR_CALM
+        bad.await_end()
+    assert 200 <= max(bad.streams) // 2 + 1 <= 300
+    w.await_metric("weir_rejected_total", 1, reason="abuse")
+    w.await_metric("weir_exchanges_active", 0)
+
+
+# Connection errors (RFC 9113 section 5.4.1): the code that each gets.
+
+COMPRESSION_ERROR, FRAME_SIZE_ERROR, STREAM_CLOSED = 9, 6, 5
+ERRORS = {
+    "a window beyond its bound": (frame(WINDOW_UPDATE, 0, 0, number(0x7FFFFFFF)), FLOW_CONTROL_ERROR),
+    "a window of nothing more": (frame(WINDOW_UPDATE, 0, 0, number(0)), PROTOCOL_ERROR),
+    "a frame that is too large": (frame(DATA, 0, 1, bytes(16385)), FRAME_SIZE_ERROR),
+    "a ping of another size": (frame(PING, 0, 0, b"1234567"), FRAME_SIZE_ERROR),
+    "a ping on a stream": (frame(PING, 0, 1, b"12345678"), PROTOCOL_ERROR),
+    "settings on a stream": (frame(SETTINGS, 0, 1), PROTOCOL_ERROR),
+    "a setting out of its range": (frame(SETTINGS, 0, 0, b"\0\4" + number(0x80000000)), FLOW_CONTROL_ERROR),
+    "data on no stream": (frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
+    "data on an idle stream": (frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
+    "a reset of an idle stream": (frame(RST, 0, 1, number(8)), PROTOCOL_ERROR),
+    "a stream of the server's": (frame(HEADERS, END_HEADERS, 2, section()), PROTOCOL_ERROR),
+    "a push": (frame(PUSH, END_HEADERS, 1, number(2) + section()), PROTOCOL_ERROR),
+    "a continuation of nothing": (frame(CONTINUATION, END_HEADERS, 1, section()), PROTOCOL_ERROR),
+    "a section that is interrupted": (frame(HEADERS, 0, 1, section()) + frame(PING, 0, 0, b"12345678"), PROTOCOL_ERROR),
+    "more padding than frame": (frame(DATA, 8, 1, b"\x09" + b"x" * 5), PROTOCOL_ERROR),
+    "an index that is not there": (frame(HEADERS, END_HEADERS, 1, b"\xff\xff\x7f"), COMPRESSION_ERROR),
+    "a table larger than granted": (frame(HEADERS, END_HEADERS, 1, b"\x3f\xe2\x1f" + section()), COMPRESSION_ERROR),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_connection_error_has_its_code_and_nobody_else_notices(weir, up, serve, name):
+    data, code = ERRORS[name]
+    w = weir(serve(), listener={"protocol": "http2"}, threads=1)
+    with Http2Client(w.port) as good, RawClient(w.port) as bad:
+        assert good.get().status == 200
+        bad.say(frame(SETTINGS, 1, 0) + data)
+        assert bad.goaways() == [code]
+        assert good.get().status == 200
+        assert not good.goaways
+    w.await_metric("weir_exchanges_active", 0)
+
+
+# Messages that could not be carried to HTTP/1.1 without a doubt (RFC 9113 section 8): their stream is
+# reset, and the upstream hears nothing of them.
+
+OWN = [(":method", "POST"), (":scheme", "http"), (":authority", "weir.test"), (":path", "/")]
+MALFORMED = {
+    "CR in a value": [*OWN, ("a", "b\rc")],
+    "LF in a value": [*OWN, ("a", "b\nc")],
+    "NUL in a value": [*OWN, ("a", "b\0c")],
+    "a blank before a value": [*OWN, ("a", " b")],
+    "LF in the path": [*OWN[:3], (":path", "/\r\nX: y")],
+    "a blank in the path": [*OWN[:3], (":path", "/ HTTP/1.1")],
+    "LF in the authority": [*OWN[:2], (":authority", "a\r\nX: y"), OWN[3]],
+    "a blank in the method": [(":method", "GET /x HTTP/1.1"), *OWN[1:]],
+    "a colon in a name": [*OWN, ("a:b", "c")],
+    "a blank in a name": [*OWN, ("a b", "c")],
+    "no name": [*OWN, ("", "c")],
+    "upper case": [*OWN, ("A", "b")],
+    "connection": [*OWN, ("connection", "close")],
+    "keep-alive": [*OWN, ("keep-alive", "1")],
+    "proxy-connection": [*OWN, ("proxy-connection", "close")],
+    "transfer-encoding": [*OWN, ("transfer-encoding", "chunked")],
+    "upgrade": [*OWN, ("upgrade", "h2c")],
+    "te other than trailers": [*OWN, ("te", "gzip")],
+    "no method": OWN[1:],
+    "no path": OWN[:3],
+    "no scheme": [OWN[0], *OWN[2:]],
+    "an empty path": [*OWN[:3], (":path", "")],
+    "the path twice": [*OWN, (":path", "/x")],
+    "an unknown pseudo field": [*OWN, (":proto", "x")],
+    "a pseudo field of responses": [*OWN, (":status", "200")],
+    "a pseudo field behind fields": [*OWN[:3], ("a", "b"), OWN[3]],
+    "two lengths": [*OWN, ("content-length", "1"), ("content-length", "2")],
+    "a length that is none": [*OWN, ("content-length", "+1")],
+    ":protocol without CONNECT": [*OWN, (":protocol", "websocket")],
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_message_costs_its_stream_and_goes_nowhere(weir, up, name):
+    w = weir(up, listener={"protocol": "http2"}, threads=1)
+    block = b"".join(literal(n, v) for n, v in MALFORMED[name])
+    with Http2Client(w.port) as c:
+        c.ask(end=False)  # a stream beside it, as its id tells
+        server = up.accept()
+        server.read_request_head()
+        c.h2.get_next_available_stream_id()
+        c.raw(frame(HEADERS, END_HEADERS | END_STREAM, 3, block))
+        wait_for(
+            "it is refused",
+            lambda: c.pump(0.05) is not None
+            and (w.metrics().sum("weir_rejected_total", reason="request_malformed")
+                 or w.metrics().sum("weir_requests_total", code="400")),
+        )  # fmt: skip
+        assert not c.goaways and not c.is_closed
+        assert server.is_quiet(0) and not up.has_connection()
+
+
+@pytest.mark.parametrize("length, content", [(5, b"four"), (3, b"four"), (1, b"")])
+def test_content_that_belies_its_length_is_never_whole_to_the_upstream(weir, up, length, content):
+    w = weir(up, listener={"protocol": "http2"}, threads=1)
+    with Http2Client(w.port) as c:
+        sid = c.ask("POST", fields=[("content-length", str(length))], end=False)
+        server = up.accept()
+        head = server.read_request_head()
+        assert head.length == length
+        c.raw(frame(DATA, END_STREAM, sid, content))  # past python3-h2, which would count
+        assert c.await_reset(sid) == PROTOCOL_ERROR
+        assert len(server.read_abort()) < length
+        assert not c.goaways
+    w.await_metric("weir_exchanges_active", 0)
