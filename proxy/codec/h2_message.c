@@ -12,6 +12,9 @@
 /* 16 bytes in base64 (RFC 6455 section 4.1). */
 #define WEBSOCKET_KEY_BYTES 24
 
+/* nghttp2 need not copy a name that lives as long as the program, nor make it lower-case. */
+#define STATIC_NAME NGHTTP2_NV_FLAG_NO_COPY_NAME
+
 static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value);
 static void split_target(struct h2_reading *r, struct request_head *head);
 static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
@@ -19,10 +22,11 @@ static enum h1_outcome check_target(const struct h2_reading *r, const struct req
 static void join_cookies(struct fields *fields, struct arena *arena);
 static void take_upgrade(struct h2_reading *r, struct request_head *head);
 static struct slice make_websocket_key(struct arena *arena);
-static void add(struct h2_block *block, struct slice name, struct slice value);
+static void add(struct h2_block *block, struct slice name, struct slice value, unsigned flags);
 static void add_length(struct h2_block *block, struct content content);
 static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
                        bool is_upgrade);
+static bool is_new_each_time(enum field_id id);
 
 bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) {
     enum field_id id;
@@ -145,12 +149,13 @@ void h2_write_request(struct h2_block *block, const struct request_head *head,
     bool is_upgrade = h2_is_upgrade(head);
 
     block->lines.len = block->text_len = 0;
-    add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text);
+    add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text, STATIC_NAME);
     if (is_upgrade)
-        add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value);
-    add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"));
-    add(block, SLICE(":authority"), head->authority);
-    add(block, SLICE(":path"), head->path);
+        add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value,
+            STATIC_NAME);
+    add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"), STATIC_NAME);
+    add(block, SLICE(":authority"), head->authority, STATIC_NAME);
+    add(block, SLICE(":path"), head->path, STATIC_NAME);
     add_fields(block, &head->fields, false, is_upgrade);
     add_length(block, content);
 }
@@ -163,7 +168,7 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
     assert(status >= 100 && status <= 999);
     block->lines.len = 0;
     block->text_len = uint_to_text(block->text, status);
-    add(block, SLICE(":status"), slice_of(block->text, block->text_len));
+    add(block, SLICE(":status"), slice_of(block->text, block->text_len), STATIC_NAME);
     add_fields(block, &head->fields, show_length, is_upgrade);
     add_length(block, content);
 }
@@ -294,9 +299,9 @@ static struct slice make_websocket_key(struct arena *arena) {
     return slice_of(key, WEBSOCKET_KEY_BYTES);
 }
 
-static void add(struct h2_block *block, struct slice name, struct slice value) {
+static void add(struct h2_block *block, struct slice name, struct slice value, unsigned flags) {
     nghttp2_nv line = {(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
-                       NGHTTP2_NV_FLAG_NONE};
+                       (uint8_t)flags};
 
     buffer_append(&block->lines, slice_of((const char *)&line, sizeof line));
 }
@@ -306,13 +311,14 @@ static void add_length(struct h2_block *block, struct content content) {
 
     if (content.kind == CONTENT_LENGTH)
         add(block, field_name(FIELD_CONTENT_LENGTH),
-            slice_of(text, uint_to_text(text, content.length)));
+            slice_of(text, uint_to_text(text, content.length)), STATIC_NAME);
 }
 
 static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
                        bool is_upgrade) {
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
+        unsigned flags = NGHTTP2_NV_FLAG_NONE;
 
         switch (field->id) {
         case FIELD_HOST:
@@ -340,6 +346,16 @@ static void add_fields(struct h2_block *block, const struct fields *fields, bool
         default:
             break;
         }
-        add(block, field->name, field->value);
+        if (field->id && field->name.base == field_name(field->id).base)
+            flags |= STATIC_NAME;
+        if (is_new_each_time(field->id))
+            flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+        add(block, field->name, field->value, flags);
     }
+}
+
+/* Values that never come again would push those that do out of the other side's table, and make
+ * both sides search a long list of them for each message. */
+static bool is_new_each_time(enum field_id id) {
+    return id == FIELD_X_REQUEST_ID || id == FIELD_TRACEPARENT || id == FIELD_GRPC_TIMEOUT;
 }
