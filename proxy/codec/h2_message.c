@@ -15,6 +15,9 @@
 /* nghttp2 need not copy a name that lives as long as the program, nor make it lower-case. */
 #define STATIC_NAME NGHTTP2_NV_FLAG_NO_COPY_NAME
 
+/* Pseudo fields and Content-Length. */
+#define FIXED_LINES_MAX 6
+
 static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value);
 static void split_target(struct h2_reading *r, struct request_head *head);
 static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
@@ -22,7 +25,9 @@ static enum h1_outcome check_target(const struct h2_reading *r, const struct req
 static void join_cookies(struct fields *fields, struct arena *arena);
 static void take_upgrade(struct h2_reading *r, struct request_head *head);
 static struct slice make_websocket_key(struct arena *arena);
-static void add(struct h2_block *block, struct slice name, struct slice value, unsigned flags);
+static void begin(struct h2_block *block, const struct fields *fields);
+static inline void add(struct h2_block *block, struct slice name, struct slice value,
+                       unsigned flags);
 static void add_length(struct h2_block *block, struct content content);
 static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
                        bool is_upgrade);
@@ -148,7 +153,7 @@ void h2_write_request(struct h2_block *block, const struct request_head *head,
                       struct content content) {
     bool is_upgrade = h2_is_upgrade(head);
 
-    block->lines.len = block->text_len = 0;
+    begin(block, &head->fields);
     add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text, STATIC_NAME);
     if (is_upgrade)
         add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value,
@@ -166,7 +171,7 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
     unsigned status = is_upgrade ? 200 : head->status;
 
     assert(status >= 100 && status <= 999);
-    block->lines.len = 0;
+    begin(block, &head->fields);
     block->text_len = uint_to_text(block->text, status);
     add(block, SLICE(":status"), slice_of(block->text, block->text_len), STATIC_NAME);
     add_fields(block, &head->fields, show_length, is_upgrade);
@@ -174,7 +179,7 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
 }
 
 void h2_write_trailers(struct h2_block *block, const struct fields *trailers) {
-    block->lines.len = block->text_len = 0;
+    begin(block, trailers);
     add_fields(block, trailers, false, false);
 }
 
@@ -299,11 +304,19 @@ static struct slice make_websocket_key(struct arena *arena) {
     return slice_of(key, WEBSOCKET_KEY_BYTES);
 }
 
-static void add(struct h2_block *block, struct slice name, struct slice value, unsigned flags) {
-    nghttp2_nv line = {(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
-                       (uint8_t)flags};
+/* Makes room for those lines and the fixed ones: add() only stores. */
+static void begin(struct h2_block *block, const struct fields *fields) {
+    block->lines.len = block->text_len = 0;
+    buffer_reserve(&block->lines, (fields->count + FIXED_LINES_MAX) * sizeof(nghttp2_nv));
+}
 
-    buffer_append(&block->lines, slice_of((const char *)&line, sizeof line));
+static inline void add(struct h2_block *block, struct slice name, struct slice value,
+                       unsigned flags) {
+    nghttp2_nv *line = (nghttp2_nv *)(void *)(block->lines.base + block->lines.len);
+
+    *line = (nghttp2_nv){(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
+                         (uint8_t)flags};
+    block->lines.len += sizeof *line;
 }
 
 static void add_length(struct h2_block *block, struct content content) {
