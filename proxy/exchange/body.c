@@ -172,7 +172,7 @@ static void keep(struct body *body, size_t n) {
     for (unsigned i = 0; i < count && n > 0; i++) {
         size_t part = bufs[i].len < n ? bufs[i].len : n;
 
-        chunks_push(&body->kept, body->loop, slice_of(bufs[i].base, part));
+        chunks_push_little(&body->kept, body->loop, slice_of(bufs[i].base, part));
         n -= part;
     }
     assert(n == 0);
@@ -183,7 +183,7 @@ static void settle(struct body *body) {
     for (unsigned i = 0; i < body->borrowed_count; i++) {
         const uv_buf_t *buf = &body->borrowed[body->borrowed_first + i];
 
-        chunks_push(&body->held, body->loop, slice_of(buf->base, buf->len));
+        chunks_push_little(&body->held, body->loop, slice_of(buf->base, buf->len));
     }
     body->borrowed_count = body->borrowed_first = 0;
     task_cancel(&body->settle);

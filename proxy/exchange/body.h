@@ -18,8 +18,8 @@
 #include "loop/loop.h"
 
 #define BODY_WINDOW_BYTES (64 * 1024)
-#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2) /* of body_peek() \
-                                                                                 */
+/* Of body_peek(). */
+#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 3)
 #define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
 #define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 

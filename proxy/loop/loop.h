@@ -58,6 +58,8 @@ struct loop {
     char *read_buffer;             /* owned; LOOP_READ_BYTES */
     struct chunk *chunks;          /* free ones; owned */
     unsigned chunk_count;          /* of chunks */
+    struct chunk *small_chunks;    /* the same of small ones */
+    unsigned small_chunk_count;
     _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
     unsigned conns;           /* open connections, closing ones included: for the drain's census */
     _Atomic int64_t alive_ns; /* heartbeat: when a turn last ended; any thread may read */
