@@ -47,8 +47,7 @@ void h2_memory_deinit(struct h2_memory *memory) {
     memory->kept_bytes = 0;
 }
 
-static void *take(size_t size, void *ctx) {
-    struct h2_memory *memory = ctx;
+void *h2_memory_take(struct h2_memory *memory, size_t size) {
     size_t step = step_of(size);
     struct h2_memory_block *block;
 
@@ -67,8 +66,7 @@ static void *take(size_t size, void *ctx) {
     return block->bytes;
 }
 
-static void give(void *bytes, void *ctx) {
-    struct h2_memory *memory = ctx;
+void h2_memory_give(struct h2_memory *memory, void *bytes) {
     struct h2_memory_block *block;
     size_t step;
 
@@ -83,6 +81,14 @@ static void give(void *bytes, void *ctx) {
     memory->kept_bytes += block->size;
     block->next = memory->kept[step];
     memory->kept[step] = block;
+}
+
+static void *take(size_t size, void *ctx) {
+    return h2_memory_take(ctx, size);
+}
+
+static void give(void *bytes, void *ctx) {
+    h2_memory_give(ctx, bytes);
 }
 
 static void *take_clear(size_t count, size_t size, void *ctx) {

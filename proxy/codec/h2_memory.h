@@ -1,6 +1,6 @@
-/* The memory of nghttp2: a dozen small blocks per message, which come and go in the order of the
- * streams, more at once than malloc keeps at hand. Blocks that are given back stay here, by size,
- * up to a bound. Home: loop. */
+/* The memory of nghttp2, and of what we keep beside its streams: a dozen small blocks per message,
+ * which come and go in the order of the streams, more at once than malloc keeps at hand. Blocks
+ * that are given back stay here, by size, up to a bound. Home: loop. */
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -19,5 +19,8 @@ struct h2_memory {
 
 /* It must stay where it is while sessions use it. */
 void h2_memory_init(struct h2_memory *memory);
+/* As malloc() and free(). */
+void *h2_memory_take(struct h2_memory *memory, size_t size);
+void h2_memory_give(struct h2_memory *memory, void *bytes);
 /* No session is left. */
 void h2_memory_deinit(struct h2_memory *memory);

@@ -160,7 +160,7 @@ static void on_closed(struct conn *conn) {
     struct list *link;
 
     while ((link = list_pop(&server->streams)))
-        free(CONTAINER_OF(link, struct h2_stream, link));
+        h2_memory_give(&server->shared->library.memory, CONTAINER_OF(link, struct h2_stream, link));
     assert(server->exchanges == 0);
     h2_session_close(&server->session);
     list_remove(&server->link);

@@ -8,7 +8,9 @@ static void on_turn_end(struct task *task);
 static void keep(struct body *body, size_t n);
 
 void body_init(struct body *body, struct loop *loop) {
-    *body = (struct body){.loop = loop, .moved_ns = loop->now_ns};
+    memset(body, 0, offsetof(struct body, borrowed));
+    body->loop = loop;
+    body->moved_ns = loop->now_ns;
     task_init(&body->settle, on_turn_end);
 }
 

@@ -50,7 +50,6 @@ struct body {
     struct chunks held;                   /* copied bytes, before the borrowed ones */
     struct chunks kept;                   /* while is_kept: all that was taken */
     size_t again; /* of what waits: bytes that were taken before body_rewind() */
-    uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
     /* Sees all content as it is pushed; may only note it and wake something. NULL: none. */
     void (*tap)(struct body *body, struct slice bytes);
@@ -60,6 +59,7 @@ struct body {
     uint64_t taken;         /* bytes in all */
     int64_t moved_ns;       /* when bytes were last pushed or taken */
     bool is_kept;
+    uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn; not initialised */
 };
 
 void body_init(struct body *body, struct loop *loop);

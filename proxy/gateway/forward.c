@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 
 #define REQUEST_ID_MAX 128
+#define FIELDS_ADDED 8 /* to a request, usually no more */
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define NIBBLES (15 * EACH_BYTE)
 
@@ -34,6 +35,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
 
     *out = x->request_head;
     out->fields = (struct fields){0};
+    fields_reserve(&out->fields, &x->arena, in->count + FIELDS_ADDED);
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
 
