@@ -81,6 +81,7 @@ static struct {
     struct pids pids;
 } config = {
     .path = "/",
+    .authority = "",
     .connections = 8,
     .streams = 32,
     .messages = 1,
