@@ -304,7 +304,7 @@ static ssize_t read_message(nghttp2_session *ng, int32_t id, uint8_t *to, size_t
         n = H2_MESSAGE_BYTES - stream->at;
         if (n > room) /* the window */
             n = room;
-        memcpy(to, H2_MESSAGE + stream->at, n);
+        memcpy(to, h2_message + stream->at, n);
         stream->at = (stream->at + n) % H2_MESSAGE_BYTES;
         stream->owed -= stream->at == 0;
     } else if (!stream->is_ended) {

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+const char h2_message[] = "\0\0\0\0\x0d" H2_TEXT;
+
 void h2_out_free(struct h2_out *out) {
     free(out->bytes);
     *out = (struct h2_out){0};
@@ -65,7 +67,7 @@ long h2_messages(uint64_t *seen, const uint8_t *bytes, size_t len) {
 
         if (part > len)
             part = len;
-        if (memcmp(bytes, H2_MESSAGE + at, part) != 0)
+        if (memcmp(bytes, h2_message + at, part) != 0)
             return -1;
         bytes += part;
         len -= part;

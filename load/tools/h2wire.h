@@ -9,8 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define H2_MESSAGE "\0\0\0\0\x0dHello, world\n"
-#define H2_TEXT (H2_MESSAGE + 5)
+#define H2_TEXT "Hello, world\n"
 
 enum {
     H2_TEXT_BYTES = 13,
@@ -24,6 +23,9 @@ enum {
 static inline nghttp2_nv h2_nv(const char *name, size_t name_len, const char *value, size_t len) {
     return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, name_len, len, NGHTTP2_NV_FLAG_NONE};
 }
+
+/* The message; it ends with H2_TEXT. */
+extern const char h2_message[H2_MESSAGE_BYTES + 1];
 
 /* What is still to be sent of a connection. A zeroed one is ready to use. */
 struct h2_out {
@@ -39,7 +41,7 @@ void h2_submit_settings(nghttp2_session *ng);
 /* Sends what @ng has to say. 0: all of it; 1: the socket takes no more; -1: it is broken. */
 int h2_send(int fd, nghttp2_session *ng, struct h2_out *out);
 
-/* How many whole messages @bytes of content are, or -1 when they are not made of whole H2_MESSAGEs:
+/* How many whole messages @bytes of content are, or -1 when they are not made of whole messages:
  * @seen is what has come before and grows by @len. */
 long h2_messages(uint64_t *seen, const uint8_t *bytes, size_t len);
 
