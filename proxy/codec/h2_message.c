@@ -33,7 +33,7 @@ static void add_fields(struct h2_block *block, const struct fields *fields, bool
                        bool is_upgrade);
 static bool is_new_each_time(enum field_id id);
 
-bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) {
+bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value, uint8_t flags) {
     enum field_id id;
 
     r->bytes += name.len + value.len + H2_FIELD_OVERHEAD;
@@ -52,6 +52,7 @@ bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) 
         return true;
     }
     fields_add(&r->fields, r->arena, id, id ? field_name(id) : arena_copy(r->arena, name), value);
+    r->fields.list[r->fields.count - 1].is_secret = flags & NGHTTP2_NV_FLAG_NO_INDEX;
     return true;
 }
 
@@ -251,11 +252,13 @@ static void join_cookies(struct fields *fields, struct arena *arena) {
     struct field *first = NULL;
     size_t crumbs = 0, len = 0;
     uint32_t kept = 0;
+    bool is_secret = false;
     char *joined, *to;
 
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == FIELD_COOKIE) {
             crumbs++;
+            is_secret |= fields->list[i].is_secret;
             len += fields->list[i].value.len + 2;
         }
     if (crumbs < 2)
@@ -276,6 +279,7 @@ static void join_cookies(struct fields *fields, struct arena *arena) {
         fields->list[kept++] = *field;
     }
     first->value = slice_of(joined, (size_t)(to - joined));
+    first->is_secret = is_secret;
     fields->count = kept;
 }
 
@@ -368,7 +372,7 @@ static void add_fields(struct h2_block *block, const struct fields *fields, bool
         }
         if (field->id && field->name.base == field_name(field->id).base)
             flags |= STATIC_NAME;
-        if (is_new_each_time(field->id))
+        if (field->is_secret || is_new_each_time(field->id))
             flags |= NGHTTP2_NV_FLAG_NO_INDEX;
         add(block, field->name, field->value, flags);
     }

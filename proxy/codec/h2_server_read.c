@@ -131,7 +131,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 
     if (!server->reading.arena ||
         h2_read_field(&server->reading, slice_of((const char *)name, name_len),
-                      slice_of((const char *)value, value_len)))
+                      slice_of((const char *)value, value_len), flags))
         return 0;
     return h2_server_refuse(server, FAIL_ABUSE, "header section is many times too large");
 }

@@ -77,7 +77,7 @@ void fields_add(struct fields *fields, struct arena *arena, enum field_id id, st
                 struct slice value) {
     if (fields->count == fields->cap)
         fields_reserve(fields, arena, fields->cap ? fields->cap * 2 : FIELDS_CAP_MIN);
-    fields->list[fields->count++] = (struct field){name, value, id};
+    fields->list[fields->count++] = (struct field){name, value, id, false};
 }
 
 const struct field *fields_find(const struct fields *fields, enum field_id id) {

@@ -21,6 +21,7 @@ struct field {
     struct slice name;  /* as received, any case */
     struct slice value; /* without surrounding OWS */
     enum field_id id;
+    bool is_secret; /* HPACK's never-indexed (RFC 7541 section 7.1.3): passed on as that */
 };
 
 /* Fields in order of arrival. The array grows in the arena, up to the codec's max_fields. */

@@ -56,6 +56,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
             continue;
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
+        out->fields.list[out->fields.count - 1].is_secret = field->is_secret;
     }
     if (config->host)
         out->authority = slice_str(config->host);

@@ -66,6 +66,20 @@ static void names_that_came_with_the_message_are_copied(void **state) {
     assert_int_equal(h2_block_count(&block), 5);
 }
 
+static void what_may_not_be_indexed_is_not(void **state) {
+    const struct h1_limits limits = {.head_bytes = 1000, .fields = 10};
+    struct h2_reading reading;
+    struct response_head head = {.status = 200};
+
+    h2_read_begin(&reading, &limits, &arena);
+    assert_true(h2_read_field(&reading, SLICE("x-key"), SLICE("1"), NGHTTP2_NV_FLAG_NO_INDEX));
+    assert_true(h2_read_field(&reading, SLICE("x-mine"), SLICE("1"), NGHTTP2_NV_FLAG_NONE));
+    head.fields = reading.fields;
+    h2_write_response(&block, &head, (struct content){CONTENT_NONE, 0}, false);
+    assert_true(flags_of("x-key") & NGHTTP2_NV_FLAG_NO_INDEX);
+    assert_false(flags_of("x-mine") & NGHTTP2_NV_FLAG_NO_INDEX);
+}
+
 static void any_number_of_fields_is_written(void **state) {
     struct request_head head = {.method = METHOD_GET, .method_text = SLICE("GET")};
 
@@ -81,6 +95,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_ARENA(what_never_comes_again_stays_out_of_the_table),
         WITH_ARENA(names_that_came_with_the_message_are_copied),
+        WITH_ARENA(what_may_not_be_indexed_is_not),
         WITH_ARENA(any_number_of_fields_is_written),
     };
 
