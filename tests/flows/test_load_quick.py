@@ -1,4 +1,5 @@
-"""The quick forms of load/reconnect-storm and load/streams-memory, each bar a promise of weir.
+"""The quick forms of load/reconnect-storm and load/streams-memory, each bar a promise of weir; and the
+HTTP/2 rows of load/bench, whose every answer is checked.
 
 WEIR_BIN says which binary. The memory bars are judged for the release build only: a sanitizer keeps
 freed memory on purpose.
@@ -48,3 +49,7 @@ def test_a_slow_peer_costs_no_memory(part):
 @release_only
 def test_an_idle_connection_costs_little_memory():
     scenario("streams-memory", "--parts", "idle")
+
+
+def test_every_answer_over_http2_is_right_under_load():
+    scenario("bench", "h2", "grpc", "grpc-stream", "grpc-echo", "--peers", "weir", "--quick")
