@@ -47,14 +47,24 @@ def weir_bin():
     return path.resolve() if path.is_file() and os.access(path, os.X_OK) else None
 
 
+# What each program of load/tools is made of.
+TOOLS = {
+    "engine": ["wire"],
+    "loadgen": ["wire", "measure"],
+    "h2engine": ["wire", "h2wire"],
+    "h2loadgen": ["wire", "measure", "h2wire"],
+}
+
+
 def tool(name):
     """The path of a program of load/tools ("engine", "loadgen"), compiled when it is out of date.
 
     meson builds these too, with the options of its build directory; a sanitizer's build of the load
     generator would measure the load generator. So the scenarios always use this plain -O2 build.
     """
-    sources = [HERE / "tools" / f"{name}.c", HERE / "tools" / "wire.c"]
-    inputs = sources + [HERE / "tools" / "wire.h"]
+    parts = TOOLS[name]
+    sources = [HERE / "tools" / f"{part}.c" for part in [name, *parts]]
+    inputs = sources + [HERE / "tools" / f"{part}.h" for part in parts]
     program = BUILD / "load-tools" / name
     if program.exists() and program.stat().st_mtime > max(p.stat().st_mtime for p in inputs):
         return program
@@ -62,6 +72,8 @@ def tool(name):
     fresh = program.with_suffix(f".{os.getpid()}")
     command = [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g",
                "-o", str(fresh), *map(str, sources), "-lm"]
+    if "h2wire" in parts:
+        command.append("-lnghttp2")
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise Failure(f"cannot compile {name}:\n{done.stderr}")
@@ -313,14 +325,14 @@ def is_listening(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def run_loadgen(port, *options, core=None, seconds=60):
-    """Runs the load generator to its end and returns its result."""
-    argv = [str(tool("loadgen")), *map(str, options), f"127.0.0.1:{port}"]
+def run_loadgen(port, *options, core=None, seconds=60, program="loadgen"):
+    """Runs a load generator, "loadgen" or "h2loadgen", to its end and returns its result."""
+    argv = [str(tool(program)), *map(str, options), f"127.0.0.1:{port}"]
     if core is not None:
         argv = ["taskset", "-c", str(core), *argv]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds)
     if done.returncode:
-        raise Failure(f"loadgen: {done.stderr.strip() or done.returncode}")
+        raise Failure(f"{program}: {done.stderr.strip() or done.returncode}")
     return json.loads(done.stdout)
 
 

@@ -1,18 +1,26 @@
 """weir and its peers, each configured as somebody who knows it well would, in front of one upstream.
 
-All of them get the same: one worker (or loop), HTTP/1.1 keepalive to the upstream, no access log,
-limits far above the load, TCP_DEFER_ACCEPT on the listener where it can be set. Buffers are those that
+Each is started for one kind of traffic: "http1" on both sides; "h2", which is HTTP/2 (h2c by prior
+knowledge) from the clients and HTTP/1.1 to the upstream; "grpc", which is HTTP/2 on both sides.
+
+All of them get the same: one worker (or loop), keepalive to the upstream, no access log, limits far
+above the load, TCP_DEFER_ACCEPT on the listener where it can be set. Buffers are those that
 were measured to be the best: 64 KiB for nginx (16 x 4 KiB takes half as much CPU again on a 64 KiB
 response); 18 KiB for haproxy (with its default of 16 KiB a 16 KiB content and its head do not fit into
 one, which doubles the cost of a POST, and larger ones make a 64 KiB response dearer).
 """
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
 
 import common
 from common import Process
+
+
+KINDS = ("http1", "tls", "h2", "grpc")
+HTTP2_KINDS = ("h2", "grpc")
 
 
 class Proxy:
@@ -72,7 +80,7 @@ pipeline = "engine"
 """
 
 
-def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=1024, queue=4096,
+def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
                max_wait="2s", server="", listener="", pipeline="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
@@ -82,6 +90,10 @@ def start_weir(upstream, core=None, threads=1, concurrency=1024, connections=102
     binary = common.weir_bin()
     if not binary:
         raise common.Failure("there is no weir (WEIR_BIN is not set and build/weir is missing)")
+    if kind in HTTP2_KINDS:
+        listener += 'protocol = "http2"\n'
+    if kind == "grpc":
+        pipeline += 'protocol = "http2"\n'
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
     port, tls_port, admin = common.free_port(), common.free_port(), common.free_port()
     make_certificate(folder.name)
@@ -124,11 +136,16 @@ http {{
         keepalive_timeout 300s;
     }}
     server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096 deferred;
+        listen 127.0.0.1:{port} reuseport backlog=4096 deferred{protocol};
         listen 127.0.0.1:{tls_port} ssl reuseport backlog=4096 deferred;
         ssl_certificate {folder}/tls.crt;
         ssl_certificate_key {folder}/tls.key;
         ssl_protocols TLSv1.2 TLSv1.3;
+        http2_max_concurrent_streams 1000;
+        grpc_read_timeout 300s;
+        location /load.Engine/ {{
+            grpc_pass grpc://engine;
+        }}
         location / {{
             proxy_pass http://engine;
             proxy_http_version 1.1;
@@ -151,7 +168,7 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, location="", nofile=None, connections=None):
+def start_nginx(upstream, core=None, kind="http1", location="", nofile=None, connections=None):
     """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
@@ -163,7 +180,8 @@ def start_nginx(upstream, core=None, location="", nofile=None, connections=None)
     connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
                                    location=location, files=nofile or common.raise_fd_limit(),
-                                   connections=connections))
+                                   connections=connections,
+                                   protocol=" http2" if kind in HTTP2_KINDS else ""))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
                       nofile=nofile)
     process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)
@@ -185,15 +203,15 @@ defaults
     option http-keep-alive
     option forwardfor
 frontend front
-    bind 127.0.0.1:{port} defer-accept backlog 4096
+    bind 127.0.0.1:{port} defer-accept backlog 4096{client}
     bind 127.0.0.1:{tls_port} defer-accept backlog 4096 ssl crt {folder}/tls.pem
     default_backend engine
 backend engine
-    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s
+    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s{server}
 """
 
 
-def start_haproxy(upstream, core=None, connections=8192, nofile=None):
+def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=None):
     """@nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
@@ -204,18 +222,84 @@ def start_haproxy(upstream, core=None, connections=8192, nofile=None):
     config = Path(folder.name) / "haproxy.cfg"
     config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
                                      connections=connections,
-                                     maxconn="" if nofile else "    maxconn 8192\n"))
+                                     maxconn="" if nofile else "    maxconn 8192\n",
+                                     client=" proto h2" if kind in HTTP2_KINDS else "",
+                                     server=" proto h2" if kind == "grpc" else ""))
     process = Process([binary, "-db", "-q", "-f", config], core=core, nofile=nofile)
     process.wait_until(lambda: common.is_listening(port))
     return Proxy("haproxy", port, process, folder, tls_port=tls_port)
 
 
-START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy}
-
-
-def start_engine(core=None, *options):
-    """Starts the test upstream; returns (port, process)."""
+def start_nghttpx(upstream, core=None, kind="http1"):
+    """It speaks either protocol with either side, found out by itself on the clients'."""
+    binary = common.find_program("nghttpx")
+    if not binary:
+        raise common.Failure("nghttpx is not installed")
+    if kind == "tls":
+        raise common.Failure("it has no TLS here")
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
     port = common.free_port()
-    process = Process([common.tool("engine"), "--listen", f"127.0.0.1:{port}", *options], core=core)
+    protocol = "h2" if kind == "grpc" else "http/1.1"
+    process = Process([binary, "--conf=/dev/null", f"--frontend=127.0.0.1,{port};no-tls",
+                       f"--backend=127.0.0.1,{upstream};/;proto={protocol}", "--workers=1",
+                       "--single-process", "--backlog=4096", "--log-level=FATAL",
+                       "--frontend-http2-max-concurrent-streams=1000",
+                       "--backend-http2-max-concurrent-streams=1000",
+                       "--frontend-keep-alive-timeout=300s", "--backend-keep-alive-timeout=300s",
+                       "--add-x-forwarded-for", "--no-ocsp"], core=core, cwd=folder.name)
+    process.wait_until(lambda: common.is_listening(port))
+    return Proxy("nghttpx", port, process, folder)
+
+
+H2O = """\
+{user}num-threads: 1
+num-name-resolution-threads: 1
+max-connections: 8192
+pid-file: {folder}/h2o.pid
+error-log: /dev/null
+http1-request-timeout: 300
+http2-idle-timeout: 300
+http2-max-concurrent-requests-per-connection: 1000
+listen:
+  host: 127.0.0.1
+  port: {port}
+hosts:
+  default:
+    paths:
+      /:
+        proxy.reverse.url: "http://127.0.0.1:{upstream}"
+        proxy.preserve-host: ON
+        proxy.timeout.keepalive: 300000
+        proxy.timeout.io: 300000
+"""
+
+
+def start_h2o(upstream, core=None, kind="http1"):
+    binary = common.find_program("h2o")
+    if not binary:
+        raise common.Failure("h2o is not installed")
+    if kind == "tls":
+        raise common.Failure("it has no TLS here")
+    if kind == "grpc":
+        raise common.Failure("this h2o speaks no HTTP/2 with upstreams")
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
+    port = common.free_port()
+    config = Path(folder.name) / "h2o.yaml"
+    config.write_text(H2O.format(
+        folder=folder.name, port=port, upstream=upstream,
+        user="user: root\n" if os.geteuid() == 0 else ""))
+    process = Process([binary, "-m", "worker", "-c", config], core=core)
+    process.wait_until(lambda: common.is_listening(port))
+    return Proxy("h2o", port, process, folder)
+
+
+START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy,
+         "nghttpx": start_nghttpx, "h2o": start_h2o}
+
+
+def start_engine(core=None, *options, program="engine"):
+    """Starts the test upstream, "engine" or "h2engine"; returns (port, process)."""
+    port = common.free_port()
+    process = Process([common.tool(program), "--listen", f"127.0.0.1:{port}", *options], core=core)
     process.wait_until(lambda: common.is_listening(port))
     return port, process

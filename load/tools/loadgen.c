@@ -14,31 +14,26 @@
  * between which requests are counted. The result is one JSON object on standard output.
  *
  * It follows no redirects, speaks no TLS and pipelines nothing. */
+#include "measure.h"
 #include "wire.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
     EVENTS_MAX = 512,
     TICK_MS = 1,
     REST_MS = 10, /* after an error, before the connection is used again */
-    PIDS_MAX = 64,
     STATUS_MAX = 600,
-    HISTOGRAM_SUB = 32, /* buckets per power of two: 3% */
-    HISTOGRAM_MAX = 64 * HISTOGRAM_SUB,
 };
 
 enum failure {
@@ -82,11 +77,6 @@ struct conn {
     struct conn *next_idle;
 };
 
-struct histogram {
-    uint64_t counts[HISTOGRAM_MAX];
-    uint64_t total, max_ns;
-};
-
 static struct {
     struct sockaddr_in address;
     const char *path;
@@ -96,8 +86,7 @@ static struct {
     long long expect_bytes;
     int expect_status, also_status;
     bool is_new, is_verified;
-    pid_t pids[PIDS_MAX];
-    size_t pid_count;
+    struct pids pids;
 } config = {
     .path = "/bytes/13",
     .connections = 64,
@@ -126,7 +115,6 @@ static struct {
 } load;
 
 static void parse_options(int argc, char **argv);
-static void parse_pids(char *text);
 static void prepare_request(void);
 static void run(void);
 static bool is_over(void);
@@ -146,11 +134,6 @@ static void conn_next(struct conn *conn);
 static void conn_fail(struct conn *conn, enum failure failure);
 static void conn_shut(struct conn *conn);
 static void watch(struct conn *conn, uint32_t events);
-static void histogram_add(struct histogram *h, uint64_t ns);
-static double histogram_us(const struct histogram *h, double share);
-static double cpu_of_pids(void);
-static double cpu_of_self(void);
-static void print_latencies(const char *name, const struct histogram *h);
 static void print_result(void);
 
 int main(int argc, char **argv) {
@@ -183,17 +166,6 @@ static void usage(FILE *out) {
           "  --verify          compare the content with the engine's pattern\n"
           "  --cpu-of PID,...  processes whose CPU time is measured over the window\n",
           out);
-}
-
-static uint64_t seconds_option(const char *text) {
-    char *end;
-    double seconds = strtod(text, &end);
-
-    if (*end || !(seconds >= 0 && seconds <= 3600)) {
-        fprintf(stderr, "loadgen: '%s' is no time from 0 to 3600 seconds\n", text);
-        exit(2);
-    }
-    return (uint64_t)(seconds * 1e9);
 }
 
 static void parse_options(int argc, char **argv) {
@@ -236,10 +208,10 @@ static void parse_options(int argc, char **argv) {
             config.is_new = true;
             break;
         case 's':
-            config.duration_ns = seconds_option(optarg);
+            config.duration_ns = measure_seconds(optarg);
             break;
         case 'w':
-            config.warmup_ns = seconds_option(optarg);
+            config.warmup_ns = measure_seconds(optarg);
             break;
         case 'N':
             config.limit = wire_number("--count", optarg);
@@ -248,7 +220,7 @@ static void parse_options(int argc, char **argv) {
             config.rate = (double)wire_number("--rate", optarg);
             break;
         case 't':
-            config.timeout_ns = seconds_option(optarg);
+            config.timeout_ns = measure_seconds(optarg);
             break;
         case 'x':
             config.expect_status = (int)wire_number("--status", optarg);
@@ -263,7 +235,7 @@ static void parse_options(int argc, char **argv) {
             config.is_verified = true;
             break;
         case 'C':
-            parse_pids(optarg);
+            pids_parse(&config.pids, optarg);
             break;
         default:
             usage(option == 'h' ? stdout : stderr);
@@ -274,14 +246,6 @@ static void parse_options(int argc, char **argv) {
         !config.connections || !config.sources || config.sources > 250) {
         usage(stderr);
         exit(2);
-    }
-}
-
-static void parse_pids(char *text) {
-    for (char *at = strtok(text, ","); at; at = strtok(NULL, ",")) {
-        if (config.pid_count == PIDS_MAX)
-            break;
-        config.pids[config.pid_count++] = (pid_t)wire_number("--cpu-of", at);
     }
 }
 
@@ -338,8 +302,8 @@ static void run(void) {
         }
     }
     load.end_ns = wire_now_ns();
-    load.cpu_s = cpu_of_pids() - load.cpu_s;
-    load.self_s = cpu_of_self() - load.self_s;
+    load.cpu_s = pids_cpu_s(&config.pids) - load.cpu_s;
+    load.self_s = measure_self_cpu_s() - load.self_s;
 }
 
 static bool is_over(void) {
@@ -354,8 +318,8 @@ static void open_window(void) {
     load.is_counting = true;
     load.bytes = load.explained = 0;
     memset(load.statuses, 0, sizeof load.statuses);
-    load.cpu_s = cpu_of_pids();
-    load.self_s = cpu_of_self();
+    load.cpu_s = pids_cpu_s(&config.pids);
+    load.self_s = measure_self_cpu_s();
     load.window_ns = load.now_ns = wire_now_ns();
     load.end_ns = load.window_ns + config.duration_ns;
     load.window_dispatched = load.dispatched;
@@ -655,67 +619,6 @@ static void watch(struct conn *conn, uint32_t events) {
               &(struct epoll_event){.events = events, .data.ptr = conn});
 }
 
-/* Logarithmic buckets, HISTOGRAM_SUB to the octave. */
-static void histogram_add(struct histogram *h, uint64_t ns) {
-    uint64_t value = ns / 64; /* steps of 64 ns are fine enough */
-    unsigned octave = value < HISTOGRAM_SUB ? 0 : 63u - (unsigned)__builtin_clzll(value) - 4;
-
-    h->counts[octave ? octave * HISTOGRAM_SUB + ((value >> (octave - 1)) & (HISTOGRAM_SUB - 1))
-                     : value]++;
-    h->total++;
-    if (ns > h->max_ns)
-        h->max_ns = ns;
-}
-
-/* The latency below which @share of all lie, in microseconds; the middle of its bucket. */
-static double histogram_us(const struct histogram *h, double share) {
-    uint64_t rank = (uint64_t)((double)h->total * share), seen = 0;
-
-    for (unsigned i = 0; i < HISTOGRAM_MAX; i++) {
-        unsigned octave = i / HISTOGRAM_SUB;
-        double width = octave ? (double)(1ull << (octave - 1)) : 1;
-        double low = octave ? (HISTOGRAM_SUB + i % HISTOGRAM_SUB) * width : i;
-
-        seen += h->counts[i];
-        if (seen > rank)
-            return fmin((low + width / 2) * 64, (double)h->max_ns) / 1000;
-    }
-    return (double)h->max_ns / 1000;
-}
-
-/* User and system time of the processes, threads included, exact to the moment. It is the sum that
- * /proc/PID/stat shows as utime + stime, but in nanoseconds instead of ticks of 10 ms. */
-static double cpu_of_pids(void) {
-    double sum = 0;
-
-    for (size_t i = 0; i < config.pid_count; i++) {
-        struct timespec ts;
-        clockid_t clock;
-
-        if (clock_getcpuclockid(config.pids[i], &clock) || clock_gettime(clock, &ts)) {
-            fprintf(stderr, "loadgen: process %d is gone\n", (int)config.pids[i]);
-            exit(1);
-        }
-        sum += (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-    }
-    return sum;
-}
-
-static double cpu_of_self(void) {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void print_latencies(const char *name, const struct histogram *h) {
-    printf(",\"%s\":{\"count\":%llu,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,"
-           "\"p999_us\":%.1f,\"max_us\":%.1f}",
-           name, (unsigned long long)h->total, h->total ? histogram_us(h, .5) : 0,
-           h->total ? histogram_us(h, .9) : 0, h->total ? histogram_us(h, .99) : 0,
-           h->total ? histogram_us(h, .999) : 0, (double)h->max_ns / 1000);
-}
-
 static void print_result(void) {
     double seconds = (double)(load.end_ns - load.window_ns) / 1e9;
     uint64_t errors = 0, due = 0;
@@ -731,8 +634,8 @@ static void print_result(void) {
            (unsigned long long)load.reopened,
            (unsigned long long)(due > load.dispatched ? due - load.dispatched : 0),
            (unsigned long long)load.explained);
-    print_latencies("ok", &load.ok);
-    print_latencies("refused", &load.refused);
+    histogram_print("ok", &load.ok);
+    histogram_print("refused", &load.refused);
     printf(",\"errors\":%llu,\"failures\":{", (unsigned long long)errors);
     for (int i = 0, n = 0; i < FAIL_COUNT; i++) {
         if (load.errors[i])

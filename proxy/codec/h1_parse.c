@@ -169,6 +169,7 @@ static void take_fields(struct fields *fields, struct arena *arena, const char *
         to->name = part_of(copy, line->name);
         to->value = part_of(copy, line->value);
         to->id = field_id_of(to->name);
+        to->is_secret = false;
         if (to->id == FIELD_HOST && hosts) {
             hosts->count++;
             hosts->last = to->value;

@@ -165,7 +165,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
     if (!stream || !stream->x || stream->is_failed)
         return 0;
     if (h2_read_field(&client->reading, slice_of((const char *)name, name_len),
-                      slice_of((const char *)value, value_len)))
+                      slice_of((const char *)value, value_len), flags))
         return 0;
     fail(stream, FAIL_UPSTREAM_HEAD_LARGE, "header section is too large");
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;

@@ -12,6 +12,12 @@
 /* 16 bytes in base64 (RFC 6455 section 4.1). */
 #define WEBSOCKET_KEY_BYTES 24
 
+/* nghttp2 need not copy a name that lives as long as the program, nor make it lower-case. */
+#define STATIC_NAME NGHTTP2_NV_FLAG_NO_COPY_NAME
+
+/* Pseudo fields and Content-Length. */
+#define FIXED_LINES_MAX 6
+
 static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value);
 static void split_target(struct h2_reading *r, struct request_head *head);
 static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
@@ -19,12 +25,15 @@ static enum h1_outcome check_target(const struct h2_reading *r, const struct req
 static void join_cookies(struct fields *fields, struct arena *arena);
 static void take_upgrade(struct h2_reading *r, struct request_head *head);
 static struct slice make_websocket_key(struct arena *arena);
-static void add(struct h2_block *block, struct slice name, struct slice value);
+static void begin(struct h2_block *block, const struct fields *fields);
+static inline void add(struct h2_block *block, struct slice name, struct slice value,
+                       unsigned flags);
 static void add_length(struct h2_block *block, struct content content);
 static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
                        bool is_upgrade);
+static bool is_new_each_time(enum field_id id);
 
-bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) {
+bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value, uint8_t flags) {
     enum field_id id;
 
     r->bytes += name.len + value.len + H2_FIELD_OVERHEAD;
@@ -43,6 +52,7 @@ bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value) 
         return true;
     }
     fields_add(&r->fields, r->arena, id, id ? field_name(id) : arena_copy(r->arena, name), value);
+    r->fields.list[r->fields.count - 1].is_secret = flags & NGHTTP2_NV_FLAG_NO_INDEX;
     return true;
 }
 
@@ -144,13 +154,14 @@ void h2_write_request(struct h2_block *block, const struct request_head *head,
                       struct content content) {
     bool is_upgrade = h2_is_upgrade(head);
 
-    block->lines.len = block->text_len = 0;
-    add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text);
+    begin(block, &head->fields);
+    add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text, STATIC_NAME);
     if (is_upgrade)
-        add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value);
-    add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"));
-    add(block, SLICE(":authority"), head->authority);
-    add(block, SLICE(":path"), head->path);
+        add(block, SLICE(":protocol"), fields_find(&head->fields, FIELD_UPGRADE)->value,
+            STATIC_NAME);
+    add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"), STATIC_NAME);
+    add(block, SLICE(":authority"), head->authority, STATIC_NAME);
+    add(block, SLICE(":path"), head->path, STATIC_NAME);
     add_fields(block, &head->fields, false, is_upgrade);
     add_length(block, content);
 }
@@ -161,33 +172,40 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
     unsigned status = is_upgrade ? 200 : head->status;
 
     assert(status >= 100 && status <= 999);
-    block->lines.len = 0;
+    begin(block, &head->fields);
     block->text_len = uint_to_text(block->text, status);
-    add(block, SLICE(":status"), slice_of(block->text, block->text_len));
+    add(block, SLICE(":status"), slice_of(block->text, block->text_len), STATIC_NAME);
     add_fields(block, &head->fields, show_length, is_upgrade);
     add_length(block, content);
 }
 
 void h2_write_trailers(struct h2_block *block, const struct fields *trailers) {
-    block->lines.len = block->text_len = 0;
+    begin(block, trailers);
     add_fields(block, trailers, false, false);
 }
 
+/* nghttp2 lets none but these through, and they differ in their length or their first letters. */
 static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value) {
-    const struct {
-        struct slice name, *to;
-    } pseudo[] = {
-        {SLICE(":method"), &r->method},     {SLICE(":path"), &r->path},
-        {SLICE(":scheme"), &r->scheme},     {SLICE(":authority"), &r->authority},
-        {SLICE(":protocol"), &r->protocol}, {SLICE(":status"), &r->status},
-    };
+    struct slice *to;
 
-    for (size_t i = 0; i < sizeof pseudo / sizeof *pseudo; i++)
-        if (slice_equal(pseudo[i].name, name)) {
-            *pseudo[i].to = value;
-            return true;
-        }
-    return false;
+    switch (name.len) {
+    case 5:
+        to = &r->path;
+        break;
+    case 7:
+        to = name.base[1] == 'm' ? &r->method : name.base[2] == 'c' ? &r->scheme : &r->status;
+        break;
+    case 9:
+        to = &r->protocol;
+        break;
+    case 10:
+        to = &r->authority;
+        break;
+    default:
+        return false;
+    }
+    *to = value;
+    return true;
 }
 
 static void split_target(struct h2_reading *r, struct request_head *head) {
@@ -234,11 +252,13 @@ static void join_cookies(struct fields *fields, struct arena *arena) {
     struct field *first = NULL;
     size_t crumbs = 0, len = 0;
     uint32_t kept = 0;
+    bool is_secret = false;
     char *joined, *to;
 
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == FIELD_COOKIE) {
             crumbs++;
+            is_secret |= fields->list[i].is_secret;
             len += fields->list[i].value.len + 2;
         }
     if (crumbs < 2)
@@ -259,6 +279,7 @@ static void join_cookies(struct fields *fields, struct arena *arena) {
         fields->list[kept++] = *field;
     }
     first->value = slice_of(joined, (size_t)(to - joined));
+    first->is_secret = is_secret;
     fields->count = kept;
 }
 
@@ -294,11 +315,19 @@ static struct slice make_websocket_key(struct arena *arena) {
     return slice_of(key, WEBSOCKET_KEY_BYTES);
 }
 
-static void add(struct h2_block *block, struct slice name, struct slice value) {
-    nghttp2_nv line = {(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
-                       NGHTTP2_NV_FLAG_NONE};
+/* Makes room for those lines and the fixed ones: add() only stores. */
+static void begin(struct h2_block *block, const struct fields *fields) {
+    block->lines.len = block->text_len = 0;
+    buffer_reserve(&block->lines, (fields->count + FIXED_LINES_MAX) * sizeof(nghttp2_nv));
+}
 
-    buffer_append(&block->lines, slice_of((const char *)&line, sizeof line));
+static inline void add(struct h2_block *block, struct slice name, struct slice value,
+                       unsigned flags) {
+    nghttp2_nv *line = (nghttp2_nv *)(void *)(block->lines.base + block->lines.len);
+
+    *line = (nghttp2_nv){(uint8_t *)name.base, (uint8_t *)value.base, name.len, value.len,
+                         (uint8_t)flags};
+    block->lines.len += sizeof *line;
 }
 
 static void add_length(struct h2_block *block, struct content content) {
@@ -306,13 +335,14 @@ static void add_length(struct h2_block *block, struct content content) {
 
     if (content.kind == CONTENT_LENGTH)
         add(block, field_name(FIELD_CONTENT_LENGTH),
-            slice_of(text, uint_to_text(text, content.length)));
+            slice_of(text, uint_to_text(text, content.length)), STATIC_NAME);
 }
 
 static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
                        bool is_upgrade) {
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
+        unsigned flags = NGHTTP2_NV_FLAG_NONE;
 
         switch (field->id) {
         case FIELD_HOST:
@@ -340,6 +370,16 @@ static void add_fields(struct h2_block *block, const struct fields *fields, bool
         default:
             break;
         }
-        add(block, field->name, field->value);
+        if (field->id && field->name.base == field_name(field->id).base)
+            flags |= STATIC_NAME;
+        if (field->is_secret || is_new_each_time(field->id))
+            flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+        add(block, field->name, field->value, flags);
     }
+}
+
+/* Values that never come again would push those that do out of the other side's table, and make
+ * both sides search a long list of them for each message. */
+static bool is_new_each_time(enum field_id id) {
+    return id == FIELD_X_REQUEST_ID || id == FIELD_TRACEPARENT || id == FIELD_GRPC_TIMEOUT;
 }

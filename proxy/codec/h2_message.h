@@ -40,9 +40,9 @@ static inline void h2_read_begin(struct h2_reading *r, const struct h1_limits *l
     *r = (struct h2_reading){.limits = limits, .arena = arena};
 }
 
-/* One field, which nghttp2 has found sound. False: the section is so large that the rest is not to
- * be read. Copies. */
-bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value);
+/* One field, which nghttp2 has found sound, with the flags that it tells. False: the section is so
+ * large that the rest is not to be read. Copies. */
+bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value, uint8_t flags);
 
 /* The section is complete: H1_DONE, H1_BAD, H1_TARGET_LONG, H1_HEAD_LARGE or H1_EXPECT; but for the
  * first *why is static text, and *head holds what there is of it, for the log. @is_end: no content

@@ -206,7 +206,7 @@ static void on_closed(struct conn *conn) {
 
     for (link = server->streams.next; link != &server->streams; link = next) {
         next = link->next;
-        free(CONTAINER_OF(link, struct h2_stream, link));
+        h2_memory_give(&server->shared->library.memory, CONTAINER_OF(link, struct h2_stream, link));
     }
     assert(server->exchanges == 0);
     h2_session_close(&server->session);

@@ -2,10 +2,6 @@
  * while it sends ours. Exchanges are only woken from here; they run later in the turn. */
 #include "codec/h2_server_state.h"
 
-#include "base/alloc.h"
-
-#include <stdlib.h>
-
 /* Frames of ours that may wait for a client that does not read, beyond H2_QUEUE_PER_STREAM for each
  * stream that it may have. */
 #define H2_QUEUE_MAX 1000
@@ -102,19 +98,21 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 
 static void open_stream(struct h2_server *server, int32_t id) {
     struct h2_server_loop *shared = server->shared;
-    struct h2_stream *stream = xcalloc(1, sizeof *stream);
+    struct h2_stream *stream = h2_memory_take(&shared->library.memory, sizeof *stream);
     /* All streams of equal weight, in turns: one download must not hold back the others. */
     const nghttp2_extpri in_turns = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
 
-    stream->server = server;
-    stream->id = id;
-    stream->x = shared->make_exchange(shared);
-    stream->started_ns = shared->loop->now_ns;
-    stream->in = (struct h2_inflow){.session = &server->session, .stream_id = id};
-    stream->out = (struct h2_outflow){.session = &server->session,
-                                      .scratch = &shared->block,
-                                      .stream_id = id,
-                                      .on_reset = h2_stream_on_reset};
+    *stream = (struct h2_stream){
+        .server = server,
+        .id = id,
+        .x = shared->make_exchange(shared),
+        .started_ns = shared->loop->now_ns,
+        .in = {.session = &server->session, .stream_id = id},
+        .out = {.session = &server->session,
+                .scratch = &shared->block,
+                .stream_id = id,
+                .on_reset = h2_stream_on_reset},
+    };
     list_init(&stream->fresh);
     list_push_back(&server->streams, &stream->link);
     nghttp2_session_set_stream_user_data(server->session.ng, id, stream);
@@ -129,7 +127,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 
     if (!server->reading.arena ||
         h2_read_field(&server->reading, slice_of((const char *)name, name_len),
-                      slice_of((const char *)value, value_len)))
+                      slice_of((const char *)value, value_len), flags))
         return 0;
     return h2_server_refuse(server, FAIL_ABUSE, "header section is many times too large");
 }
@@ -281,7 +279,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
                                  : FAIL_REQUEST_MALFORMED);
     list_remove(&stream->link);
     list_remove(&stream->fresh);
-    free(stream);
+    h2_memory_give(&shared->library.memory, stream);
     if (list_is_empty(&server->streams)) {
         server->idle_since_ns = shared->loop->now_ns;
         h2_server_arm(server, shared->settings->idle_timeout_ns);

@@ -1,11 +1,9 @@
 /* HTTP/2 sessions: see h2_session.h. */
 #include "codec/h2_session.h"
 
-#include "base/alloc.h"
 #include "codec/h2_message.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 #define FRAME_HEAD_BYTES 9
 
@@ -14,10 +12,6 @@
 
 static const uint8_t notice_ping[8] = {'w', 'e', 'i', 'r', ' ', 'e', 'n', 'd'};
 
-static void *take_memory(size_t size, void *ctx);
-static void give_memory(void *memory, void *ctx);
-static void *take_clear_memory(size_t count, size_t size, void *ctx);
-static void *change_memory(void *memory, size_t size, void *ctx);
 static void fill(struct task *task);
 static void push(struct task *task);
 static void send_queue(struct h2_session *session);
@@ -35,8 +29,6 @@ static void hold_source(struct body *body);
 static void source_taken(struct body *body, size_t n);
 static void on_ready(struct body *body);
 
-static nghttp2_mem hooks = {NULL, take_memory, give_memory, take_clear_memory, change_memory};
-
 static const struct body_sink_ops outflow_sink = {.ready = on_ready};
 
 static const struct body_source_ops inflow_source = {.pause = hold_source, .taken = source_taken};
@@ -47,6 +39,7 @@ void h2_library_init(struct h2_library *library) {
 
     assert(!err);
     (void)err;
+    h2_memory_init(&library->memory);
     nghttp2_session_callbacks_set_send_data_callback(library->callbacks, send_data);
     nghttp2_session_callbacks_set_on_invalid_header_callback(library->callbacks, on_invalid_header);
     nghttp2_option_set_no_auto_window_update(library->options, 1);
@@ -57,11 +50,11 @@ void h2_library_init(struct h2_library *library) {
 void h2_library_deinit(struct h2_library *library) {
     nghttp2_session_callbacks_del(library->callbacks);
     nghttp2_option_del(library->options);
+    h2_memory_deinit(&library->memory);
 }
 
-void h2_session_open(struct h2_session *session, const struct h2_library *library,
-                     struct conn *conn, bool is_server, const nghttp2_settings_entry *settings,
-                     size_t count) {
+void h2_session_open(struct h2_session *session, struct h2_library *library, struct conn *conn,
+                     bool is_server, const nghttp2_settings_entry *settings, size_t count) {
     int err;
 
     *session = (struct h2_session){.conn = conn, .loop = conn->loop, .on_over = session->on_over};
@@ -69,9 +62,9 @@ void h2_session_open(struct h2_session *session, const struct h2_library *librar
     task_init(&session->push, push);
     timer_init(&session->notice, on_notice_over);
     err = is_server ? nghttp2_session_server_new3(&session->ng, library->callbacks, session,
-                                                  library->options, &hooks)
+                                                  library->options, &library->memory.hooks)
                     : nghttp2_session_client_new3(&session->ng, library->callbacks, session,
-                                                  library->options, &hooks);
+                                                  library->options, &library->memory.hooks);
     if (!err)
         err = nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, settings, count);
     if (!err)
@@ -366,20 +359,4 @@ enum fail h2_fail_of(uint32_t code) {
     default:
         return FAIL_UPSTREAM_RESET;
     }
-}
-
-static void *take_memory(size_t size, void *ctx) {
-    return xmalloc(size);
-}
-
-static void give_memory(void *memory, void *ctx) {
-    free(memory);
-}
-
-static void *take_clear_memory(size_t count, size_t size, void *ctx) {
-    return xcalloc(count, size);
-}
-
-static void *change_memory(void *memory, size_t size, void *ctx) {
-    return xrealloc(memory, size);
 }

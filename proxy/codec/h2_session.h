@@ -11,6 +11,7 @@
  * top of the stack, and the owner closes the conn. */
 #pragma once
 
+#include "codec/h2_memory.h"
 #include "exchange/exchange.h"
 #include "transport/conn.h"
 
@@ -29,10 +30,12 @@
 
 struct h2_session;
 
-/* What every session of a loop and a side has in common: nghttp2's callbacks and options. */
+/* What every session of a loop and a side has in common: nghttp2's callbacks, options and memory.
+ */
 struct h2_library {
     nghttp2_session_callbacks *callbacks; /* owned */
     nghttp2_option *options;              /* owned */
+    struct h2_memory memory;              /* of all its sessions; so it may not move */
 };
 
 /* nghttp2's user data is the struct h2_session; streams' is the owner's. The owner sets what else
@@ -55,9 +58,8 @@ struct h2_session {
 };
 
 /* @settings are sent first. The session is on the conn, which the caller starts. */
-void h2_session_open(struct h2_session *session, const struct h2_library *library,
-                     struct conn *conn, bool is_server, const nghttp2_settings_entry *settings,
-                     size_t count);
+void h2_session_open(struct h2_session *session, struct h2_library *library, struct conn *conn,
+                     bool is_server, const nghttp2_settings_entry *settings, size_t count);
 
 /* Frees it; streams hear nothing of that, so the owner has let go of their exchanges before. */
 void h2_session_close(struct h2_session *session);

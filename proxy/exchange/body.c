@@ -9,7 +9,9 @@ static void keep(struct body *body, size_t n);
 static size_t unfiltered(struct body *body, size_t n, size_t waiting);
 
 void body_init(struct body *body, struct loop *loop) {
-    *body = (struct body){.loop = loop, .moved_ns = loop->now_ns};
+    memset(body, 0, offsetof(struct body, borrowed));
+    body->loop = loop;
+    body->moved_ns = loop->now_ns;
     task_init(&body->settle, on_turn_end);
 }
 
@@ -218,7 +220,7 @@ static void keep(struct body *body, size_t n) {
     for (unsigned i = 0; i < count && n > 0; i++) {
         size_t part = bufs[i].len < n ? bufs[i].len : n;
 
-        chunks_push(&body->kept, body->loop, slice_of(bufs[i].base, part));
+        chunks_push_little(&body->kept, body->loop, slice_of(bufs[i].base, part));
         n -= part;
     }
     assert(n == 0);
@@ -238,7 +240,7 @@ static void settle(struct body *body) {
     for (unsigned i = 0; i < body->borrowed_count; i++) {
         const uv_buf_t *buf = &body->borrowed[body->borrowed_first + i];
 
-        chunks_push(&body->held, body->loop, slice_of(buf->base, buf->len));
+        chunks_push_little(&body->held, body->loop, slice_of(buf->base, buf->len));
     }
     body->borrowed_count = body->borrowed_first = 0;
     task_cancel(&body->settle);

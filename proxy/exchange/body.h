@@ -22,7 +22,7 @@
 
 #define BODY_WINDOW_BYTES (64 * 1024)
 /* Of body_peek(). */
-#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 2)
+#define BODY_BUFS_MAX (BODY_BORROWED_MAX + BODY_WINDOW_BYTES / CHUNK_BYTES + 3)
 #define BODY_KEPT_MAX (64 * 1024) /* bytes taken that can still be said again */
 #define BODY_BORROWED_MAX 16      /* runs of borrowed bytes; further ones are copied */
 
@@ -64,7 +64,6 @@ struct body {
     struct chunks held;                   /* copied bytes, before the borrowed ones */
     struct chunks kept;                   /* while is_kept: all that was taken */
     size_t again; /* of what waits: bytes that were taken before body_rewind() */
-    uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
     const struct body_filter *filter; /* borrowed: static; NULL: content passes as it is */
     size_t filtered; /* with a filter: bytes pushed that the source does not know to be taken */
@@ -76,6 +75,7 @@ struct body {
     uint64_t taken;         /* bytes in all; of these */
     int64_t moved_ns;       /* when bytes were last pushed or taken */
     bool is_kept;
+    uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn; not initialised */
 };
 
 void body_init(struct body *body, struct loop *loop);

@@ -4,6 +4,7 @@
 static void on_deadline(struct timer *timer);
 
 void exchange_init(struct exchange *x, struct loop *loop, task_fn *run, void *memory, size_t size) {
+    memset(x, 0, offsetof(struct exchange, request));
     task_init(&x->task, run);
     x->loop = loop;
     x->started_ns = loop->now_ns;

@@ -58,11 +58,9 @@ struct exchange {
 
     struct request_head request_head;
     struct content request_content;
-    struct body request;
 
     struct response_head response_head;
     struct content response_content;
-    struct body response;
     enum fail upstream_fail;
     const char *upstream_why; /* static text behind upstream_fail, or NULL */
     uint32_t upstream_code;   /* with which an HTTP/2 upstream has reset it, or 0 */
@@ -71,9 +69,11 @@ struct exchange {
     bool is_tunnel; /* 101 was answered: both bodies carry raw bytes */
     bool is_stream; /* may be silent for stream_idle, has no deadline; tunnels are streams */
     bool is_response_begun; /* send_response() was called */
+
+    struct body request, response;
 };
 
-/* @x is zeroed but for what the owner has set; @memory is the arena's first block. */
+/* @memory is the arena's first block. */
 void exchange_init(struct exchange *x, struct loop *loop, task_fn *run, void *memory, size_t size);
 
 /* Takes everything back but @x itself. */

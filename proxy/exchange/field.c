@@ -61,18 +61,23 @@ struct slice field_name(enum field_id id) {
     return names[id];
 }
 
+void fields_reserve(struct fields *fields, struct arena *arena, uint32_t count) {
+    struct field *list;
+
+    if (count <= fields->cap)
+        return;
+    list = arena_alloc(arena, count * sizeof *list);
+    if (fields->count > 0)
+        memcpy(list, fields->list, fields->count * sizeof *list);
+    fields->list = list;
+    fields->cap = count;
+}
+
 void fields_add(struct fields *fields, struct arena *arena, enum field_id id, struct slice name,
                 struct slice value) {
-    if (fields->count == fields->cap) {
-        uint32_t cap = fields->cap ? fields->cap * 2 : FIELDS_CAP_MIN;
-        struct field *list = arena_alloc(arena, cap * sizeof *list);
-
-        if (fields->count > 0)
-            memcpy(list, fields->list, fields->count * sizeof *list);
-        fields->list = list;
-        fields->cap = cap;
-    }
-    fields->list[fields->count++] = (struct field){name, value, id};
+    if (fields->count == fields->cap)
+        fields_reserve(fields, arena, fields->cap ? fields->cap * 2 : FIELDS_CAP_MIN);
+    fields->list[fields->count++] = (struct field){name, value, id, false};
 }
 
 const struct field *fields_find(const struct fields *fields, enum field_id id) {

@@ -21,6 +21,7 @@ struct field {
     struct slice name;  /* as received, any case */
     struct slice value; /* without surrounding OWS */
     enum field_id id;
+    bool is_secret; /* HPACK's never-indexed (RFC 7541 section 7.1.3): passed on as that */
 };
 
 /* Fields in order of arrival. The array grows in the arena, up to the codec's max_fields. */
@@ -35,6 +36,8 @@ enum field_id field_id_of(struct slice name);
 /* The lower-case name of a known id; "" for FIELD_OTHER. */
 struct slice field_name(enum field_id id);
 
+/* Makes room for @count fields in all. */
+void fields_reserve(struct fields *fields, struct arena *arena, uint32_t count);
 /* Appends; the slices must live as long as the arena. */
 void fields_add(struct fields *fields, struct arena *arena, enum field_id id, struct slice name,
                 struct slice value);

@@ -17,7 +17,9 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     } else {
         c = xmalloc(sizeof *c);
     }
-    memset(c, 0, offsetof(struct crossing, memory));
+    /* x sees to itself. */
+    memset(&c->next_free, 0,
+           offsetof(struct crossing, memory) - offsetof(struct crossing, next_free));
     c->listener = listener;
     gl->active_crossings++;
     c->step = STEP_ROUTE;

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 
 #define REQUEST_ID_MAX 128
+#define FIELDS_ADDED 8 /* to a request, usually no more */
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define NIBBLES (15 * EACH_BYTE)
 
@@ -35,6 +36,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
     *out = x->request_head;
     out->scheme = config->tls.is_on ? SLICE("https") : SLICE("http");
     out->fields = (struct fields){0};
+    fields_reserve(&out->fields, &x->arena, in->count + FIELDS_ADDED);
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
 
@@ -56,6 +58,7 @@ void forward_request(struct crossing *c, struct request_head *out) {
             continue;
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
+        out->fields.list[out->fields.count - 1].is_secret = field->is_secret;
     }
     if (config->host)
         out->authority = slice_str(config->host);

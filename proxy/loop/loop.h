@@ -55,10 +55,12 @@ struct loop {
     struct mailbox mailbox;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_idle_t idle;                /* runs while a turn was cut short: keeps poll from blocking */
-    char *read_buffer;             /* owned; LOOP_READ_BYTES */
-    struct chunk *chunks;          /* free ones; owned */
-    unsigned chunk_count;          /* of chunks */
+    uv_idle_t idle;             /* runs while a turn was cut short: keeps poll from blocking */
+    char *read_buffer;          /* owned; LOOP_READ_BYTES */
+    struct chunk *chunks;       /* free ones; owned */
+    unsigned chunk_count;       /* of chunks */
+    struct chunk *small_chunks; /* the same of small ones */
+    unsigned small_chunk_count;
     _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
     unsigned conns;      /* open connections, closing ones included: for the drain's census */
     struct pulse *pulse; /* borrowed: the heartbeat; own_pulse unless it is to be seen outside */

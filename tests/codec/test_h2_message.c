@@ -39,7 +39,7 @@ static int tear_down(void **state) {
 static void read_all(const char *const *fields) {
     h2_read_begin(&t.reading, &t.limits, &t.arena);
     for (; *fields; fields += 2)
-        assert_true(h2_read_field(&t.reading, slice_str(fields[0]), slice_str(fields[1])));
+        assert_true(h2_read_field(&t.reading, slice_str(fields[0]), slice_str(fields[1]), 0));
 }
 
 #define READ(...) read_all((const char *const[]){__VA_ARGS__, NULL})
@@ -176,14 +176,14 @@ static void a_section_has_as_many_fields_and_bytes_as_allowed(void **state) {
     /* RFC 9113 section 6.5.2: 32 bytes more for each. */
     h2_read_begin(&t.reading, &t.limits, &t.arena);
     for (unsigned i = 0; i < 2; i++)
-        h2_read_field(&t.reading, SLICE("a"), slice_of(value, 1000 / 2 - 33));
+        h2_read_field(&t.reading, SLICE("a"), slice_of(value, 1000 / 2 - 33), 0);
     assert_false(t.reading.is_large);
-    h2_read_field(&t.reading, SLICE("a"), SLICE_NONE);
+    h2_read_field(&t.reading, SLICE("a"), SLICE_NONE, 0);
     assert_true(t.reading.is_large);
     assert_int_equal(t.reading.fields.count, 2);
     while (t.reading.bytes + 2033 <= H2_SECTION_EXCESS * t.limits.head_bytes)
-        assert_true(h2_read_field(&t.reading, SLICE("a"), slice_of(value, sizeof value)));
-    assert_false(h2_read_field(&t.reading, SLICE("a"), slice_of(value, sizeof value)));
+        assert_true(h2_read_field(&t.reading, SLICE("a"), slice_of(value, sizeof value), 0));
+    assert_false(h2_read_field(&t.reading, SLICE("a"), slice_of(value, sizeof value), 0));
 }
 
 static void an_extended_connect_is_an_upgrade(void **state) {

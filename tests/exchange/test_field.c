@@ -25,6 +25,23 @@ static void add(struct fields *fields, const char *name, const char *value) {
     fields_add(fields, &arena, field_id_of(slice_str(name)), slice_str(name), slice_str(value));
 }
 
+static void room_that_was_made_is_used(void **state) {
+    struct fields fields = {0};
+    struct field *list;
+
+    add(&fields, "te", "1");
+    fields_reserve(&fields, &arena, 12);
+    list = fields.list;
+    assert_int_equal(list[0].id, FIELD_TE);
+    while (fields.count < 12)
+        add(&fields, "te", "1");
+    assert_ptr_equal(fields.list, list);
+    fields_reserve(&fields, &arena, 3);
+    assert_ptr_equal(fields.list, list);
+    add(&fields, "te", "1");
+    assert_int_equal(fields.count, 13);
+}
+
 static void every_known_name_is_found_in_any_case(void **state) {
     for (unsigned id = FIELD_OTHER + 1; id < FIELD_IDS; id++) {
         struct slice name = field_name((enum field_id)id);
@@ -101,6 +118,7 @@ static void several_lines_are_one_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(room_that_was_made_is_used, set_up, tear_down),
         cmocka_unit_test(every_known_name_is_found_in_any_case),
         cmocka_unit_test(a_name_that_differs_in_one_letter_is_not),
         cmocka_unit_test_setup_teardown(fields_keep_their_order_while_they_grow, set_up, tear_down),

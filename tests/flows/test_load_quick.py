@@ -1,4 +1,5 @@
-"""The quick forms of the scenarios in load/, each bar a promise of weir.
+"""The quick forms of the scenarios in load/, each bar a promise of weir; and the HTTP/2 rows of
+load/bench, whose every answer is checked.
 
 WEIR_BIN says which binary. The memory bars are judged for the release build only: a sanitizer keeps
 freed memory on purpose.
@@ -73,3 +74,7 @@ def test_a_thousand_clients_share_a_hundred_places(threads):
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_thousand_clients_leave_no_call_without_an_fd(threads):
     scenario("fd-starvation", "--parts", "calls", "--slack", "3", "--threads", threads)
+
+
+def test_every_answer_over_http2_is_right_under_load():
+    scenario("bench", "h2", "grpc", "grpc-stream", "grpc-echo", "--peers", "weir", "--quick")

@@ -87,7 +87,10 @@ static void the_queue_agrees_with_a_plain_buffer(void **state) {
                 piece[j] = next++;
             memcpy(plain + held, piece, n);
             held += n;
-            chunks_push(&queue, &loop, slice_of(piece, n));
+            if (rnd(&seed) % 2)
+                chunks_push(&queue, &loop, slice_of(piece, n));
+            else
+                chunks_push_little(&queue, &loop, slice_of(piece, n));
             memset(piece, 0, n); /* it was copied */
         } else {
             n = n < held ? n : held;
@@ -126,6 +129,24 @@ static void the_pool_keeps_a_bounded_number_of_chunks(void **state) {
     free(bytes);
 }
 
+static void little_takes_little_memory_and_its_pool_is_bounded_too(void **state) {
+    static struct chunks queues[CHUNK_SMALL_POOL_MAX + 10];
+    const size_t count = sizeof queues / sizeof *queues;
+
+    for (size_t i = 0; i < count; i++)
+        chunks_push_little(&queues[i], &loop, SLICE("0123456789"));
+    for (size_t i = 0; i < count; i++)
+        chunks_clear(&queues[i], &loop);
+    assert_int_equal(loop.small_chunk_count, CHUNK_SMALL_POOL_MAX);
+    assert_int_equal(loop.chunk_count, 0);
+    chunks_push_little(&queue, &loop, SLICE("0123456789"));
+    assert_int_equal(loop.small_chunk_count, CHUNK_SMALL_POOL_MAX - 1);
+    chunks_clear(&queue, &loop);
+    chunk_pool_drop(&loop);
+    assert_int_equal(loop.small_chunk_count, 0);
+    assert_null(loop.small_chunks);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_empty_queue_holds_no_memory, set_up, tear_down),
@@ -134,6 +155,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_queue_agrees_with_a_plain_buffer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_pool_keeps_a_bounded_number_of_chunks, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(little_takes_little_memory_and_its_pool_is_bounded_too,
+                                        set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
