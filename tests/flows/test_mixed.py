@@ -10,7 +10,7 @@ import time
 import h2.exceptions
 import pytest
 
-from harness.env import VARIANT, scaled, wait_for
+from harness.env import VARIANT, scaled
 from harness.grpc_interop import CASES, OPTIONS, PythonClient, PythonServer, zeros
 from harness.h2_upstream import H2Server
 from harness.http2 import Http2Client
