@@ -102,6 +102,10 @@ struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
  * back. The pool frees itself after its last connection. */
 void pool_close(struct pool *pool);
 
+/* Looks after the line for connections where other processes have some, and gives back what is idle
+ * and awaited there. */
+void pool_look(struct pool *pool);
+
 /* @is_fresh: dials, unless the bound is reached, though there are idle connections: one of them has
  * just turned out to be dead. */
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
