@@ -61,7 +61,7 @@ def test_a_bound_of_one_connection_holds_over_reloads_under_load(weir, refuse):
     upstream = OneConnection(refuse)
     try:
         w = weir(f"127.0.0.1:{upstream.port}", pipeline={
-            "limits": {"connections": 1}, "queue": QUEUE, "retry": {"attempts": 0}})
+            "limits": {"connections": 1}, "queue": QUEUE, "retry": {"attempts": 1}})
         with Traffic(w.port, clients=4) as traffic:
             for _ in range(3):
                 n = len(traffic.answered)
@@ -169,7 +169,7 @@ def test_what_a_killed_gateway_had_is_free_again(weir, serve, is_old):
     held = Held()
     up = serve(held)
     w = weir(up, pipeline={"limits": {"concurrency": 2, "connections": 2}, "queue": QUEUE,
-                           "retry": {"attempts": 0}})
+                           "retry": {"attempts": 1}})
     ask(w)
     ask(w)
     up.await_requests(2)
