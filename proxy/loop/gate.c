@@ -51,12 +51,6 @@ bool gate_share(struct gate *gate, const struct share_home *home, const char *ke
     return true;
 }
 
-bool gate_is_full(const struct gate *gate) {
-    uint64_t others = gate->share.row ? share_others(&gate->share) : 0;
-
-    return gate_taken(gate) + others >= gate->limit;
-}
-
 void gate_look(struct gate *gate, struct loop *here) {
     struct list local;
 

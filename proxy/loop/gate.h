@@ -83,8 +83,10 @@ static inline uint32_t gate_taken(const struct gate *gate) {
     return atomic_load(gate->taken);
 }
 
-/* Is no right left, over all processes? */
-bool gate_is_full(const struct gate *gate);
+/* Rights in use in all processes: what the limit is held against. */
+static inline uint32_t gate_taken_in_all(const struct gate *gate) {
+    return gate_taken(gate) + (gate->share.row ? (uint32_t)share_others(&gate->share) : 0);
+}
 
 /* Gives the line what has come back in other processes. To be called every 100 ms, or more often
  * while there are others. Home: the loop @here. */

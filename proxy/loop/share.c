@@ -116,14 +116,17 @@ bool share_yields(const struct share *share, uint64_t taken, const uint32_t *sin
 
 uint32_t share_wanted(const struct share *share, uint32_t own) {
     const struct share_row *row = share->row;
-    uint64_t taken = own + share_others(share);
     uint32_t wanted = 0;
 
     for (unsigned i = 0; i < SHARE_SLOTS; i++) {
-        uint32_t waiting = atomic_load(&row->waiting[i]), limit = atomic_load(&row->limit[i]);
+        uint32_t waiting = i == share->slot ? 0 : atomic_load(&row->waiting[i]), limit;
+        uint64_t others;
 
-        if (i != share->slot && waiting > 0 && taken >= limit && taken - own < limit &&
-            may_be_heard(share, i) && waiting > wanted)
+        if (waiting <= wanted || !may_be_heard(share, i))
+            continue;
+        limit = atomic_load(&row->limit[i]);
+        others = share_others(share);
+        if (others < limit && others + own >= limit)
             wanted = waiting;
     }
     return wanted;

@@ -94,15 +94,15 @@ void pool_close(struct pool *pool) {
 
 void pool_look(struct pool *pool) {
     struct gate *gate = &pool->endpoint->connections;
+    int64_t now_ns = pool->shared->loop->now_ns;
+    uint32_t wanted;
 
     gate_look(gate, pool->shared->loop);
-    for (uint32_t n = gate_wanted(gate); n > 0; n--) {
-        if (list_is_empty(&pool->idle)) {
-            if (pool->settings->is_http2)
-                pool_h2_yield(pool);
-            return;
-        }
+    for (wanted = gate_wanted(gate); wanted > 0 && !list_is_empty(&pool->idle); wanted--)
         drop(CONTAINER_OF(pool->idle.prev, struct upstream_conn, link));
+    if (wanted > 0 && pool->settings->is_http2 && now_ns >= pool->yield_look_ns) {
+        pool->yield_look_ns = now_ns + POOL_ASK_NS; /* as often as another loop asks */
+        pool_h2_yield(pool);
     }
 }
 
@@ -113,7 +113,7 @@ enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fre
     assert(lease->state == LEASE_NONE);
     if (pool->settings->is_http2)
         return pool_h2_lease(pool, lease, fail);
-    if (is_fresh && gate_is_full(&endpoint->connections))
+    if (is_fresh && gate_taken_in_all(&endpoint->connections) >= endpoint->connections.limit)
         is_fresh = false;
     if (!list_is_empty(&pool->idle) && !is_fresh) {
         atomic_fetch_sub(&pool->idle_count, 1);

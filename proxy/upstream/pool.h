@@ -66,6 +66,7 @@ struct pool {
     struct task tidy;
     struct timer ask_timer;
     int64_t yield_after_ns;
+    int64_t yield_look_ns;       /* likewise, for other processes */
     _Atomic unsigned open_count; /* other loops look at it before they ask */
     _Atomic bool must_yield;     /* who asks has none */
 

@@ -75,6 +75,23 @@ def test_a_bound_of_one_connection_holds_over_reloads_under_load(weir, refuse):
         upstream.stop()
 
 
+def test_a_bound_of_one_http2_connection_holds_over_reloads_under_load(weir):
+    up = H2Server()
+    try:
+        w = weir(up, pipeline={"protocol": "http2", "limits": {"connections": 1}, "queue": QUEUE})
+        with Traffic(w.port, clients=4) as traffic:
+            for _ in range(3):
+                n = len(traffic.answered)
+                wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 50, 20)
+                reload(w)
+        traffic.expect_no_failure()
+        assert up.most_open == 1
+        wait_for("one gateway is left", lambda: len(w.gateways()) == 1, 20)
+    finally:
+        up.close()
+    up.check()
+
+
 def test_an_idle_connection_of_an_old_gateway_makes_room(weir, serve):
     up = serve(answering())
     w = weir(up, pipeline={"limits": {"connections": 1}, "queue": QUEUE})
@@ -83,6 +100,7 @@ def test_an_idle_connection_of_an_old_gateway_makes_room(weir, serve):
     kept.read_response()
     reload(w)
     assert len(w.gateways()) == 2 and up.open == 1
+    assert w.metrics().sum("weir_endpoint_connections") == 1  # of the old one, but it counts
     start = time.monotonic()
     assert w.exchange(request()).status == 200
     assert time.monotonic() - start < scaled(2)
