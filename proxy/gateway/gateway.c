@@ -16,6 +16,11 @@
 
 #define TICK_NS (100 * NS_PER_MS)
 #define DRAIN_LOOK_NS (10 * NS_PER_MS)
+
+/* Between two looks at what other gateways have given back: while there are others, and till then.
+ */
+#define SHARE_LOOK_NS (10 * NS_PER_MS)
+#define SHARE_ALONE_NS (100 * NS_PER_MS)
 #define FAILURES_LOGGED_PER_S 10
 
 static bool begin_to_end(struct gateway *gateway);
@@ -30,6 +35,7 @@ static void stop_accepting(struct gateway_loop *gl);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
 static void on_tick(struct timer *timer);
+static void on_share_timer(struct timer *timer);
 
 int gateway_open(struct gateway **out, const struct gateway_options *options, char **why) {
     const struct config *config = options->config;
@@ -51,6 +57,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
+    gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
+    share_begin(&gateway->shares);
     err = security_open(&gateway->security, config, why);
     if (!err)
         err = open_pipelines(gateway, why);
@@ -129,11 +137,10 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         free(gl->parts);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
-    census->permits =
-        atomic_load(&gateway->connections.taken) + atomic_load(&gateway->handshakes.taken);
+    census->permits = gate_taken(&gateway->connections) + gate_taken(&gateway->handshakes);
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
-        census->permits += atomic_load(&gateway->pipelines[i]->concurrency.taken) +
-                           atomic_load(&gateway->pipelines[i]->streams.taken);
+        census->permits += gate_taken(&gateway->pipelines[i]->concurrency) +
+                           gate_taken(&gateway->pipelines[i]->streams);
     free(gateway->loops);
     close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
@@ -184,7 +191,7 @@ static int open_pipelines(struct gateway *gateway, char **why) {
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
     for (size_t i = 0; !err && i < config->pipeline_count; i++) {
         err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
-                            gateway->resolver, why);
+                            &gateway->shares, gateway->resolver, why);
         if (!err)
             gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
     }
@@ -233,6 +240,9 @@ static int open_loop(struct gateway *gateway, unsigned index,
     list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
     timer_init(&gl->drain_timer, on_drain_timer);
+    timer_init(&gl->share_timer, on_share_timer);
+    if (options->shares)
+        loop_timer_start(&gl->loop, &gl->share_timer, 0);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
@@ -313,10 +323,24 @@ static void on_drain_timer(struct timer *timer) {
         for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
             pipeline_loop_close(&gl->parts[i]);
     }
-    if (gl->are_pools_closed && gl->loop.conns == 0)
+    if (gl->are_pools_closed && gl->loop.conns == 0) {
+        loop_timer_stop(&gl->loop, &gl->share_timer);
         loop_stop(&gl->loop);
-    else
+    } else {
         loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);
+    }
+}
+
+static void on_share_timer(struct timer *timer) {
+    struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, share_timer);
+    const struct share_home *shares = &gl->gateway->shares;
+    bool is_alone = share_is_alone(shares);
+
+    /* Alone, too: who has left may have left rights that a line here waits for. */
+    share_beat(shares);
+    for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
+        pipeline_loop_look(&gl->parts[i]);
+    loop_timer_start(&gl->loop, timer, is_alone ? SHARE_ALONE_NS : SHARE_LOOK_NS);
 }
 
 static void on_tick(struct timer *timer) {

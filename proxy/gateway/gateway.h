@@ -66,6 +66,7 @@ struct gateway_loop {
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
     struct mail retire_mail, drain_mail, abort_mail;
+    struct timer share_timer; /* looks after limits that are shared with other gateways */
     struct timer drain_timer; /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
@@ -89,6 +90,7 @@ struct gateway {
     _Atomic uint64_t memory_used; /* bytes, at loop 0's last look */
     int memory_fd;                /* owned; of that look */
     struct resolver *resolver;
+    struct share_home shares;
     struct pipeline **pipelines; /* owned; as in the config */
     struct gateway_loop *loops;  /* owned */
     unsigned loop_count;
@@ -114,7 +116,10 @@ struct gateway_options {
     struct metrics_segment *segment;      /* with a row per loop */
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
-    struct pulse_board *board; /* borrowed: where the loops show that they live, or NULL */
+    struct pulse_board *board;  /* borrowed: where the loops show that they live, or NULL */
+    struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
+                                   they are not */
+    unsigned share_slot;        /* ours in it */
 };
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message

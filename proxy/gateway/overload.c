@@ -15,7 +15,7 @@ void overload_look(struct gateway_loop *gl) {
         atomic_store_explicit(&gateway->memory_used, memory_used(gateway->memory_fd),
                               memory_order_relaxed);
     pressure_update(&gl->pressure, PRESSURE_FDS,
-                    (double)atomic_load(&gateway->connections.taken) / gateway->connections.limit,
+                    (double)gate_taken(&gateway->connections) / gateway->connections.limit,
                     config->shed_at_fds);
     if (gateway->memory_limit > 0)
         pressure_update(&gl->pressure, PRESSURE_MEMORY,
@@ -63,7 +63,7 @@ enum fail overload_shed(const struct gateway_loop *gl, enum config_priority prio
 static void evict(struct gateway_loop *gl) {
     struct gateway *gateway = gl->gateway;
     double keep = OVERLOAD_EVICT_DOWN_TO * gateway->connections.limit;
-    double excess = (atomic_load(&gateway->connections.taken) - keep) / gateway->loop_count + 1;
+    double excess = (gate_taken(&gateway->connections) - keep) / gateway->loop_count + 1;
     unsigned left = OVERLOAD_EVICT_MAX;
 
     if (gl->loop.now_ns < gl->evict_after_ns)
@@ -97,7 +97,7 @@ static void tell(struct gateway_loop *gl, unsigned actions) {
                         "overload: '%s' begins on loop %u, because of %s: connections %u of %u, "
                         "memory %.0f of %.0f MiB, loop lag %.0f ms",
                         pressure_action_name(i), gl->loop.index, pressure_resource_name(by),
-                        (unsigned)atomic_load(&gl->gateway->connections.taken),
+                        (unsigned)gate_taken(&gl->gateway->connections),
                         gl->gateway->connections.limit,
                         (double)atomic_load(&gl->gateway->memory_used) / (1 << 20),
                         (double)gl->gateway->memory_limit / (1 << 20),

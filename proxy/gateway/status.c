@@ -227,11 +227,11 @@ static json_t *pipelines_of(struct gateway *gateway) {
         json_array_append_new(
             list,
             json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
-                      "inflight", (int)atomic_load(&pipeline->concurrency.taken), "concurrency",
+                      "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
                       (int)pipeline->concurrency.limit, "queued",
                       (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
                       (int)pipeline->concurrency.line_max, "streams",
-                      (int)atomic_load(&pipeline->streams.taken), "streams_limit",
+                      (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
                       (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
     }
     return list;
@@ -247,7 +247,7 @@ static json_t *endpoints_of(struct pipeline *pipeline) {
         json_array_append_new(list,
                               json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:I}", "address",
                                         endpoint->text, "state", state_of(endpoint), "connections",
-                                        (int)atomic_load(&endpoint->connections.taken),
+                                        (int)gate_taken_in_all(&endpoint->connections),
                                         "connections_max", (int)endpoint->connections.limit,
                                         "inflight", (int)atomic_load(&endpoint->inflight),
                                         "streams", (int)atomic_load(&endpoint->streams), "dials",
@@ -292,7 +292,7 @@ struct pipeline_gauge {
 };
 
 static double inflight(const struct pipeline *p) {
-    return atomic_load(&p->concurrency.taken);
+    return gate_taken_in_all(&p->concurrency);
 }
 
 static double concurrency_limit(const struct pipeline *p) {
@@ -351,7 +351,7 @@ static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
 
             label_endpoint(&labels, pipeline, endpoint);
             sample(&connections, "weir_endpoint_connections", &labels,
-                   atomic_load(&endpoint->connections.taken));
+                   gate_taken_in_all(&endpoint->connections));
             if (pipeline->pool.is_http2)
                 sample(&streams, "weir_endpoint_streams", &labels, atomic_load(&endpoint->streams));
             sample(&healthy, "weir_endpoint_healthy", &labels,

@@ -2,12 +2,24 @@
  *
  * Nobody overtakes: the fast path is closed while anybody waits. Nobody is forgotten: who joins the
  * line publishes `waiting` before looking at `taken` once more, and who leaves lowers `taken`
- * before looking at `waiting`, so one of the two sees the other (both sequentially consistent). */
+ * before looking at `waiting`, so one of the two sees the other (both sequentially consistent).
+ *
+ * In a shared row a right is taken first and the sum looked at once more behind that: of two
+ * processes that take the last one at the same time at least one sees the other, and gives it back.
+ * So the sum of those that kept theirs is never beyond the limit. */
 #include "loop/gate.h"
 
 #include <assert.h>
 
-static bool take(struct gate *gate);
+/* How often one that met another process over the last right tries again before it stands in line.
+ */
+#define CROSSINGS_MAX 16
+
+static bool take(struct gate *gate, const struct gate_ticket *first);
+static bool take_of_sum(struct gate *gate, const struct gate_ticket *first);
+static bool is_owed_elsewhere(const struct gate *gate);
+static const struct gate_ticket *first_of(const struct gate *gate);
+static void publish(const struct gate *gate);
 static void pump(struct gate *gate, struct loop *here, struct list *local);
 static void promise(struct gate *gate, struct gate_ticket *ticket, void *gift, struct loop *here,
                     struct list *local);
@@ -15,7 +27,9 @@ static void grant(struct list *tickets);
 static void deliver(struct loop *loop, struct mail *mail);
 
 void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max) {
-    atomic_init(&gate->taken, 0);
+    atomic_init(&gate->own, 0);
+    gate->taken = &gate->own;
+    gate->share = (struct share){0};
     atomic_init(&gate->waiting, 0);
     gate->limit = limit;
     gate->line_max = line_max;
@@ -25,7 +39,33 @@ void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max) {
 
 void gate_deinit(struct gate *gate) {
     assert(list_is_empty(&gate->line));
+    share_release(&gate->share);
+    gate->taken = &gate->own;
     pthread_mutex_destroy(&gate->lock);
+}
+
+bool gate_share(struct gate *gate, const struct share_home *home, const char *key) {
+    if (!share_claim(&gate->share, home, key))
+        return false;
+    gate->taken = &gate->share.row->taken[gate->share.slot];
+    return true;
+}
+
+void gate_look(struct gate *gate, struct loop *here) {
+    struct list local;
+
+    if (!gate->share.row || atomic_load(&gate->waiting) == 0)
+        return;
+    list_init(&local);
+    pthread_mutex_lock(&gate->lock);
+    pump(gate, here, &local);
+    publish(gate);
+    pthread_mutex_unlock(&gate->lock);
+    grant(&local);
+}
+
+uint32_t gate_wanted(const struct gate *gate) {
+    return gate->share.row ? share_wanted(&gate->share, gate_taken(gate)) : 0;
 }
 
 void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop,
@@ -51,31 +91,35 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
     /* The line may be full of those whose right came back just now. */
     if (atomic_load(&gate->waiting) >= gate->line_max)
         pump(gate, desk->loop, &local);
-    if (atomic_load(&gate->waiting) == 0 && take(gate)) {
+    if (atomic_load(&gate->waiting) == 0 && take(gate, NULL)) {
         ticket->state = TICKET_IN;
+        publish(gate);
         pthread_mutex_unlock(&gate->lock);
         grant(&local);
         return GATE_IN;
     }
     if (atomic_load(&gate->waiting) >= gate->line_max) {
+        publish(gate);
         pthread_mutex_unlock(&gate->lock);
         grant(&local);
         return GATE_FULL;
     }
     ticket->state = TICKET_WAITING;
+    ticket->since_ms = share_ms(desk->loop->now_ns);
     list_push_back(&gate->line, &ticket->link);
     atomic_fetch_add(&gate->waiting, 1);
     pump(gate, desk->loop, &local);
     is_in = ticket->state == TICKET_IN;
     if (is_in)
         list_remove(&ticket->link);
+    publish(gate);
     pthread_mutex_unlock(&gate->lock);
     grant(&local);
     return is_in ? GATE_IN : GATE_WAIT;
 }
 
 bool gate_try(struct gate *gate) {
-    return atomic_load(&gate->waiting) == 0 && take(gate);
+    return atomic_load(&gate->waiting) == 0 && take(gate, NULL);
 }
 
 void gate_leave(struct gate *gate, struct gate_ticket *ticket, struct loop *here) {
@@ -85,13 +129,14 @@ void gate_leave(struct gate *gate, struct gate_ticket *ticket, struct loop *here
         assert(ticket->state == TICKET_IN);
         ticket->state = TICKET_OUT;
     }
-    assert(atomic_load(&gate->taken) > 0);
-    atomic_fetch_sub(&gate->taken, 1);
+    assert(gate_taken(gate) > 0);
+    atomic_fetch_sub(gate->taken, 1);
     if (atomic_load(&gate->waiting) == 0)
         return;
     list_init(&local);
     pthread_mutex_lock(&gate->lock);
     pump(gate, here, &local);
+    publish(gate);
     pthread_mutex_unlock(&gate->lock);
     grant(&local);
 }
@@ -104,10 +149,11 @@ bool gate_pass(struct gate *gate, struct loop *here, gate_gift_fn *make_gift, vo
         return false;
     list_init(&local);
     pthread_mutex_lock(&gate->lock);
-    if (!list_is_empty(&gate->line)) {
+    if (!list_is_empty(&gate->line) && !is_owed_elsewhere(gate)) {
         struct gate_ticket *first = CONTAINER_OF(gate->line.next, struct gate_ticket, link);
 
         promise(gate, first, make_gift ? make_gift(ctx, first->desk) : NULL, here, &local);
+        publish(gate);
         is_passed = true;
     }
     pthread_mutex_unlock(&gate->lock);
@@ -127,6 +173,7 @@ enum gate_cancel_outcome gate_cancel(struct gate_ticket *ticket, void **gift) {
     if (ticket->state == TICKET_WAITING) {
         list_remove(&ticket->link);
         atomic_fetch_sub(&gate->waiting, 1);
+        publish(gate);
     } else if (ticket->state == TICKET_PROMISED) {
         list_remove(&ticket->link);
         *gift = ticket->gift;
@@ -140,18 +187,63 @@ enum gate_cancel_outcome gate_cancel(struct gate_ticket *ticket, void **gift) {
     return outcome;
 }
 
-static bool take(struct gate *gate) {
-    uint32_t taken = atomic_load(&gate->taken);
+/* For @first in line (the gate is locked then); NULL: for who finds no line. */
+static bool take(struct gate *gate, const struct gate_ticket *first) {
+    uint32_t taken = gate_taken(gate);
 
+    if (gate->share.row)
+        return take_of_sum(gate, first);
     while (taken < gate->limit)
-        if (atomic_compare_exchange_weak(&gate->taken, &taken, taken + 1))
+        if (atomic_compare_exchange_weak(gate->taken, &taken, taken + 1))
             return true;
     return false;
 }
 
+static bool take_of_sum(struct gate *gate, const struct gate_ticket *first) {
+    const uint32_t *since_ms = first ? &first->since_ms : NULL;
+    uint32_t own = gate_taken(gate);
+    unsigned crossings = 0;
+
+    while (crossings < CROSSINGS_MAX) {
+        uint64_t sum = own + share_others(&gate->share);
+
+        if (sum >= gate->limit || share_yields(&gate->share, sum, since_ms))
+            return false;
+        if (!atomic_compare_exchange_weak(gate->taken, &own, own + 1))
+            continue;
+        if (own + 1 + share_others(&gate->share) <= gate->limit)
+            return true;
+        own = atomic_fetch_sub(gate->taken, 1) - 1;
+        crossings++;
+    }
+    return false;
+}
+
+/* Would a right that is given back here go to a line elsewhere? Locked. */
+static bool is_owed_elsewhere(const struct gate *gate) {
+    return gate->share.row &&
+           share_yields(&gate->share, gate_taken(gate) + share_others(&gate->share) - 1,
+                        &first_of(gate)->since_ms);
+}
+
+/* NULL: nobody waits. Locked. */
+static const struct gate_ticket *first_of(const struct gate *gate) {
+    return list_is_empty(&gate->line) ? NULL
+                                      : CONTAINER_OF(gate->line.next, struct gate_ticket, link);
+}
+
+/* Lets the others know of the line as it is now. Locked. */
+static void publish(const struct gate *gate) {
+    const struct gate_ticket *first = first_of(gate);
+
+    if (gate->share.row)
+        share_publish(&gate->share, atomic_load(&gate->waiting), first ? first->since_ms : 0,
+                      gate->limit);
+}
+
 /* Gives free rights to the line. Locked. */
 static void pump(struct gate *gate, struct loop *here, struct list *local) {
-    while (!list_is_empty(&gate->line) && take(gate))
+    while (!list_is_empty(&gate->line) && take(gate, first_of(gate)))
         promise(gate, CONTAINER_OF(gate->line.next, struct gate_ticket, link), NULL, here, local);
 }
 

@@ -6,11 +6,17 @@
  * over, say). A ticket that is cancelled while its right is under way passes the right on. So the
  * bound and the order are exact and no right is ever lost.
  *
+ * A gate may be shared with other processes (loop/share.h): its limit then holds against the rights
+ * that are in use in all of them, which costs nothing but a look at theirs, and the lines are
+ * served as one, by age. Nobody wakes a line when a right comes back in another process: each looks
+ * after its own (gate_look()).
+ *
  * Home: gate: shared; desk and ticket: their loop. */
 #pragma once
 
 #include "base/list.h"
 #include "loop/loop.h"
+#include "loop/share.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,8 +33,10 @@ typedef void gate_granted_fn(struct gate_ticket *ticket, void *gift);
 typedef void *gate_gift_fn(void *ctx, struct gate_desk *to);
 
 struct gate {
-    _Atomic uint32_t taken;   /* rights in use; never more than limit */
+    _Atomic uint32_t *taken;  /* rights in use: own, or ours in the shared row */
     _Atomic uint32_t waiting; /* tickets in line; those with a right under way excluded */
+    _Atomic uint32_t own;
+    struct share share; /* none: the limit is this process's */
     uint32_t limit;
     uint32_t line_max;    /* tickets that may wait */
     pthread_mutex_t lock; /* guards line, desks' promised, tickets' state */
@@ -52,7 +60,8 @@ struct gate_ticket {
     struct list link;
     struct gate_desk *desk; /* borrowed */
     enum gate_ticket_state state;
-    void *gift; /* TICKET_PROMISED */
+    uint32_t since_ms; /* TICKET_WAITING: of its loop's time */
+    void *gift;        /* TICKET_PROMISED */
 };
 
 enum gate_outcome {
@@ -63,6 +72,30 @@ enum gate_outcome {
 
 void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max);
 void gate_deinit(struct gate *gate);
+
+/* Counts from now on in the row of @key, with all processes that share it, each of which holds its
+ * own limit against the sum. To be called before the gate is used. False: there is no room in the
+ * table; the limit stays this process's. */
+bool gate_share(struct gate *gate, const struct share_home *home, const char *key);
+
+/* Rights in use in this process. */
+static inline uint32_t gate_taken(const struct gate *gate) {
+    return atomic_load(gate->taken);
+}
+
+/* Rights in use in all processes: what the limit is held against. */
+static inline uint32_t gate_taken_in_all(const struct gate *gate) {
+    return gate_taken(gate) + (gate->share.row ? (uint32_t)share_others(&gate->share) : 0);
+}
+
+/* Gives the line what has come back in other processes. To be called every 100 ms, or more often
+ * while there are others. Home: the loop @here. */
+void gate_look(struct gate *gate, struct loop *here);
+
+/* How many wait in other processes for what is in use here: what is kept but not needed should be
+ * given back. Any thread. */
+uint32_t gate_wanted(const struct gate *gate);
+
 void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop,
                     gate_granted_fn *granted);
 
@@ -76,8 +109,8 @@ bool gate_try(struct gate *gate);
  * loop. */
 void gate_leave(struct gate *gate, struct gate_ticket *ticket, struct loop *here);
 
-/* Hands one's right on to the first in line, with a gift. False when nobody waits: the right stays
- * the caller's, and no gift was made. */
+/* Hands one's right on to the first in line, with a gift. False when nobody waits, or when who
+ * comes first waits in another process: the right stays the caller's, and no gift was made. */
 bool gate_pass(struct gate *gate, struct loop *here, gate_gift_fn *make_gift, void *ctx);
 
 enum gate_cancel_outcome {

@@ -19,15 +19,20 @@ static void on_changed(void *ctx, const struct resolver_addresses *addresses);
 static struct endpoint_set *make_set(struct pipeline *pipeline);
 static struct endpoint *find(const struct endpoint_set *set,
                              const struct sockaddr_storage *address);
+static struct endpoint *make_endpoint(struct pipeline *pipeline,
+                                      const struct sockaddr_storage *address);
+static void share(struct pipeline *pipeline, struct gate *gate, const char *what,
+                  const char *address);
 static unsigned concurrency_of(const struct config_pipeline *config);
 
 int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
-                  struct resolver *resolver, char **why) {
+                  struct share_home *shares, struct resolver *resolver, char **why) {
     struct pipeline *pipeline = xcalloc(1, sizeof *pipeline);
     unsigned dials = config->limits.dials / loops;
 
     pipeline->config = config;
     pipeline->loops = loops;
+    pipeline->shares = shares;
     pipeline->pool = (struct pool_settings){
         .h1 = {.limits = {.head_bytes = config->max_head_bytes, .fields = config->max_fields},
                .max_informational = config->max_informational},
@@ -43,6 +48,8 @@ int pipeline_open(struct pipeline **out, const struct config_pipeline *config, u
     };
     gate_init(&pipeline->concurrency, concurrency_of(config), config->queue.size);
     gate_init(&pipeline->streams, config->limits.streams, 0);
+    share(pipeline, &pipeline->concurrency, "concurrency", "");
+    share(pipeline, &pipeline->streams, "streams", "");
     pthread_mutex_init(&pipeline->lock, NULL);
     pipeline->parts = xcalloc(loops, sizeof(struct pipeline_loop *));
     pipeline->sources = xcalloc(config->endpoint_count, sizeof *pipeline->sources);
@@ -146,12 +153,36 @@ static struct endpoint_set *make_set(struct pipeline *pipeline) {
             if (find(set, &addresses->list[j]))
                 continue; /* two names of one address */
             set->list[set->count++] =
-                known ? endpoint_ref(known)
-                      : endpoint_new(&addresses->list[j], pipeline->config->limits.connections,
-                                     pipeline->loops);
+                known ? endpoint_ref(known) : make_endpoint(pipeline, &addresses->list[j]);
         }
     }
     return set;
+}
+
+static struct endpoint *make_endpoint(struct pipeline *pipeline,
+                                      const struct sockaddr_storage *address) {
+    struct endpoint *endpoint =
+        endpoint_new(address, pipeline->config->limits.connections, pipeline->loops);
+
+    share(pipeline, &endpoint->connections, "connections", endpoint->text);
+    return endpoint;
+}
+
+/* Has @gate count with the other processes, under a name that stays the same over configurations.
+ */
+static void share(struct pipeline *pipeline, struct gate *gate, const char *what,
+                  const char *address) {
+    struct share_home *shares = pipeline->shares;
+    char *key;
+
+    if (!shares || !shares->table)
+        return;
+    key = xasprintf("%s/%s/%s", pipeline->config->name, what, address);
+    if (!gate_share(gate, shares, key) && !atomic_exchange(&shares->is_told, true))
+        log_warn("limit '%s' and others are counted by each gateway for itself: there is no room "
+                 "among the %d that are shared, or another gateway hangs",
+                 key, SHARE_ROWS_MAX);
+    free(key);
 }
 
 static struct endpoint *find(const struct endpoint_set *set,

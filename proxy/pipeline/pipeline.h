@@ -26,6 +26,7 @@ struct pipeline {
     struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
     struct gate streams;                  /* live streams; nobody waits for one */
     struct pool_settings pool;
+    struct share_home *shares;       /* borrowed: outlives it; where its limits are counted */
     pthread_mutex_t lock;            /* guards set, sources' addresses, parts */
     struct endpoint_set *set;        /* counted */
     struct pipeline_source *sources; /* one per configured endpoint; owned */
@@ -43,10 +44,11 @@ struct pipeline_loop {
     bool is_closed;
 };
 
-/* Takes the literal addresses, resolves the names (blocking) and has @resolver watch them. -errno;
- * *why is then for a message: "cannot resolve 'api.example': no such name" (the caller frees). */
+/* Takes the literal addresses, resolves the names (blocking) and has @resolver watch them. Its
+ * limits are shared with other processes as far as @shares has room. -errno; *why is then for a
+ * message: "cannot resolve 'api.example': no such name" (the caller frees). */
 int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
-                  struct resolver *resolver, char **why);
+                  struct share_home *shares, struct resolver *resolver, char **why);
 /* After the resolver and all loops have ended. Accepts NULL. */
 void pipeline_close(struct pipeline *pipeline);
 
@@ -64,6 +66,10 @@ void pipeline_loop_close(struct pipeline_loop *part);
  * stay.
  */
 void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set);
+
+/* Looks after the lines that wait for other processes, and gives back what is idle here and awaited
+ * there. */
+void pipeline_loop_look(struct pipeline_loop *part);
 
 /* The balancer: the better of two usable pools picked at random (fewer exchanges in flight), other
  * than @avoid if there is a choice. Usable: it has an idle connection or

@@ -62,6 +62,12 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
     part->set = set;
 }
 
+void pipeline_loop_look(struct pipeline_loop *part) {
+    gate_look(&part->shared->concurrency, part->pools_shared->loop);
+    for (size_t i = 0; part->set && i < part->set->count; i++)
+        pool_look(part->pools[i]);
+}
+
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid) {
     int64_t now_ns = part->pools_shared->loop->now_ns;
     struct pool *best = NULL;

@@ -32,6 +32,8 @@ struct server {
     char *name;   /* of the configuration; owned */
     void *memory; /* owned mapping */
     size_t memory_bytes, segment_bytes;
+    struct share_table *shares; /* owned mapping; NULL: limits are our own */
+    unsigned share_slot;
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
 
@@ -48,6 +50,7 @@ struct server {
 static int set_up(struct server *server);
 static int take(struct server *server, struct control_message *message);
 static int take_memory(struct server *server, struct control_message *message, size_t bytes);
+static int take_shares(struct server *server, struct control_message *message, unsigned slot);
 static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
@@ -123,6 +126,8 @@ static int take(struct server *server, struct control_message *message) {
         server->limits.cores = (unsigned)strtoul(rest, NULL, 10);
     } else if (control_is(message->text, "memory", &rest) && message->fd_count == 1) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "shares", &rest) && message->fd_count == 1) {
+        return take_shares(server, message, (unsigned)strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -145,6 +150,24 @@ static int take_memory(struct server *server, struct control_message *message, s
         server->memory = NULL;
         return -errno;
     }
+    return 0;
+}
+
+/* A table of another version is left alone: the binary at the supervisor's path has changed, and
+ * the supervisor has not been told yet. */
+static int take_shares(struct server *server, struct control_message *message, unsigned slot) {
+    off_t size = lseek(message->fds[0], 0, SEEK_END);
+    void *memory;
+
+    if (size <= 0 || slot >= SHARE_SLOTS)
+        return -EINVAL;
+    memory = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, message->fds[0], 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    server->shares = share_table_attach(memory, (size_t)size);
+    server->share_slot = slot;
+    if (!server->shares)
+        munmap(memory, (size_t)size);
     return 0;
 }
 
@@ -242,6 +265,8 @@ static int open_gateway(struct server *server) {
                                .sockets = server->sockets,
                                .socket_count = server->socket_count,
                                .board = board_of(server),
+                               .shares = server->shares,
+                               .share_slot = server->share_slot,
                            },
                            &why);
 
@@ -381,6 +406,8 @@ static void release(struct server *server) {
     other_counters_replace(&server->others, NULL, 0);
     if (server->memory)
         munmap(server->memory, server->memory_bytes);
+    if (server->shares)
+        munmap(server->shares, sizeof *server->shares);
     counters_free(server->counters);
     config_free(server->config);
     free(server->sockets);

@@ -17,6 +17,7 @@ static void give_up(struct supervisor *s, int status);
 static void fail_reload(struct supervisor *s, enum reload_result result, const char *why);
 static void open_log(const struct run_plan *plan);
 static struct generation *free_place(struct supervisor *s);
+static unsigned free_slot(const struct supervisor *s);
 static void retire(struct generation *g, int64_t drain_ns);
 static void restart(struct supervisor *s, const struct generation *dead, const char *how);
 static void tell_others(struct supervisor *s);
@@ -87,6 +88,8 @@ void supervisor_start(struct supervisor *s, bool is_next) {
                                       .edition = is_next ? &s->next : &s->current,
                                       .kept = &s->kept,
                                       .number = ++s->started,
+                                      .shares_fd = s->shares_fd,
+                                      .slot = free_slot(s),
                                   });
     if (!err) {
         s->starting = g;
@@ -143,6 +146,8 @@ void supervisor_ended(struct supervisor *s, struct generation *g, int status) {
     describe(how, sizeof how, status);
     if (g->state != GENERATION_STARTING)
         totals_fold(&s->totals, g->memory, g->segment_bytes);
+    if (g->slot < SHARE_SLOTS)
+        share_table_clear(s->shares, g->slot);
     if (s->serving == g)
         s->serving = NULL;
     if (s->starting == g)
@@ -228,6 +233,18 @@ static struct generation *free_place(struct supervisor *s) {
     if (oldest)
         generation_kill(oldest, "a new one needs its place");
     return NULL;
+}
+
+/* There are as many as places. */
+static unsigned free_slot(const struct supervisor *s) {
+    unsigned used = 0, slot = 0;
+
+    for (unsigned i = 0; i < GENERATIONS_MAX; i++)
+        if (s->generations[i].state && s->generations[i].slot < SHARE_SLOTS)
+            used |= 1U << s->generations[i].slot;
+    while (used & 1U << slot)
+        slot++;
+    return slot;
 }
 
 static void retire(struct generation *g, int64_t drain_ns) {

@@ -5,7 +5,9 @@
  *     config NAME        fd: the text of the configuration
  *     threads N          I/O loops: what "auto" means
  *     memory BYTES       fd: the segment for its counters, of BYTES; behind it, on the next page,
- * the board for its heartbeats listener I         fds: sockets of the I-th listener of the
+ * the board for its heartbeats
+ *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
+ *     listener I         fds: sockets of the I-th listener of the
  * configuration, bound admin              fd: the socket of the admin plane, listening; left out
  * when it is off start and later: others             fds: segments that /metrics adds to its own;
  * replaces what was told before live               it is the one that serves now: open the admin

@@ -25,6 +25,7 @@ int generation_start(struct generation *generation, const struct generation_opti
     struct generation made = {
         .state = GENERATION_STARTING,
         .number = options->number,
+        .slot = options->slot,
         .memory_fd = -1,
         .segment_bytes = (size_t)edition->plan.segment_bytes,
         .loops = (unsigned)edition->plan.threads,
@@ -123,6 +124,9 @@ static int hand_over(const struct generation *generation,
     snprintf(text, sizeof text, "memory %zu", generation->segment_bytes);
     if (!err)
         err = control_send(control, text, &generation->memory_fd, 1);
+    snprintf(text, sizeof text, "shares %u", generation->slot);
+    if (!err)
+        err = control_send(control, text, &options->shares_fd, 1);
     for (unsigned i = 0; !err && i < plan->listener_count; i++) {
         snprintf(text, sizeof text, "listener %u", i);
         err = send_sockets(control, text, kept_find(options->kept, plan->listeners[i].address),

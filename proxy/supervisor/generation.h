@@ -39,6 +39,7 @@ struct generation {
     size_t segment_bytes;
     struct pulse_board *board; /* in memory */
     unsigned loops;
+    unsigned slot;     /* in the table of shared limits */
     int64_t since_ns;  /* of its state */
     int64_t end_by_ns; /* when it is killed; 0: it may go on */
     bool is_live;      /* it was told so */
@@ -52,6 +53,8 @@ struct generation_options {
     const struct edition *edition;
     const struct kept_list *kept;
     unsigned number;
+    int shares_fd; /* the table of shared limits */
+    unsigned slot; /* in it */
 };
 
 /* Starts a process. -errno; @generation is free then. */

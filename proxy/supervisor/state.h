@@ -1,6 +1,7 @@
 /* The insides of the supervisor, shared by its parts. */
 #pragma once
 
+#include "loop/share.h"
 #include "supervisor/crashes.h"
 #include "supervisor/examination.h"
 #include "supervisor/generation.h"
@@ -10,6 +11,8 @@
 #include "supervisor/totals.h"
 
 #define GENERATIONS_MAX (SUPERVISOR_RETIRING_MAX + 2) /* and one that serves, one that starts */
+
+_Static_assert(GENERATIONS_MAX == SHARE_SLOTS, "each generation has a slot");
 
 /* What was last seen of a listening socket. */
 struct socket_look {
@@ -24,6 +27,8 @@ struct supervisor {
     struct edition next;                      /* what a reload wants to serve */
     struct kept_list kept;
     struct totals totals;
+    int shares_fd;              /* owned; -1: not made yet */
+    struct share_table *shares; /* owned mapping: a slot per generation */
     struct notify notify;
     struct crashes crashes;
     struct examination examination;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #define POLLED_MAX (GENERATIONS_MAX + 3)
 
 static int open_signals(struct supervisor *s);
+static int open_shares(struct supervisor *s);
 static void turn(struct supervisor *s);
 static int wait_ms(const struct supervisor *s, int64_t now_ns);
 static void hear_signals(struct supervisor *s);
@@ -40,7 +42,7 @@ int supervisor_run(const struct supervisor_options *options) {
     int err, status;
 
     s->options = options;
-    s->current.text_fd = s->next.text_fd = -1;
+    s->current.text_fd = s->next.text_fd = s->shares_fd = -1;
     notify_open(&s->notify);
     err = totals_open(&s->totals);
     if (!err)
@@ -49,7 +51,14 @@ int supervisor_run(const struct supervisor_options *options) {
         fprintf(stderr, "weir: cannot start: %s\n", strerror(-err));
         s->status = 1;
     } else {
-        if (!supervisor_take_up(s)) {
+        bool is_successor = supervisor_take_up(s);
+
+        err = s->shares ? 0 : open_shares(s);
+        if (err) {
+            fprintf(stderr, "weir: cannot make memory for shared limits: %s\n", strerror(-err));
+            s->is_over = true;
+            s->status = 1;
+        } else if (!is_successor) {
             inherited_take(&s->kept);
             supervisor_examine(s);
         }
@@ -72,6 +81,15 @@ static int open_signals(struct supervisor *s) {
     signal(SIGPIPE, SIG_IGN);
     s->signals = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals < 0 ? -errno : 0;
+}
+
+static int open_shares(struct supervisor *s) {
+    void *memory = NULL;
+    int err = totals_memory("weir-shares", sizeof *s->shares, &s->shares_fd, &memory);
+
+    if (!err)
+        s->shares = share_table_init(memory);
+    return err;
 }
 
 static void turn(struct supervisor *s) {
@@ -272,6 +290,10 @@ static void close_all(struct supervisor *s) {
     edition_deinit(&s->current);
     edition_deinit(&s->next);
     totals_close(&s->totals);
+    if (s->shares)
+        munmap(s->shares, sizeof *s->shares);
+    if (s->shares_fd >= 0)
+        close(s->shares_fd);
     notify_close(&s->notify);
     if (s->signals > 0)
         close(s->signals);

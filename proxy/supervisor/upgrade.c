@@ -28,6 +28,7 @@ static void mark(int fd, bool is_kept);
 static char *read_all(int fd);
 static bool take_all(struct supervisor *s, char *text);
 static bool take_line(struct supervisor *s, const char *line);
+static bool take_shares(struct supervisor *s, int fd);
 static bool take_kept(struct supervisor *s, const char *line);
 static bool take_generation(struct supervisor *s, const char *line);
 
@@ -109,7 +110,7 @@ static void describe(const struct supervisor *s, FILE *to) {
     run_plan_write(&s->current.plan, to);
     fprintf(to, "text %d\nown %d %zu\nbase %d\n", s->current.text_fd, s->totals.own_fd,
             s->totals.segment_bytes, s->totals.base_fd);
-    fprintf(to, "started %u\n", s->started);
+    fprintf(to, "started %u\nshares %d\n", s->started, s->shares_fd);
     for (size_t i = 0; i < s->kept.count; i++) {
         const struct kept *kept = &s->kept.items[i];
 
@@ -122,10 +123,10 @@ static void describe(const struct supervisor *s, FILE *to) {
         const struct generation *g = &s->generations[i];
 
         if (g->state == GENERATION_SERVING || g->state == GENERATION_RETIRING)
-            fprintf(to, "gateway %d %u %d %d %d %zu %zu %u %d %d %" PRId64 " %" PRId64 "\n",
+            fprintf(to, "gateway %d %u %d %d %d %zu %zu %u %d %d %" PRId64 " %" PRId64 " %u\n",
                     (int)g->state, g->number, (int)g->pid, g->control, g->memory_fd,
                     g->memory_bytes, g->segment_bytes, g->loops, g->is_live, g->has_retired,
-                    g->since_ns, g->end_by_ns);
+                    g->since_ns, g->end_by_ns, g->slot);
     }
 }
 
@@ -133,6 +134,7 @@ static void keep_open(const struct supervisor *s, bool is_kept) {
     mark(s->current.text_fd, is_kept);
     mark(s->totals.own_fd, is_kept);
     mark(s->totals.base_fd, is_kept);
+    mark(s->shares_fd, is_kept);
     for (size_t i = 0; i < s->kept.count; i++)
         for (unsigned j = 0; j < s->kept.items[i].count; j++)
             mark(s->kept.items[i].fds[j], is_kept);
@@ -191,10 +193,34 @@ static bool take_line(struct supervisor *s, const char *line) {
         return fd < 0 || totals_take_base(&s->totals, fd);
     if (sscanf(line, "started %u", &s->started) == 1)
         return true;
+    if (sscanf(line, "shares %d", &fd) == 1)
+        return take_shares(s, fd);
     if (strncmp(line, "kept ", 5) == 0)
         return take_kept(s, line + 5);
     if (strncmp(line, "gateway ", 8) == 0)
         return take_generation(s, line + 8);
+    return true;
+}
+
+/* One that this version cannot use stays with the gateways that do: from here on they count for
+ * themselves. */
+static bool take_shares(struct supervisor *s, int fd) {
+    off_t bytes = lseek(fd, 0, SEEK_END);
+    void *memory;
+
+    if (bytes <= 0)
+        return false;
+    memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        return false;
+    s->shares = share_table_attach(memory, (size_t)bytes);
+    if (s->shares) {
+        s->shares_fd = fd;
+        return true;
+    }
+    log_warn("limits are not shared with the gateways of the binary before: it counts otherwise");
+    munmap(memory, (size_t)bytes);
+    close(fd);
     return true;
 }
 
@@ -232,10 +258,13 @@ static bool take_generation(struct supervisor *s, const char *line) {
     int state, pid, is_live, has_retired;
     unsigned i = 0;
 
-    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64, &state, &g.number,
-               &pid, &g.control, &g.memory_fd, &g.memory_bytes, &g.segment_bytes, &g.loops,
-               &is_live, &has_retired, &g.since_ns, &g.end_by_ns) != 12)
+    g.slot = SHARE_SLOTS; /* a binary that shares nothing names none */
+    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64 " %u", &state,
+               &g.number, &pid, &g.control, &g.memory_fd, &g.memory_bytes, &g.segment_bytes,
+               &g.loops, &is_live, &has_retired, &g.since_ns, &g.end_by_ns, &g.slot) < 12)
         return false;
+    if (!s->shares)
+        g.slot = SHARE_SLOTS; /* of another table */
     g.state = (enum generation_state)state;
     g.pid = pid;
     g.is_live = is_live != 0;

@@ -92,6 +92,20 @@ void pool_close(struct pool *pool) {
     pool_close_if_empty(pool);
 }
 
+void pool_look(struct pool *pool) {
+    struct gate *gate = &pool->endpoint->connections;
+    int64_t now_ns = pool->shared->loop->now_ns;
+    uint32_t wanted;
+
+    gate_look(gate, pool->shared->loop);
+    for (wanted = gate_wanted(gate); wanted > 0 && !list_is_empty(&pool->idle); wanted--)
+        drop(CONTAINER_OF(pool->idle.prev, struct upstream_conn, link));
+    if (wanted > 0 && pool->settings->is_http2 && now_ns >= pool->yield_look_ns) {
+        pool->yield_look_ns = now_ns + POOL_ASK_NS; /* as often as another loop asks */
+        pool_h2_yield(pool);
+    }
+}
+
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
                              enum fail *fail) {
     struct endpoint *endpoint = pool->endpoint;
@@ -99,7 +113,7 @@ enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fre
     assert(lease->state == LEASE_NONE);
     if (pool->settings->is_http2)
         return pool_h2_lease(pool, lease, fail);
-    if (is_fresh && atomic_load(&endpoint->connections.taken) >= endpoint->connections.limit)
+    if (is_fresh && gate_taken_in_all(&endpoint->connections) >= endpoint->connections.limit)
         is_fresh = false;
     if (!list_is_empty(&pool->idle) && !is_fresh) {
         atomic_fetch_sub(&pool->idle_count, 1);
@@ -329,6 +343,9 @@ static void offer(struct upstream_conn *uc) {
     /* Who began to wait meanwhile either sees idle_count, or is seen here. */
     if (atomic_load(&pool->endpoint->connections.waiting) > 0)
         hand_over(pool);
+    /* A connection cannot change its process, but its right can, once it is closed. */
+    if (uc->is_idle && gate_wanted(&pool->endpoint->connections) > 0)
+        drop(uc);
 }
 
 /* Gives the connection and its right to the first in line, if any. */

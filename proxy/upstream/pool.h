@@ -66,6 +66,7 @@ struct pool {
     struct task tidy;
     struct timer ask_timer;
     int64_t yield_after_ns;
+    int64_t yield_look_ns;       /* likewise, for other processes */
     _Atomic unsigned open_count; /* other loops look at it before they ask */
     _Atomic bool must_yield;     /* who asks has none */
 
@@ -101,6 +102,10 @@ struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
 /* No new leases; idle connections close, dials are cancelled, leased ones close when they come
  * back. The pool frees itself after its last connection. */
 void pool_close(struct pool *pool);
+
+/* Looks after the line for connections where other processes have some, and gives back what is idle
+ * and awaited there. */
+void pool_look(struct pool *pool);
 
 /* @is_fresh: dials, unless the bound is reached, though there are idle connections: one of them has
  * just turned out to be dead. */

@@ -26,7 +26,6 @@ static void place(struct upstream_conn *uc);
 static void rest(struct upstream_conn *uc);
 static void on_ask_timer(struct timer *timer);
 static void end_oldest(struct pool *pool);
-static void yield(struct pool *pool);
 static void on_yield_over(struct timer *timer);
 static struct upstream_conn *conn_at(struct list *link);
 
@@ -327,13 +326,15 @@ static void place(struct upstream_conn *uc) {
 /* No exchange is on it: kept for the next, unless the line needs it, or another loop. */
 static void rest(struct upstream_conn *uc) {
     struct pool *pool = uc->pool;
+    const struct gate *connections = &pool->endpoint->connections;
     struct loop *loop = pool->shared->loop;
 
     pool_enter_idle(uc);
     uc->idle_since_ns = loop->now_ns;
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
-    if (atomic_load(&pool->endpoint->connections.waiting) > 0 && list_is_empty(&pool->line))
+    if ((atomic_load(&connections->waiting) > 0 && list_is_empty(&pool->line)) ||
+        gate_wanted(connections) > 0)
         end_oldest(pool);
 }
 
@@ -372,8 +373,8 @@ void pool_h2_asked(struct pool *pool) {
         return;
     if (!list_is_empty(&pool->idle))
         end_oldest(pool);
-    else if (must_yield && pool->shared->loop->now_ns >= pool->yield_after_ns)
-        yield(pool);
+    else if (must_yield)
+        pool_h2_yield(pool);
 }
 
 static void end_oldest(struct pool *pool) {
@@ -384,9 +385,11 @@ static void end_oldest(struct pool *pool) {
 }
 
 /* Keeps further exchanges off the connection with the fewest, so that it ends soon. */
-static void yield(struct pool *pool) {
+void pool_h2_yield(struct pool *pool) {
     struct upstream_conn *least = NULL;
 
+    if (pool->shared->loop->now_ns < pool->yield_after_ns)
+        return;
     for (struct list *link = pool->open.next; link != &pool->open; link = link->next)
         if (!least || h2_client_used(conn_at(link)->h2) < h2_client_used(least->h2))
             least = conn_at(link);

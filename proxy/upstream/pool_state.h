@@ -66,3 +66,5 @@ void pool_h2_granted(struct gate_ticket *ticket);
 void pool_h2_connected(struct upstream_conn *uc);
 void pool_h2_dial_failed(struct pool *pool);
 void pool_h2_asked(struct pool *pool);
+/* Gives up a connection that is in use, unless that was tried just now. */
+void pool_h2_yield(struct pool *pool);

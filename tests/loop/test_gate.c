@@ -52,7 +52,7 @@ static int set_up(void **state) {
 /* Whatever a test did: nobody waits and every right is back. */
 static int tear_down(void **state) {
     settle_down(&loops[0], &loops[1]);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     assert_int_equal(atomic_load(&gate.waiting), 0);
     assert_int_equal(finish_loop(&loops[0]), 0);
     assert_int_equal(finish_loop(&loops[1]), 0);
@@ -83,10 +83,10 @@ static void the_bound_is_exact(void **state) {
     assert_true(gate_try(&gate));
     assert_false(gate_try(&gate));
     assert_int_equal(enter(&c, 'c', 0), GATE_WAIT);
-    assert_int_equal(atomic_load(&gate.taken), LIMIT);
+    assert_int_equal(gate_taken(&gate), LIMIT);
     gate_leave(&gate, NULL, &loops[0]); /* the one of gate_try() */
     assert_string_equal(granted, "c");
-    assert_int_equal(atomic_load(&gate.taken), LIMIT);
+    assert_int_equal(gate_taken(&gate), LIMIT);
     leave(&c);
     assert_int_equal(enter(&b, 'b', 1), GATE_IN);
     leave(&a);
@@ -162,7 +162,7 @@ static void a_line_that_just_moved_on_is_not_full(void **state) {
     for (unsigned i = 0; i < LINE_PLACES; i++)
         enter(&line[i], (char)('1' + i), 0);
     in[0].ticket.state = TICKET_OUT;
-    atomic_fetch_sub(&gate.taken, 1);
+    atomic_fetch_sub(gate.taken, 1);
     assert_int_equal(enter(&more, 'm', 0), GATE_WAIT);
     assert_string_equal(granted, "1");
     leave(&in[1]);
@@ -204,9 +204,9 @@ static void nobody_overtakes_who_waits(void **state) {
         enter(&in[i], 'i', 0);
     enter(&waits, 'w', 1);
     in[0].ticket.state = TICKET_OUT; /* a right is free, but it is the waiting one's */
-    atomic_fetch_sub(&gate.taken, 1);
+    atomic_fetch_sub(gate.taken, 1);
     assert_false(gate_try(&gate));
-    atomic_fetch_add(&gate.taken, 1);
+    atomic_fetch_add(gate.taken, 1);
     gate_leave(&gate, NULL, &loops[0]);
     assert_false(gate_try(&gate)); /* promised: taken */
     AWAIT(&loops[0], &loops[1], granted_len == 1);
@@ -248,7 +248,7 @@ static void a_right_whose_ticket_is_cancelled_on_the_way_passes_on(void **state)
     leave(&in[0]);
     assert_int_equal(first.ticket.state, TICKET_PROMISED);
     assert_int_equal(cancel(&first), GATE_OWED);
-    assert_int_equal(atomic_load(&gate.taken), LIMIT); /* still held: it is owed */
+    assert_int_equal(gate_taken(&gate), LIMIT); /* still held: it is owed */
     gate_leave(&gate, NULL, &loops[0]);
     assert_string_equal(granted, "2");
     settle_down(&loops[0], &loops[1]); /* the letter finds nobody */
@@ -293,7 +293,7 @@ static void a_gift_comes_with_the_right(void **state) {
     assert_ptr_equal(gift_for, &desks[1]);
     AWAIT(&loops[0], &loops[1], granted_len == 2);
     assert_ptr_equal(far.gift, &far_gift);
-    assert_int_equal(atomic_load(&gate.taken), LIMIT);
+    assert_int_equal(gate_taken(&gate), LIMIT);
     leave(&near); /* the rights of in[] went with the gifts */
     leave(&far);
 }
@@ -435,7 +435,7 @@ static void no_right_is_lost_among_threads(void **state) {
         assert_int_equal(pthread_create(&threads[i], NULL, visit, &crowds[i]), 0);
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     assert_int_equal(atomic_load(&gate.waiting), 0);
     assert_int_equal(atomic_load(&inside), 0);
     for (unsigned i = 0; i < THREADS; i++)

@@ -55,7 +55,7 @@ static int set_up(void **state) {
         .queue = {.size = 3},
     };
     fds = (struct fds){.limit = {100, 100, 100, 100}};
-    assert_int_equal(pipeline_open(&pipeline, &config, 2, NULL, &why), 0);
+    assert_int_equal(pipeline_open(&pipeline, &config, 2, NULL, NULL, &why), 0);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(loop_open(&loops[i], i), 0);
         shared[i] = (struct pool_loop){.loop = &loops[i], .fds = &fds};
@@ -68,8 +68,8 @@ static int tear_down(void **state) {
     for (unsigned i = 0; i < 2; i++)
         pipeline_loop_close(&parts[i]);
     settle_down(&loops[0], &loops[1]);
-    assert_int_equal(atomic_load(&pipeline->concurrency.taken), 0);
-    assert_int_equal(atomic_load(&pipeline->streams.taken), 0);
+    assert_int_equal(gate_taken(&pipeline->concurrency), 0);
+    assert_int_equal(gate_taken(&pipeline->streams), 0);
     for (unsigned i = 0; i < ENDPOINTS && i < pipeline->set->count; i++)
         assert_int_equal(atomic_load(&pipeline->set->list[i]->refs), 1); /* the pools are gone */
     for (unsigned i = 0; i < 2; i++)
@@ -228,9 +228,9 @@ static void a_stream_trades_its_permit_if_there_is_one_for_streams(void **state)
     assert_int_equal(second.permit.kind,
                      PERMIT_CONCURRENCY); /* streams are full: it keeps its own */
     permit_to_stream(&parts[0], &first.permit);
-    assert_int_equal(atomic_load(&pipeline->streams.taken), 1);
+    assert_int_equal(gate_taken(&pipeline->streams), 1);
     permit_release(&parts[0], &first.permit);
-    assert_int_equal(atomic_load(&pipeline->streams.taken), 0);
+    assert_int_equal(gate_taken(&pipeline->streams), 0);
     permit_to_stream(&parts[0], &second.permit);
     assert_int_equal(second.permit.kind, PERMIT_STREAM);
     permit_release(&parts[0], &second.permit);
@@ -244,12 +244,12 @@ static void no_more_are_in_flight_than_there_are_connections(void **state) {
 
     few.limits.concurrency = 1000;
     few.limits.connections = 5;
-    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, &why), 0);
+    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, NULL, &why), 0);
     assert_int_equal(narrow->concurrency.limit, 5 * ENDPOINTS);
     assert_int_equal(narrow->pool.dials, 4); /* shared out to the loops */
     pipeline_close(narrow);
     few.limits.dials = 1;
-    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, &why), 0);
+    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, NULL, &why), 0);
     assert_int_equal(narrow->pool.dials, 1); /* one at least */
     pipeline_close(narrow);
 }
@@ -305,7 +305,7 @@ static void one_address_written_twice_is_one_endpoint(void **state) {
 
     doubled.endpoints = twice;
     doubled.endpoint_count = 2;
-    assert_int_equal(pipeline_open(&single, &doubled, 2, NULL, &why), 0);
+    assert_int_equal(pipeline_open(&single, &doubled, 2, NULL, NULL, &why), 0);
     assert_int_equal(single->set->count, 1);
     pipeline_close(single);
 }

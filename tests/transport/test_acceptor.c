@@ -137,7 +137,7 @@ static int tear_down(void **state) {
                 conn_close(doors[i].conns[j]);
     }
     settle_down(&loops[0], &loops[1]);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     assert_int_equal(atomic_load(&gate.waiting), 0);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
     for (unsigned i = 0; i < 2; i++)
@@ -160,12 +160,12 @@ static void who_comes_is_accepted_and_entered(void **state) {
 
     AWAIT(&loops[0], &loops[1], doors[0].accepted == 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
-    assert_int_equal(atomic_load(&gate.taken), 1);
+    assert_int_equal(gate_taken(&gate), 1);
     assert_int_equal(fcntl(client, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
     close(client);
     AWAIT(&loops[0], &loops[1], doors[0].closed == 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
 }
 
 static void beyond_the_limit_clients_stay_in_the_backlog(void **state) {
@@ -363,7 +363,7 @@ static void run_out_of_fds(void) {
     CHILD_AWAITS(doors[0].errors == 1);
     DEMAND(doors[0].err == EMFILE);
     DEMAND(doors[0].accepted == 0);
-    DEMAND(atomic_load(&gate.taken) == 0);
+    DEMAND(gate_taken(&gate) == 0);
     DEMAND(fds_used(&fds, FD_CLIENT) == 0);
     for (unsigned i = 0; i < 5; i++)
         spin(&loops[0], &loops[1]);

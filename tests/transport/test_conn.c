@@ -113,7 +113,7 @@ static int tear_down(void **state) {
         conn_close(codec.conn);
     settle_down(&loops[0], &loops[1]);
     assert_null(codec.conn);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
     assert_int_equal(loops[0].conns + loops[1].conns, 0);
     assert_int_equal(finish_loop(&loops[0]), 0);
@@ -273,12 +273,12 @@ static void a_conn_may_be_closed_as_its_data_is_read(void **state) {
 static void fd_and_right_are_given_back_only_when_the_close_is_complete(void **state) {
     conn_close(codec.conn);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
-    assert_int_equal(atomic_load(&gate.taken), 1);
+    assert_int_equal(gate_taken(&gate), 1);
     assert_int_equal(loops[0].conns, 1);
     AWAIT(&loops[0], NULL, codec.closed == 1);
     assert_int_equal(codec.used_at_close, 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
 }
 
 /* --- The end of a connection ----------------------------------------------------------------- */
@@ -416,7 +416,7 @@ static void an_exported_connection_goes_on_elsewhere_with_its_bytes(void **state
     conn_start(other.conn, &events, &other);
     AWAIT(&loops[0], &loops[1], other.heard.len == 6 && codec.closed == 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
-    assert_int_equal(atomic_load(&gate.taken), 1);
+    assert_int_equal(gate_taken(&gate), 1);
     assert_int_equal(send_text(other.conn, "back"), CONN_SENT);
     assert_int_equal(hear(wire, text, sizeof text), 4);
     assert_int_equal(codec.heard.len + codec.eofs + codec.errors, 0);

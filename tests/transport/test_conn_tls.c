@@ -163,7 +163,7 @@ static int tear_down(void **state) {
     SSL_free(peer);
     peer = NULL;
     SSL_CTX_free(peer_ctx);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
     assert_int_equal(loops[0].conns + loops[1].conns, 0);
     assert_int_equal(finish_loop(&loops[0]), 0);

@@ -109,8 +109,8 @@ static int tear_down(void **state) {
         assert_int_equal(loops[i].wheel.running, 0);
         assert_int_equal(finish_loop(&loops[i]), 0);
     }
-    assert_int_equal(atomic_load(&gate.taken) + atomic_load(&gate.waiting), 0);
-    assert_int_equal(atomic_load(&connections.taken), 0);
+    assert_int_equal(gate_taken(&gate) + atomic_load(&gate.waiting), 0);
+    assert_int_equal(gate_taken(&connections), 0);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
     gate_deinit(&gate);
     gate_deinit(&connections);
@@ -173,7 +173,7 @@ static void a_client_that_shakes_hands_is_handed_on(void **state) {
     assert_true(was_over);
     assert_int_equal(results[HANDSHAKE_OK], 2);
     assert_int_equal(handshakes[0].count, 0);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
 }
 
 /* Two of five at once, on two loops; the others are not refused. */
@@ -182,9 +182,9 @@ static void beyond_the_limit_clients_wait_their_turn(void **state) {
     for (unsigned i = 0; i < CLIENTS; i++) {
         arrive(i, i % 2);
         assert_false(shakes(&clients[i])); /* its hello is out */
-        AWAIT(&loops[0], &loops[1], atomic_load(&gate.taken) + atomic_load(&gate.waiting) == i + 1);
+        AWAIT(&loops[0], &loops[1], gate_taken(&gate) + atomic_load(&gate.waiting) == i + 1);
     }
-    assert_int_equal(atomic_load(&gate.taken), 2);
+    assert_int_equal(gate_taken(&gate), 2);
     assert_int_equal(atomic_load(&gate.waiting), 3);
     settle_down(&loops[0], &loops[1]);
     assert_false(shakes(&clients[4])); /* nobody has answered it */
@@ -192,7 +192,7 @@ static void beyond_the_limit_clients_wait_their_turn(void **state) {
     AWAIT(&loops[0], &loops[1], shakes(&clients[0]) && secured == 1);
     leave(&clients[1]);
     AWAIT(&loops[0], &loops[1], atomic_load(&gate.waiting) == 1);
-    assert_int_equal(atomic_load(&gate.taken), 2);
+    assert_int_equal(gate_taken(&gate), 2);
     for (unsigned i = 2; i < CLIENTS; i++)
         AWAIT(&loops[0], &loops[1], shakes(&clients[i]));
     AWAIT(&loops[0], &loops[1], secured == 4);
@@ -204,7 +204,7 @@ static void a_silent_client_keeps_nobody_out(void **state) {
     open_world(1, NS_PER_S * 10);
     arrive(0, 0);
     settle_down(&loops[0], &loops[1]);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
     arrive(1, 0);
     AWAIT(&loops[0], &loops[1], shakes(&clients[1]) && secured == 1);
 }
@@ -216,7 +216,7 @@ static void time_ends_for_the_silent_and_for_the_slow(void **state) {
     assert_false(shakes(&clients[1])); /* and not a word more */
     AWAIT(&loops[0], &loops[1], results[HANDSHAKE_TIMEOUT] == 2);
     AWAIT(&loops[0], &loops[1], loops[0].conns + loops[1].conns == 0);
-    assert_int_equal(atomic_load(&gate.taken), 0);
+    assert_int_equal(gate_taken(&gate), 0);
 }
 
 /* The time in line is not the handshake's. */
@@ -226,7 +226,7 @@ static void waiting_takes_no_time_away(void **state) {
     open_world(1, 400 * NS_PER_MS);
     arrive(0, 0);
     assert_false(shakes(&clients[0]));
-    AWAIT(&loops[0], &loops[1], atomic_load(&gate.taken) == 1);
+    AWAIT(&loops[0], &loops[1], gate_taken(&gate) == 1);
     for (unsigned i = 1; i < 3; i++) {
         arrive(i, 0);
         assert_false(shakes(&clients[i]));
@@ -256,14 +256,14 @@ static void abort_ends_those_in_every_state(void **state) {
     open_world(1, NS_PER_S * 10);
     arrive(0, 0);
     assert_false(shakes(&clients[0]));
-    AWAIT(&loops[0], &loops[1], atomic_load(&gate.taken) == 1);
+    AWAIT(&loops[0], &loops[1], gate_taken(&gate) == 1);
     arrive(1, 0);
     assert_false(shakes(&clients[1]));
     AWAIT(&loops[0], &loops[1], atomic_load(&gate.waiting) == 1);
     arrive(2, 0);
     handshakes_abort_all(&handshakes[0]);
     AWAIT(&loops[0], &loops[1], loops[0].conns == 0);
-    assert_int_equal(atomic_load(&gate.taken) + atomic_load(&gate.waiting), 0);
+    assert_int_equal(gate_taken(&gate) + atomic_load(&gate.waiting), 0);
 }
 
 #define TEST(test) cmocka_unit_test_teardown(test, tear_down)

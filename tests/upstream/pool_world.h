@@ -56,5 +56,5 @@ void exchange_start_upload(struct taker *taker, unsigned at);
 void exchange_end(struct taker *taker);
 
 /* Connections of the endpoint, dials and closing ones included. */
-#define OPEN_CONNECTIONS atomic_load(&world.endpoint->connections.taken)
+#define OPEN_CONNECTIONS gate_taken(&world.endpoint->connections)
 #define ASK_AWAIT(condition) AWAIT(&world.loops[0], &world.loops[1], condition)
