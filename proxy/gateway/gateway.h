@@ -14,6 +14,7 @@
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
+#include "state/keeper.h"
 #include "transport/acceptor.h"
 #include "transport/addresses.h"
 #include "transport/handshakes.h"
@@ -115,6 +116,8 @@ struct gateway_options {
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
     struct pulse_board *board; /* borrowed: where the loops show that they live, or NULL */
+    struct keeper *keeper;     /* borrowed: for what is to survive; closed before the gateway; NULL:
+                                  nothing does */
 };
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
