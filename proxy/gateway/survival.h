@@ -8,7 +8,7 @@
 
 #include "gateway/gateway.h"
 
-#define SURVIVAL_ENDPOINTS_MAX 4096
+#define SURVIVAL_ENDPOINTS_MAX 2048
 
 /* Adds the sections, and takes up what the file has for them. Before the loops run. */
 void survival_open(struct gateway *gateway, struct keeper *keeper);
