@@ -70,7 +70,7 @@ static int open_signals(struct supervisor *s) {
         sigaddset(&signals, numbers[i]);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(2) */
+    signal(SIGXFSZ, SIG_IGN); /* an error of write(2) will do; gateways inherit it */
     s->signals = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals < 0 ? -errno : 0;
 }
