@@ -173,6 +173,7 @@ def test_what_changed_is_written_before_a_reload(weir, path):
     assert address in await_sections(path, lambda s: s["endpoints"])["endpoints"]["up"]
 
 
+@pytest.mark.threads
 def test_a_gateway_that_finishes_does_not_write_what_its_successor_keeps(weir, serve, up, path):
     gone = f"127.0.0.1:{free_port()}"
     w = weir(up, server={"state_file": str(path)}, routes=[
