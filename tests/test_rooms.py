@@ -18,7 +18,7 @@ LINES_MAX = 600
 
 LINES = [
     {"base"},
-    {"config", "metrics", "fds", "loop"},
+    {"config", "metrics", "fds", "loop", "state"},
     {"exchange", "transport"},
     {"route", "admission", "handler", "codec"},
     {"upstream", "child"},

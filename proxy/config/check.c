@@ -8,13 +8,16 @@
 #include "config/suggest.h"
 #include "config/units.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct check {
     struct config *config;         /* borrowed */
     const struct tomlc_node *root; /* borrowed */
     struct errors *errors;         /* borrowed */
+    struct errors *warnings;       /* borrowed */
 };
 
 /* Sections of one kind; each struct begins with its name. */
@@ -25,6 +28,7 @@ struct named {
     size_t size; /* of one */
 };
 
+static void check_state_file(const struct check *check);
 static void check_listeners(const struct check *check);
 static void check_routes(const struct check *check);
 static void check_target(const struct check *check, size_t i);
@@ -44,12 +48,30 @@ static const struct tomlc_node *section_at(const struct check *check, const char
                                            size_t i);
 static const struct tomlc_node *key_at(const struct tomlc_node *section, const char *key);
 
-void check_all(struct config *config, const struct tomlc_node *root, struct errors *errors) {
-    const struct check check = {config, root, errors};
+void check_all(struct config *config, const struct tomlc_node *root, struct errors *errors,
+               struct errors *warnings) {
+    const struct check check = {config, root, errors, warnings};
 
+    check_state_file(&check);
     check_listeners(&check);
     check_pipelines(&check);
     check_routes(&check);
+}
+
+/* It may be there by the time it is needed, and weir serves without: no error. */
+static void check_state_file(const struct check *check) {
+    const char *path = check->config->server.state_file;
+    const struct tomlc_node *node = tomlc_find(check->root, "server");
+    char *directory;
+
+    if (!path)
+        return;
+    directory = xstrndup(path, (size_t)(strrchr(path, '/') - path) + 1);
+    if (access(directory, W_OK | X_OK) < 0)
+        errors_add(check->warnings, tomlc_find(node, "state_file")->at,
+                   "warning: server.state_file: no file can be written in '%s': %s", directory,
+                   strerror(errno));
+    free(directory);
 }
 
 static void check_listeners(const struct check *check) {

@@ -65,7 +65,7 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     }
     config = xcalloc(1, sizeof *config);
     take_all(&reader, root, config);
-    check_all(config, root, &found);
+    check_all(config, root, &found, &warnings);
     certificates_check(config, root, &found, &warnings);
     plan_all(config, root, options, &found);
     tomlc_free(root);
@@ -83,6 +83,7 @@ void config_free(struct config *config) {
         return;
     free(config->server.resolver);
     free(config->server.user);
+    free(config->server.state_file);
     address_deinit(&config->admin.listen);
     free(config->admin.token);
     free(config->log.file);

@@ -38,6 +38,7 @@ struct config_server {
     int64_t drain_reload_ns;
     int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
     char *user;                  /* who serves when root starts it, or NULL: root itself; owned */
+    char *state_file;            /* path, or NULL: nothing survives a restart; owned */
     char *resolver;              /* comma-separated name servers, or NULL: the system's; owned */
     int64_t resolve_interval_ns; /* re-resolve names without a TTL, and never less often */
 };

@@ -71,6 +71,7 @@ static const struct schema_key server_keys[] = {
      HOURS(24), .is_never_off = true},
     {"wedge_after", value_duration, AT(wedge_after_ns), "\"10s\"", SECONDS(2), HOURS(1)},
     {"user", value_name, AT(user)},
+    {"state_file", value_state_file, AT(state_file)},
 };
 #undef AT
 

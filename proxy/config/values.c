@@ -176,6 +176,15 @@ void value_log_access(struct reader *reader, const struct schema_key *key,
     }
 }
 
+void value_state_file(struct reader *reader, const struct schema_key *key,
+                      const struct tomlc_node *node, void *to) {
+    if (is_path(reader_text(node)))
+        value_replace(to, reader_text(node));
+    else
+        reader_refuse(reader, node, NULL,
+                      "a path with a slash such as \"/var/lib/weir/state.json\"");
+}
+
 void value_listen(struct reader *reader, const struct schema_key *key,
                   const struct tomlc_node *node, void *to) {
     value_address(reader, node, ADDRESS_TO_LISTEN, to);

@@ -14,6 +14,7 @@ read_fn value_name;        /* char *: of a section */
 read_fn value_reference;   /* stores nothing: check.c looks it up when all names are known */
 read_fn value_log_file;    /* char *: "stderr" or a path */
 read_fn value_log_access;  /* char *: the same, or "off": NULL */
+read_fn value_state_file;  /* char *: a path */
 read_fn value_listen;      /* struct config_address */
 read_fn value_admin;       /* struct config_admin: an address or "off" */
 read_fn value_token;       /* char *: a secret, sent as a field's value */

@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "gateway/crossing.h"
 #include "gateway/overload.h"
+#include "gateway/survival.h"
 #include "transport/h2o_thread.h"
 
 #include <assert.h>
@@ -66,6 +67,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
         close_shared(gateway);
         return err;
     }
+    survival_open(gateway, options->keeper);
     gateway->loops = xcalloc(gateway->loop_count, sizeof *gateway->loops);
     for (unsigned i = 0; !err && i < gateway->loop_count; i++) {
         err = open_loop(gateway, i, options);

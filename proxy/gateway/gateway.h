@@ -14,6 +14,7 @@
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
+#include "state/keeper.h"
 #include "transport/acceptor.h"
 #include "transport/addresses.h"
 #include "transport/handshakes.h"
@@ -120,6 +121,8 @@ struct gateway_options {
     struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
                                    they are not */
     unsigned share_slot;        /* ours in it */
+    struct keeper *keeper;      /* borrowed: for what is to survive; closed before the gateway; NULL:
+                                   nothing does */
 };
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "serve/deaths.h"
 #include "serve/limits.h"
 #include "serve/other_counters.h"
 #include "serve/stacks.h"
@@ -42,6 +43,8 @@ struct server {
     struct metrics_segment *segment;
     struct gateway *gateway;
     struct admin *admin;
+    struct keeper *keeper;  /* of the state file; NULL: there is none */
+    struct crashes crashes; /* for the state file, or from it */
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     bool is_aborted;
@@ -60,6 +63,7 @@ static int open_gateway(struct server *server);
 static void go_live(struct server *server);
 static int serve(struct server *server);
 static void obey(struct server *server, struct control_message *message);
+static void take_deaths(struct server *server, const char *told);
 static void drain(struct server *server, const char *ns);
 static int end(struct server *server);
 static void release(struct server *server);
@@ -256,19 +260,25 @@ static int make_segment(struct server *server) {
 }
 
 static int open_gateway(struct server *server) {
+    struct keeper_section deaths = deaths_section(&server->crashes);
     char *why = NULL;
-    int err = gateway_open(&server->gateway,
-                           &(struct gateway_options){
-                               .config = server->config,
-                               .counters = server->counters,
-                               .segment = server->segment,
-                               .sockets = server->sockets,
-                               .socket_count = server->socket_count,
-                               .board = board_of(server),
-                               .shares = server->shares,
-                               .share_slot = server->share_slot,
-                           },
-                           &why);
+    int err;
+
+    server->keeper = keeper_open(server->config->server.state_file);
+    keeper_add(server->keeper, &deaths);
+    err = gateway_open(&server->gateway,
+                       &(struct gateway_options){
+                           .config = server->config,
+                           .counters = server->counters,
+                           .segment = server->segment,
+                           .sockets = server->sockets,
+                           .socket_count = server->socket_count,
+                           .board = board_of(server),
+                           .shares = server->shares,
+                           .share_slot = server->share_slot,
+                           .keeper = server->keeper,
+                       },
+                       &why);
 
     if (err) {
         fprintf(stderr, "weir: %s\n", why);
@@ -321,6 +331,7 @@ static void go_live(struct server *server) {
     };
     int err;
 
+    keeper_start(server->keeper);
     for (size_t i = 0; i < config->listener_count; i++)
         log_info("listening on '%s' for '%s' with %u loops", config->listeners[i].listen.text,
                  config->listeners[i].name, config->server.threads);
@@ -366,6 +377,10 @@ static void obey(struct server *server, struct control_message *message) {
         other_counters_replace(&server->others, message->fds, message->fd_count);
     } else if (control_is(message->text, "live", &rest)) {
         go_live(server);
+    } else if (control_is(message->text, "deaths", &rest)) {
+        take_deaths(server, rest);
+    } else if (control_is(message->text, "save", &rest)) {
+        keeper_hurry(server->keeper);
     } else if (control_is(message->text, "reopen", &rest)) {
         log_reopen();
     } else if (control_is(message->text, "drain", &rest)) {
@@ -374,10 +389,21 @@ static void obey(struct server *server, struct control_message *message) {
     } else if (control_is(message->text, "retire", &rest)) {
         drain(server, rest);
         gateway_retire(server->gateway);
+        keeper_release(server->keeper);
         admin_close(server->admin);
         server->admin = NULL;
         control_send(CONTROL_FD, "retired", NULL, 0); /* if it is lost, it is waited for in vain */
     }
+}
+
+/* What the supervisor knows is newer than the file. */
+static void take_deaths(struct server *server, const char *told) {
+    char text[CRASHES_TEXT_MAX + sizeof "deaths"] = "deaths";
+
+    if (crashes_read(&server->crashes, told, clock_now_ns()) || server->crashes.count == 0)
+        return;
+    crashes_write(&server->crashes, clock_now_ns(), text + strlen(text));
+    control_send(CONTROL_FD, text, NULL, 0); /* if it is lost, so is what was before this start */
 }
 
 static void drain(struct server *server, const char *ns) {
@@ -393,6 +419,8 @@ static int end(struct server *server) {
     bool is_clean;
 
     admin_close(server->admin); /* its sources are the gateway's */
+    keeper_close(server->keeper);
+    server->keeper = NULL;
     is_clean = gateway_close(server->gateway, &census);
     log_line(is_clean ? LOG_INFO : LOG_ERROR,
              "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
@@ -402,6 +430,7 @@ static int end(struct server *server) {
 }
 
 static void release(struct server *server) {
+    keeper_close(server->keeper);
     log_close();
     other_counters_replace(&server->others, NULL, 0);
     if (server->memory)

@@ -28,6 +28,8 @@ void supervisor_examine(struct supervisor *s) {
 
     if (s->has_served)
         notify_reloading(&s->notify);
+    if (s->serving)
+        generation_tell(s->serving, "save"); /* its successor will read it */
     err = examination_start(&s->examination, &(struct examination_options){
                                                  .binary = s->options->binary,
                                                  .name = s->options->name,
@@ -179,8 +181,12 @@ void supervisor_ended(struct supervisor *s, struct generation *g, int status) {
 }
 
 void supervisor_make_live(struct supervisor *s) {
+    char deaths[CRASHES_TEXT_MAX];
+
     s->serving->is_live = true;
     tell_others(s);
+    crashes_write(&s->crashes, clock_now_ns(), deaths);
+    generation_tell(s->serving, "deaths%s", deaths);
     generation_tell(s->serving, "live");
 }
 

@@ -13,12 +13,15 @@
  * replaces what was told before live               it is the one that serves now: open the admin
  * plane retire NS          a successor serves: close the admin plane, finish within NS nanoseconds
  *     drain NS           the end: finish within NS nanoseconds
+ *     deaths MS...       gateways that died lately, and how long ago, oldest first; before live
+ *     save               look now whether there is something for the state file
  *     reopen             open the log files anew
  * From the gateway:
  *     ready              it accepts
  *     retired            its admin plane is closed
  *     reload             somebody asked for it on the admin plane
  *     drain              likewise
+ *     deaths MS...       the same, from the state file, where the supervisor knows of none
  *     stack TEXT         of one thread, when it was asked for or a signal ends it
  * The end of the socket ends the gateway at once. */
 #pragma once

@@ -13,6 +13,7 @@
 #define CRASHES_BACKOFF_NS \
     (50 * NS_PER_MS) /* for the second in a row that dies soon; then doubles */
 #define CRASHES_BACKOFF_MAX_NS NS_PER_S
+#define CRASHES_TEXT_MAX 64 /* bytes of CRASHES_MAX ages as text, terminated */
 
 /* Zeroed memory has seen no death. */
 struct crashes {
@@ -21,6 +22,19 @@ struct crashes {
     unsigned soon;              /* deaths in a row that came soon */
     bool is_slow;               /* after the last death: more than CRASHES_MAX in the window */
 };
+
+/* Those of the last CRASHES_WINDOW_NS, oldest first; returns how many. */
+unsigned crashes_recent(const struct crashes *crashes, int64_t now_ns, int64_t at_ns[CRASHES_MAX]);
+
+/* The same as text, from one process to another: ages in milliseconds, each behind a blank. */
+void crashes_write(const struct crashes *crashes, int64_t now_ns, char to[CRASHES_TEXT_MAX]);
+
+/* Fills @crashes, which has seen none, from such a @text. False: it is none, or there are no deaths
+ * in it. */
+bool crashes_read(struct crashes *crashes, const char *text, int64_t now_ns);
+
+/* One more, which came behind those that are there already; what led to it is not known. */
+void crashes_remember(struct crashes *crashes, int64_t at_ns);
 
 /* A process died that had worked for @lived_ns: how long to wait before the next start. */
 int64_t crashes_note(struct crashes *crashes, int64_t now_ns, int64_t lived_ns);

@@ -79,6 +79,7 @@ static int open_signals(struct supervisor *s) {
         sigaddset(&signals, numbers[i]);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* an error of write(2) will do; gateways inherit it */
     s->signals = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals < 0 ? -errno : 0;
 }
@@ -213,6 +214,10 @@ static void hear(struct supervisor *s, struct generation *g) {
         } else if (control_is(message.text, "drain", &rest)) {
             if (!s->is_ending)
                 begin_to_end(s, "asked for by the admin plane");
+        } else if (control_is(message.text, "deaths", &rest)) {
+            if (s->crashes.count == 0 && crashes_read(&s->crashes, rest, clock_now_ns()))
+                log_info("%u gateways died in the last %lld s, before this start", s->crashes.count,
+                         (long long)(CRASHES_WINDOW_NS / NS_PER_S));
         } else if (control_is(message.text, "stack", &rest)) {
             log_error("gateway %d: stack %s", (int)g->pid, rest);
         }

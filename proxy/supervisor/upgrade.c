@@ -45,6 +45,8 @@ void supervisor_examine_upgrade(struct supervisor *s) {
                                                  .text_fd = s->current.text_fd,
                                              });
     s->is_upgrade = !err;
+    if (!err && s->serving)
+        generation_tell(s->serving, "save");
     if (err)
         log_error("cannot try '%s': %s", s->options->binary, strerror(-err));
 }

@@ -145,6 +145,32 @@ static void the_server_keys_arrive(void **state) {
     config_free(config);
 }
 
+static void a_state_file_is_a_path_and_its_directory_may_come_later(void **state) {
+    struct config *config = parse("[server]\nstate_file = '/tmp/state.json'\n" REST);
+
+    assert_string_equal(config->server.state_file, "/tmp/state.json");
+    assert_null(config->warnings);
+    config_free(config);
+    config = parse("[server]\nstate_file = '/nowhere/at-all/state.json'\n" REST);
+    assert_string_equal(config->warnings,
+                        "t:2:14: warning: server.state_file: no file can be written in "
+                        "'/nowhere/at-all/': No such file or directory\n");
+    config_free(config);
+    config = parse("[server]\nstate_file = '/dev/null/state.json'\n" REST);
+    assert_non_null(strstr(config->warnings, "Not a directory"));
+    config_free(config);
+    config = parse(REST);
+    assert_null(config->server.state_file);
+    config_free(config);
+    expect_errors(
+        "[server]\nstate_file = 'state.json'\n" REST,
+        "t:2:14: server.state_file: found \"state.json\" (string), expected a path with a "
+        "slash such as \"/var/lib/weir/state.json\"\n");
+    expect_errors("[server]\nstate_file = 7\n" REST,
+                  "t:2:14: server.state_file: found 7 (integer), expected a path with a slash such "
+                  "as \"/var/lib/weir/state.json\"\n");
+}
+
 static void the_listener_keys_arrive(void **state) {
     struct config *config =
         parse("[[listener]]\nname = 'a.b_c-1'\nlisten = 'unix:/run/weir'\nprotocol = 'auto'\n"
@@ -335,6 +361,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_has_a_default),
         cmocka_unit_test(the_server_keys_arrive),
+        cmocka_unit_test(a_state_file_is_a_path_and_its_directory_may_come_later),
         cmocka_unit_test(the_listener_keys_arrive),
         cmocka_unit_test(the_pipeline_keys_arrive),
         cmocka_unit_test(the_route_keys_arrive),
