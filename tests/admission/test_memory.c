@@ -91,13 +91,13 @@ static void nothing_to_read_is_no_limit(void **state) {
 static void what_is_used_is_at_least_what_was_just_filled(void **state) {
     int fd = memory_open();
     uint64_t before = memory_used(fd);
-    char *filled = malloc(32 * MIB);
+    volatile char *filled = malloc(32 * MIB); /* or a compiler may see that nobody reads it */
 
     assert_true(fd >= 0);
-    memset(filled, 1, 32 * MIB);
+    for (size_t i = 0; i < 32 * MIB; i += 1024)
+        filled[i] = 1;
     assert_true(memory_used(fd) >= before + 30 * MIB);
-    assert_int_equal(filled[MIB], 1);
-    free(filled);
+    free((void *)filled);
     close(fd);
     assert_int_equal(memory_used(-1), 0);
     assert_int_equal(memory_used(fd), 0);

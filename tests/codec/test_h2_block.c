@@ -1,5 +1,5 @@
-/* What proxy/codec/h2_message.c gives nghttp2 to submit: which fields may stay in its table, and what
- * is copied. */
+/* What h2_message gives nghttp2 to submit: which fields may stay in its table, and what is copied.
+ */
 #include "codec/h2_message.h"
 #include "support/unit.h"
 

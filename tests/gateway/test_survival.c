@@ -41,7 +41,8 @@ static int open_pipelines(void **state) {
                                                 .endpoints = endpoints,
                                                 .endpoint_count = ENDPOINTS,
                                                 .limits = {.connections = 1, .concurrency = 1}};
-        assert_int_equal(pipeline_open(&gateway.pipelines[i], &pipelines[i], 1, NULL, &why), 0);
+        assert_int_equal(pipeline_open(&gateway.pipelines[i], &pipelines[i], 1, NULL, NULL, &why),
+                         0);
     }
     return 0;
 }
