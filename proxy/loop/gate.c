@@ -51,6 +51,12 @@ bool gate_share(struct gate *gate, const struct share_home *home, const char *ke
     return true;
 }
 
+bool gate_is_contested(const struct gate *gate) {
+    const struct share_home home = {.table = gate->share.table, .slot = gate->share.slot};
+
+    return gate->share.row && !share_is_alone(&home) && gate_taken_in_all(gate) >= gate->limit;
+}
+
 void gate_look(struct gate *gate, struct loop *here) {
     struct list local;
 

@@ -88,6 +88,10 @@ static inline uint32_t gate_taken_in_all(const struct gate *gate) {
     return gate_taken(gate) + (gate->share.row ? (uint32_t)share_others(&gate->share) : 0);
 }
 
+/* Might a right that is given back now be one too many for who looks from outside? It is the last,
+ * and other processes are there to take it. */
+bool gate_is_contested(const struct gate *gate);
+
 /* Gives the line what has come back in other processes. To be called every 100 ms, or more often
  * while there are others. Home: the loop @here. */
 void gate_look(struct gate *gate, struct loop *here);

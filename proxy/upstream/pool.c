@@ -77,7 +77,7 @@ void pool_close(struct pool *pool) {
         list_push_back(&pool->others, link);
         atomic_fetch_sub(&pool->idle_count, 1);
         uc->is_idle = false;
-        close_idle(uc, true);
+        close_idle(uc, pool_closes_at_once(pool));
     }
     for (link = pool->others.next; link != &pool->others; link = next) {
         struct upstream_conn *uc = CONTAINER_OF(link, struct upstream_conn, link);
@@ -308,7 +308,7 @@ static void on_codec_idle(void *ctx, enum h1_client_end end) {
     }
     if (uc->is_idle)
         pool_leave_idle(uc);
-    h1_client_close(uc->codec, pool->is_closing);
+    h1_client_close(uc->codec, pool_closes_at_once(pool));
 }
 
 static void on_codec_closed(void *ctx) {
@@ -448,6 +448,10 @@ static void close_idle(struct upstream_conn *uc, bool at_once) {
         h2_client_close(uc->h2, at_once);
     else
         h1_client_close(uc->codec, at_once);
+}
+
+bool pool_closes_at_once(const struct pool *pool) {
+    return pool->is_closing && !gate_is_contested(&pool->endpoint->connections);
 }
 
 void pool_enter_idle(struct upstream_conn *uc) {

@@ -318,7 +318,7 @@ static void place(struct upstream_conn *uc) {
         uc->has_room = has_room;
     }
     if (!is_used && !is_live)
-        h2_client_close(uc->h2, pool->is_closing);
+        h2_client_close(uc->h2, pool_closes_at_once(pool));
     else if (!is_used && !uc->is_idle)
         rest(uc);
 }

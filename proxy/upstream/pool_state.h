@@ -54,6 +54,9 @@ void pool_h1_connected(struct upstream_conn *uc);
 void pool_enter_idle(struct upstream_conn *uc);
 void pool_leave_idle(struct upstream_conn *uc);
 void pool_close_if_empty(struct pool *pool);
+/* Is a connection to be closed without waiting for the upstream? Only of a closing pool, and not
+ * where another process may dial next: the upstream has to hear of the end first. */
+bool pool_closes_at_once(const struct pool *pool);
 /* Has others hand over, or close, what is idle there. */
 void pool_ask_others(struct pool *pool);
 

@@ -23,12 +23,12 @@ QUEUE = {"size": 100, "max_wait": "30s"}
 QUIET_S = 0.5  # long enough for what must not happen to happen
 
 
-def reload(w, config=None):
+def reload(w, config=None, number=signal.SIGHUP):
     """Writes @config, if there is one, and waits until another gateway serves."""
     old = w.gateways()
     if config is not None:
         w.file.write_text(toml(config))
-    w.signal(signal.SIGHUP)
+    w.signal(number)
     wait_for("another gateway serves",
              lambda: any(f"gateway {p} serves" in w.log() for p in w.gateways() if p not in old), 15)
     wait_for("it answers", lambda: w.admin("/readyz")[0] == 200)
@@ -130,13 +130,15 @@ def test_an_idle_http2_connection_of_an_old_gateway_makes_room(weir):
 
 
 @pytest.mark.threads
-def test_concurrency_holds_on_the_sum(weir, serve):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["reload", "upgrade"])
+def test_concurrency_holds_on_the_sum(weir, serve, number):
     held = Held()
     up = serve(held)
     w = weir(up, pipeline={"limits": {"concurrency": 2}, "queue": QUEUE})
     old = [ask(w), ask(w)]
     up.await_requests(2)
-    reload(w)
+    reload(w, number=number)
+    assert w.metrics().sum("weir_pipeline_inflight") == 2
     new = [ask(w), ask(w)]
     wait_for("they are in line", lambda: w.metrics().sum("weir_pipeline_queue_length") == 2)
     assert new[0].is_quiet(QUIET_S) and len(up.requests) == 2
