@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -53,9 +54,8 @@ int state_file_write(const char *path, const json_t *sections, const atomic_bool
     int err, fd = -1;
 
     json_decref(document);
-    if (!text)
-        err = -EINVAL;
-    else if (strlen(text) > STATE_FILE_MAX)
+    assert(text); /* sections are made of what JSON can say */
+    if (strlen(text) > STATE_FILE_MAX)
         err = -EFBIG;
     else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         err = -EINVAL; /* nobody's device or directory is replaced */

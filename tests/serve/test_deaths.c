@@ -58,15 +58,16 @@ static void what_is_wrong_is_left_out(void **state) {
         json_pack("{s:s}", "at", "x"),
         json_pack("{s:{}}", "at"),
         json_pack("{s:[s, n, i]}", "at", "x", 0),
+        NULL,
     };
 
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    for (json_t **at = wrong; *at; at++) {
         struct crashes crashes = {0};
         struct keeper_section section = deaths_section(&crashes);
 
-        section.take_up(section.ctx, wrong[i], &then);
+        section.take_up(section.ctx, *at, &then);
         assert_int_equal(crashes.count, 0);
-        json_decref(wrong[i]);
+        json_decref(*at);
     }
 }
 
