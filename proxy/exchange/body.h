@@ -53,8 +53,9 @@ struct body {
     size_t again; /* of what waits: bytes that were taken before body_rewind() */
     uv_buf_t borrowed[BODY_BORROWED_MAX]; /* borrowed: till the end of the turn */
     unsigned borrowed_first, borrowed_count;
-    /* Sees all content as it is pushed; may only note it and wake something. NULL: none. */
-    void (*tap)(struct body *body, struct slice bytes);
+    /* Sees all content as it is pushed; may only note it and wake something. Returns how much of it
+     * passes: the rest is dropped. NULL: none. */
+    size_t (*tap)(struct body *body, struct slice bytes);
     struct task settle;
     struct fields trailers; /* ENDED; arena */
     uint64_t pushed;        /* bytes in all */

@@ -26,6 +26,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
 static void *run_loop(void *arg);
 static void on_retire(struct loop *loop, struct mail *mail);
 static void on_drain(struct loop *loop, struct mail *mail);
+static void on_end_tunnels(struct loop *loop, struct mail *mail);
 static void stop_accepting(struct gateway_loop *gl);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
@@ -87,12 +88,19 @@ void gateway_drain(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->loop_count; i++)
         if (!atomic_exchange(&gateway->loops[i].is_drain_posted, true))
             loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+    gateway_end_tunnels(gateway);
 }
 
 void gateway_retire(struct gateway *gateway) {
     if (begin_to_end(gateway))
         for (unsigned i = 0; i < gateway->loop_count; i++)
             loop_post(&gateway->loops[i].loop, &gateway->loops[i].retire_mail);
+}
+
+void gateway_end_tunnels(struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        if (!atomic_exchange(&gateway->loops[i].are_tunnels_posted, true))
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].tunnels_mail);
 }
 
 void gateway_abort(struct gateway *gateway) {
@@ -225,6 +233,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     }
     gl->retire_mail.deliver = on_retire;
     gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
+    gl->tunnels_mail.deliver = on_end_tunnels;
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
@@ -273,6 +282,14 @@ static void on_drain(struct loop *loop, struct mail *mail) {
     stop_accepting(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_drain(&gl->listeners[i]);
+}
+
+static void on_end_tunnels(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, tunnels_mail);
+
+    gl->are_tunnels_ending = true;
+    for (struct list *link = gl->crossings.next; link != &gl->crossings; link = link->next)
+        tunnel_end(CONTAINER_OF(link, struct crossing, link));
 }
 
 static void stop_accepting(struct gateway_loop *gl) {

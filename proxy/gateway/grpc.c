@@ -4,8 +4,8 @@
 
 #include "base/buffer.h"
 
-static void see_request(struct body *body, struct slice bytes);
-static void see_response(struct body *body, struct slice bytes);
+static size_t see_request(struct body *body, struct slice bytes);
+static size_t see_response(struct body *body, struct slice bytes);
 static void add_status(struct crossing *c, struct fields *to);
 static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
 static bool may_succeed_later(enum fail fail);
@@ -29,24 +29,26 @@ void grpc_send(struct crossing *c) {
     c->x.response.tap = see_response;
 }
 
-static void see_request(struct body *body, struct slice bytes) {
+static size_t see_request(struct body *body, struct slice bytes) {
     struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, request));
 
     grpc_messages_see(&c->asked, bytes);
     if (c->asked.started > 1 && !c->x.is_stream)
         exchange_wake(&c->x, CROSSING_STREAMS);
+    return bytes.len;
 }
 
-static void see_response(struct body *body, struct slice bytes) {
+static size_t see_response(struct body *body, struct slice bytes) {
     struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, response));
 
     grpc_messages_see(&c->answered, bytes);
     if (c->x.is_stream)
-        return;
+        return bytes.len;
     if (c->answered.started > 1)
         exchange_wake(&c->x, CROSSING_STREAMS);
     else if (c->answered.whole == 1 && !timer_is_running(&c->wait))
         loop_timer_start(c->x.loop, &c->wait, GRPC_TRAILERS_WITHIN_NS);
+    return bytes.len;
 }
 
 bool grpc_is_streaming(struct crossing *c) {

@@ -137,6 +137,7 @@ static enum answer route(struct crossing *c) {
         return fail(c, shed, NULL);
     if (c->is_grpc)
         grpc_begin(c);
+    tunnel_begin(c);
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
     if (match.route->is_stream)
@@ -224,6 +225,7 @@ static enum answer send_request(struct crossing *c) {
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c);
+    tunnel_send(c);
     if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
         body_keep(&x->request);
     lease_start(&c->lease, x, &head, x->request_content);
@@ -257,6 +259,8 @@ static enum answer respond(struct crossing *c) {
         become_stream(c);
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
+    if (c->listener->gl->are_tunnels_ending)
+        tunnel_end(c);
     return NEXT;
 }
 
@@ -273,6 +277,7 @@ static enum answer relay(struct crossing *c) {
         return fail(c, x->response.fail, x->upstream_why);
     if (c->is_grpc && grpc_is_streaming(c))
         become_stream(c);
+    tunnel_look(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
     if (x->is_tunnel && !c->is_upstream_done)

@@ -24,6 +24,9 @@
 #include <unistd.h>
 
 #define DRAIN_LOOK_MS 20
+/* How long before the end of its time an old gateway tells its WebSockets to go, if that is no more
+ * than a quarter of the time. */
+#define TUNNELS_END_NS (5 * NS_PER_S)
 
 struct server {
     /* What the supervisor has told. */
@@ -42,6 +45,7 @@ struct server {
     struct admin *admin;
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
+    int64_t tunnels_ns;  /* when WebSockets are told of it */
     bool is_aborted;
 };
 
@@ -324,6 +328,8 @@ static int serve(struct server *server) {
         }
         if (got < 0)
             _exit(1); /* nobody keeps the sockets any more: make room for the next start */
+        if (server->deadline_ns && clock_now_ns() >= server->tunnels_ns)
+            gateway_end_tunnels(server->gateway);
         if (server->deadline_ns && !server->is_aborted && clock_now_ns() >= server->deadline_ns) {
             log_warn("the drain time has passed: breaking off what is left");
             server->is_aborted = true;
@@ -356,10 +362,13 @@ static void obey(struct server *server, struct control_message *message) {
 }
 
 static void drain(struct server *server, const char *ns) {
-    int64_t by_ns = clock_now_ns() + strtoll(ns, NULL, 10);
+    int64_t time_ns = strtoll(ns, NULL, 10), by_ns = clock_now_ns() + time_ns;
+    int64_t early_ns = time_ns / 4 < TUNNELS_END_NS ? time_ns / 4 : TUNNELS_END_NS;
 
-    if (!server->deadline_ns || by_ns < server->deadline_ns)
-        server->deadline_ns = by_ns;
+    if (server->deadline_ns && by_ns >= server->deadline_ns)
+        return;
+    server->deadline_ns = by_ns;
+    server->tunnels_ns = by_ns - early_ns;
 }
 
 /* Returns the exit status. */
