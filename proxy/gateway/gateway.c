@@ -19,7 +19,7 @@
 #define FAILURES_LOGGED_PER_S 10
 
 static bool begin_to_end(struct gateway *gateway);
-static int open_pipelines(struct gateway *gateway, char **why);
+static int open_pipelines(struct gateway *gateway, bool may_lack_addresses, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
@@ -54,7 +54,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->loop_count = config->server.threads;
     err = security_open(&gateway->security, config, why);
     if (!err)
-        err = open_pipelines(gateway, why);
+        err = open_pipelines(gateway, options->may_lack_addresses, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -179,8 +179,12 @@ static bool begin_to_end(struct gateway *gateway) {
     return true;
 }
 
-static int open_pipelines(struct gateway *gateway, char **why) {
+static int open_pipelines(struct gateway *gateway, bool may_lack_addresses, char **why) {
     const struct config *config = gateway->config;
+    struct pipeline_options options = {
+        .loops = gateway->loop_count,
+        .names_by_ns = may_lack_addresses ? clock_now_ns() + GATEWAY_NAMES_NS : 0,
+    };
     int err = resolver_open(&gateway->resolver, config->server.resolver);
 
     if (err) {
@@ -189,10 +193,11 @@ static int open_pipelines(struct gateway *gateway, char **why) {
                          strerror(-err));
         return err;
     }
+    options.resolver = gateway->resolver;
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
     for (size_t i = 0; !err && i < config->pipeline_count; i++) {
-        err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
-                            gateway->resolver, why);
+        options.config = &config->pipelines[i];
+        err = pipeline_open(&gateway->pipelines[i], &options, why);
         if (!err)
             gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
     }

@@ -116,7 +116,10 @@ struct gateway_options {
     const struct gateway_socket *sockets; /* borrowed until gateway_open() returns */
     size_t socket_count;
     struct pulse_board *board; /* borrowed: where the loops show that they live, or NULL */
+    bool may_lack_addresses;   /* names that do not resolve within GATEWAY_NAMES_NS are no error */
 };
+
+#define GATEWAY_NAMES_NS (2 * NS_PER_S) /* for all of them: clients wait meanwhile */
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
  * (the caller frees). */

@@ -32,8 +32,9 @@ struct server {
     /* What the supervisor has told. */
     struct config_options limits;
     int config_fd, admin_fd;
-    char *name;   /* of the configuration; owned */
-    void *memory; /* owned mapping */
+    bool is_substitute; /* of a gateway that has died: nobody else serves */
+    char *name;         /* of the configuration; owned */
+    void *memory;       /* owned mapping */
     size_t memory_bytes, segment_bytes;
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
@@ -125,6 +126,8 @@ static int take(struct server *server, struct control_message *message) {
         message->fds[0] = -1;
     } else if (control_is(message->text, "threads", &rest)) {
         server->limits.cores = (unsigned)strtoul(rest, NULL, 10);
+    } else if (control_is(message->text, "substitute", &rest)) {
+        server->is_substitute = true;
     } else if (control_is(message->text, "memory", &rest) && message->fd_count == 1) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "listener", &rest)) {
@@ -246,6 +249,7 @@ static int open_gateway(struct server *server) {
                                .sockets = server->sockets,
                                .socket_count = server->socket_count,
                                .board = board_of(server),
+                               .may_lack_addresses = server->is_substitute,
                            },
                            &why);
 

@@ -87,6 +87,8 @@ void supervisor_start(struct supervisor *s, bool is_next) {
                                       .edition = is_next ? &s->next : &s->current,
                                       .kept = &s->kept,
                                       .number = ++s->started,
+                                      /* What was good enough to serve once has to be again. */
+                                      .is_substitute = !is_next && !s->serving,
                                   });
     if (!err) {
         s->starting = g;

@@ -52,6 +52,7 @@ struct generation_options {
     const struct edition *edition;
     const struct kept_list *kept;
     unsigned number;
+    bool is_substitute; /* its predecessor has died */
 };
 
 /* Starts a process. -errno; @generation is free then. */
