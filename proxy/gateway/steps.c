@@ -187,10 +187,10 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    c->attempts++; /* that there is none counts too, or it would be tried for ever */
     pool = pipeline_pick(c->part, c->endpoint);
     if (!pool)
         return fail(c, FAIL_ENDPOINT_NONE, NULL);
-    c->attempts++;
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);

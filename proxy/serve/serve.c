@@ -67,7 +67,7 @@ static int end(struct server *server);
 static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
-    const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 

@@ -70,6 +70,7 @@ static int open_signals(struct supervisor *s) {
         sigaddset(&signals, numbers[i]);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* of a log that may not grow: write() says so, too */
     s->signals = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     return s->signals < 0 ? -errno : 0;
 }
