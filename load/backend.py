@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """The engine of incident 1: HTTP with event streams and WebSockets on one port, gRPC on another.
 
 usage: backend.py HTTP_PORT GRPC_PORT

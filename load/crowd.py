@@ -3,11 +3,17 @@ Each goes on until it is told to stop, comes again when it was cut, and accounts
 """
 
 import asyncio
+import signal
+import sys
+import tempfile
 import time
 from collections import Counter, namedtuple
+from pathlib import Path
 
 import asking
+import common
 import grpc
+import proxies
 import websockets
 
 HTTP_PERIOD_S = 0.02
@@ -27,11 +33,82 @@ TOLD = "told"        # weir said why: a status of its own, a gRPC status, a Clos
 Failure = namedtuple("Failure", "kind how began ended text")
 
 
-class Crowd:
-    """.done: what went well by kind (streams: messages); .failures."""
+CONFIG = """\
+[server]
+threads = 2
+{server}
+[admin]
+listen = "127.0.0.1:{admin}"
+[log]
+access = "off"
+[[listener]]
+name = "http"
+listen = "127.0.0.1:{http}"
+[[listener]]
+name = "grpc"
+listen = "127.0.0.1:{grpc}"
+protocol = "http2"
+[[pipeline]]
+name = "engine-http"
+endpoints = ["127.0.0.1:{backend_http}"]
+timeouts = {{ idle = "1s" }}
+limits = {{ concurrency = 32, connections = 64 }}
+[[pipeline]]
+name = "engine-grpc"
+endpoints = ["127.0.0.1:{backend_grpc}"]
+protocol = "http2"
+timeouts = {{ idle = "1s" }}
+[[route]]
+listener = "http"
+pipeline = "engine-http"
+[[route]]
+listener = "grpc"
+pipeline = "engine-grpc"
+"""
 
-    def __init__(self, http_port, grpc_port, http=5, grpc=12, sse=12, ws=12):
-        self.http_port, self.grpc_port = http_port, grpc_port
+
+class Backend:
+    """backend.py, as a process. .downs: (killed, back) of each restart, in monotonic time."""
+
+    def __init__(self):
+        self.http, self.grpc, self.downs = common.free_port(), common.free_port(), []
+        self.start()
+
+    def start(self):
+        self.process = common.Process([sys.executable, common.HERE / "backend.py", self.http, self.grpc],
+                                      name="backend")
+        self.process.wait_until(lambda: common.is_listening(self.http) and common.is_listening(self.grpc))
+
+    def restart(self):
+        killed = time.monotonic()
+        self.process.popen.send_signal(signal.SIGKILL)
+        self.process.popen.wait()
+        self.process.stop()
+        self.start()
+        self.downs.append((killed, time.monotonic()))
+
+
+def start_weir(backend, server="", nofile=None):
+    """weir in front of @backend: a proxies.Proxy, with a .grpc_port, too. @server: further lines of that
+    section. @nofile: its limit on open files."""
+    folder = tempfile.TemporaryDirectory(prefix="weir-load-")
+    admin, http, grpc_port = (common.free_port() for _ in range(3))
+    config = Path(folder.name) / "weir.toml"
+    config.write_text(CONFIG.format(admin=admin, http=http, grpc=grpc_port, backend_http=backend.http,
+                                    backend_grpc=backend.grpc, server=server))
+    process = common.Process([common.weir_bin(), "run", config], name="weir", cwd=folder.name, nofile=nofile)
+    process.wait_until(lambda: common.answers(admin, "/readyz"))
+    proxy = proxies.Proxy("weir", http, process, folder, admin=admin)
+    proxy.grpc_port = grpc_port
+    return proxy
+
+
+class Crowd:
+    """.done: what went well by kind (streams: messages); .failures. @stream_s: how long a client stays on an
+    event stream or WebSocket before it leaves and comes again."""
+
+    def __init__(self, proxy, http=5, grpc=12, sse=12, ws=12, stream_s=float("inf")):
+        self.http_port, self.grpc_port, self.stream_s = proxy.port, proxy.grpc_port, stream_s
         self.done, self.failures = Counter(), []
         self.is_over = False
         self.tasks = [asyncio.ensure_future(self._again(kind, client))
@@ -133,8 +210,8 @@ class Crowd:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
             if b" 200 " not in head[:13]:
                 raise Told(head.split(b"\r\n")[0])
-            number = 0
-            while not self.is_over:
+            number, until = 0, time.monotonic() + self.stream_s
+            while not self.is_over and time.monotonic() < until:
                 size = int(await asyncio.wait_for(reader.readuntil(b"\r\n"), PATIENCE_S), 16)
                 for event in (await reader.readexactly(size + 2)).split(b"\n\n")[:-1]:
                     if event != b"data: %d" % number:
@@ -149,8 +226,8 @@ class Crowd:
     async def _ws(self):
         async with websockets.connect(f"ws://127.0.0.1:{self.http_port}/socket", open_timeout=PATIENCE_S,
                                       close_timeout=1) as socket:
-            number = 0
-            while not self.is_over:
+            number, until = 0, time.monotonic() + self.stream_s
+            while not self.is_over and time.monotonic() < until:
                 await socket.send(str(number))
                 got = await asyncio.wait_for(socket.recv(), PATIENCE_S)
                 if got != str(number):
