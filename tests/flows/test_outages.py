@@ -161,6 +161,7 @@ def test_dns_that_is_dead_at_run_time_changes_nothing(weir, serve, names):
     assert all(serves(w) for _ in range(20))
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("is_silent", [False, True])
 def test_a_gateway_that_dies_while_dns_is_dead_starts_again(weir, serve, names, is_silent):
     upstream = serve(address="127.0.0.2")

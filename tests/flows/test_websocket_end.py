@@ -39,6 +39,7 @@ def read_masked_close(wire):
     return bytes(b ^ head[2 + i] for i, b in enumerate(head[6:]))
 
 
+@pytest.mark.threads
 def test_real_ends_of_a_websocket_are_told(weir, ws_serve, loop):
     codes = []
 
@@ -183,6 +184,7 @@ def test_over_http2_too(weir, up):
         assert w.await_exit() == 0
 
 
+@pytest.mark.threads
 def test_a_busy_one_is_told_between_two_messages(weir, ws_serve, loop):
     """Both directions full of large messages, so that hardly a read ends where a frame does."""
 
