@@ -5,6 +5,7 @@
 #include "codec/longest.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 
 /* nghttp2 counts resets too, but does not see that most streams of a client are answered:
@@ -83,6 +84,11 @@ void h2_server_drain(struct h2_server_loop *shared) {
     shared->is_draining = true;
     for (link = shared->all.next; link != &shared->all; link = link->next)
         h2_session_shut_down(&CONTAINER_OF(link, struct h2_server, link)->session);
+}
+
+void h2_server_succeed(struct h2_server_loop *shared) {
+    shared->is_succeeded = true;
+    h2_server_retire(shared, UINT_MAX);
 }
 
 unsigned h2_server_evict(struct h2_server_loop *shared, int64_t idle_ns, unsigned max) {

@@ -46,6 +46,7 @@ struct h2_server_loop {
      * connection that was ended for abuse. */
     void (*note_refusal)(struct h2_server_loop *shared, const struct h1_refusal *refusal);
     bool is_draining;        /* set by h2_server_drain() */
+    bool is_succeeded;       /* set by h2_server_succeed() */
     struct list all;         /* struct h2_server */
     _Atomic unsigned count;  /* of all; any thread may read */
     _Atomic unsigned active; /* of these with an exchange; any thread may read */
@@ -61,6 +62,11 @@ void h2_server_open(struct h2_server_loop *shared, struct conn *conn);
 
 /* GOAWAY on every connection, in two steps; each is closed when its last stream is through. */
 void h2_server_drain(struct h2_server_loop *shared);
+
+/* The same where a successor serves new connections already: one that has not carried a request yet
+ * may bring its first before. A GOAWAY beside its SETTINGS would be to some clients (grpc-core) a
+ * connection that could not be made, and calls that wait for it would fail. */
+void h2_server_succeed(struct h2_server_loop *shared);
 
 /* The same on up to @max (at most LONGEST_MAX) connections that have been without a stream for
  * @idle_ns or more, the longest first. Returns how many. */

@@ -194,7 +194,8 @@ static void head_read(struct h2_stream *stream, bool is_end) {
         h2_stream_fail_content(stream, h1_request_fail(outcome), why);
     }
     h2_server_arm(server, settings->body_timeout_ns);
-    if (settings->max_requests && server->requests >= settings->max_requests)
+    if (server->shared->is_succeeded ||
+        (settings->max_requests && server->requests >= settings->max_requests))
         h2_session_shut_down(&server->session);
 }
 

@@ -39,7 +39,9 @@ void body_pass(struct body *body, struct slice bytes) {
     if (body->state != BODY_OPEN || bytes.len == 0)
         return;
     if (body->tap)
-        body->tap(body, bytes);
+        bytes.len = body->tap(body, bytes);
+    if (bytes.len == 0)
+        return;
     if (body->borrowed_count == BODY_BORROWED_MAX)
         settle(body);
     if (body->borrowed_count == 0)

@@ -67,8 +67,9 @@ struct body {
     unsigned borrowed_first, borrowed_count;
     const struct body_filter *filter; /* borrowed: static; NULL: content passes as it is */
     size_t filtered; /* with a filter: bytes pushed that the source does not know to be taken */
-    /* Sees all content as it is passed; may only note it and wake something. NULL: none. */
-    void (*tap)(struct body *body, struct slice bytes);
+    /* Sees all content as it is passed; may only note it and wake something. Returns how much of it
+     * passes: the rest is dropped. NULL: none. */
+    size_t (*tap)(struct body *body, struct slice bytes);
     struct task settle;
     struct fields trailers; /* ENDED; arena */
     uint64_t pushed;        /* bytes in all; of what a filter made */

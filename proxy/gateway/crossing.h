@@ -52,6 +52,7 @@ struct crossing {
     struct slice allow;         /* arena; of a 405 */
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
+    struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;
     enum fail lease_fail;
@@ -102,6 +103,8 @@ struct slice forward_request_id(struct crossing *c);
 /* A new one into @to. */
 #define REQUEST_ID_BYTES 32
 struct slice forward_make_request_id(char *to);
+/* Does it ask for a WebSocket, and nothing else? */
+bool forward_is_websocket(const struct request_head *head);
 /* Max-Forwards has run out (RFC 9110 section 7.6.2). */
 bool forward_is_stopped(const struct crossing *c);
 
@@ -150,6 +153,18 @@ struct slice grpc_web_reply_type(struct crossing *c);
 bool grpc_web_end(struct crossing *c);
 /* The trailers that were said; a field may be in the head instead. */
 const struct fields *grpc_web_trailers_said(const struct crossing *c);
+
+/* WebSockets (tunnel.c), which are told 1001 ("going away") when they have to end. Of other
+ * exchanges these do nothing. */
+
+/* What the client sends will be watched. */
+void tunnel_begin(struct crossing *c);
+/* An attempt is about to be made: what the upstream sends will be watched too. */
+void tunnel_send(struct crossing *c);
+/* It is to be closed, at the next border between frames of either direction. */
+void tunnel_end(struct crossing *c);
+/* Something has come, or tunnel_end() was called: is a border there? */
+void tunnel_look(struct crossing *c);
 
 /* weir's own health service (health.c). */
 enum health_outcome {

@@ -22,7 +22,6 @@ static void add_list(struct crossing *c, struct fields *out, enum field_id id, s
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
 static void put_hex(char *to, uint64_t nibbles);
-static bool is_websocket(const struct request_head *head);
 static struct slice forwarded_node(struct arena *arena, const struct sockaddr *address,
                                    struct slice text);
 
@@ -169,10 +168,10 @@ static void add(struct fields *fields, struct arena *arena, enum field_id id, st
 static void add_upgrade(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     const struct fields *in = &x->request_head.fields;
-    bool has_upgrade =
-        fields_find(in, FIELD_UPGRADE) && x->request_head.version >= HTTP_1_1 &&
-        fields_list_has(in, FIELD_CONNECTION, SLICE("upgrade")) &&
-        (c->part->shared->config->protocol != PROTOCOL_HTTP2 || is_websocket(&x->request_head));
+    bool has_upgrade = fields_find(in, FIELD_UPGRADE) && x->request_head.version >= HTTP_1_1 &&
+                       fields_list_has(in, FIELD_CONNECTION, SLICE("upgrade")) &&
+                       (c->part->shared->config->protocol != PROTOCOL_HTTP2 ||
+                        forward_is_websocket(&x->request_head));
     bool has_trailers = fields_list_has(in, FIELD_TE, SLICE("trailers"));
 
     if (has_upgrade)
@@ -187,10 +186,11 @@ static void add_upgrade(struct crossing *c, struct request_head *out) {
                           : SLICE("te"));
 }
 
-static bool is_websocket(const struct request_head *head) {
+bool forward_is_websocket(const struct request_head *head) {
     const struct field *field = fields_find(&head->fields, FIELD_UPGRADE);
 
-    return head->method == METHOD_GET && slice_equal_case(field->value, SLICE("websocket"));
+    return field && head->method == METHOD_GET &&
+           slice_equal_case(field->value, SLICE("websocket"));
 }
 
 static void add_forwarding(struct crossing *c, struct request_head *out) {

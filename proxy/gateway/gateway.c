@@ -25,13 +25,14 @@
 #define FAILURES_LOGGED_PER_S 10
 
 static bool begin_to_end(struct gateway *gateway);
-static int open_pipelines(struct gateway *gateway, char **why);
+static int open_pipelines(struct gateway *gateway, bool may_lack_addresses, char **why);
 static void close_shared(struct gateway *gateway);
 static int open_loop(struct gateway *gateway, unsigned index,
                      const struct gateway_options *options);
 static void *run_loop(void *arg);
 static void on_retire(struct loop *loop, struct mail *mail);
 static void on_drain(struct loop *loop, struct mail *mail);
+static void on_end_tunnels(struct loop *loop, struct mail *mail);
 static void stop_accepting(struct gateway_loop *gl);
 static void on_abort(struct loop *loop, struct mail *mail);
 static void on_drain_timer(struct timer *timer);
@@ -62,7 +63,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     share_begin(&gateway->shares);
     err = security_open(&gateway->security, config, why);
     if (!err)
-        err = open_pipelines(gateway, why);
+        err = open_pipelines(gateway, options->may_lack_addresses, why);
     if (err) {
         close_shared(gateway);
         return err;
@@ -97,12 +98,19 @@ void gateway_drain(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->loop_count; i++)
         if (!atomic_exchange(&gateway->loops[i].is_drain_posted, true))
             loop_post(&gateway->loops[i].loop, &gateway->loops[i].drain_mail);
+    gateway_end_tunnels(gateway);
 }
 
 void gateway_retire(struct gateway *gateway) {
     if (begin_to_end(gateway))
         for (unsigned i = 0; i < gateway->loop_count; i++)
             loop_post(&gateway->loops[i].loop, &gateway->loops[i].retire_mail);
+}
+
+void gateway_end_tunnels(struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        if (!atomic_exchange(&gateway->loops[i].are_tunnels_posted, true))
+            loop_post(&gateway->loops[i].loop, &gateway->loops[i].tunnels_mail);
 }
 
 void gateway_abort(struct gateway *gateway) {
@@ -180,8 +188,13 @@ static bool begin_to_end(struct gateway *gateway) {
     return true;
 }
 
-static int open_pipelines(struct gateway *gateway, char **why) {
+static int open_pipelines(struct gateway *gateway, bool may_lack_addresses, char **why) {
     const struct config *config = gateway->config;
+    struct pipeline_options options = {
+        .shares = &gateway->shares,
+        .loops = gateway->loop_count,
+        .names_by_ns = may_lack_addresses ? clock_now_ns() + GATEWAY_NAMES_NS : 0,
+    };
     int err = resolver_open(&gateway->resolver, config->server.resolver);
 
     if (err) {
@@ -190,10 +203,11 @@ static int open_pipelines(struct gateway *gateway, char **why) {
                          strerror(-err));
         return err;
     }
+    options.resolver = gateway->resolver;
     gateway->pipelines = xcalloc(config->pipeline_count, sizeof(struct pipeline *));
     for (size_t i = 0; !err && i < config->pipeline_count; i++) {
-        err = pipeline_open(&gateway->pipelines[i], &config->pipelines[i], gateway->loop_count,
-                            &gateway->shares, gateway->resolver, why);
+        options.config = &config->pipelines[i];
+        err = pipeline_open(&gateway->pipelines[i], &options, why);
         if (!err)
             gateway->pipelines[i]->pool.tls = gateway->security.clients[i];
     }
@@ -234,6 +248,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     }
     gl->retire_mail.deliver = on_retire;
     gl->overload_logged = (struct log_limit)LOG_LIMIT(PRESSURE_ACTIONS);
+    gl->tunnels_mail.deliver = on_end_tunnels;
     gl->drain_mail.deliver = on_drain;
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
@@ -285,6 +300,14 @@ static void on_drain(struct loop *loop, struct mail *mail) {
     stop_accepting(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_drain(&gl->listeners[i]);
+}
+
+static void on_end_tunnels(struct loop *loop, struct mail *mail) {
+    struct gateway_loop *gl = CONTAINER_OF(mail, struct gateway_loop, tunnels_mail);
+
+    gl->are_tunnels_ending = true;
+    for (struct list *link = gl->crossings.next; link != &gl->crossings; link = link->next)
+        tunnel_end(CONTAINER_OF(link, struct crossing, link));
 }
 
 static void stop_accepting(struct gateway_loop *gl) {

@@ -66,14 +66,15 @@ struct gateway_loop {
     struct timer tick;      /* ten times a second: oldest_ns, loop lag, pressure */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;
-    struct mail retire_mail, drain_mail, abort_mail;
+    struct mail retire_mail, tunnels_mail, drain_mail, abort_mail;
     struct timer share_timer; /* looks after limits that are shared with other gateways */
     struct timer drain_timer; /* looks whether everything is gone */
     bool is_draining;
     pthread_t thread;
     unsigned active_crossings;
     bool are_pools_closed;
-    _Atomic bool is_drain_posted, is_abort_posted, has_ended;
+    bool are_tunnels_ending; /* WebSockets are told to go, new ones too */
+    _Atomic bool are_tunnels_posted, is_drain_posted, is_abort_posted, has_ended;
 };
 
 /* Home: shared; immutable while the loops run, but for atomics. */
@@ -121,22 +122,29 @@ struct gateway_options {
     struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
                                    they are not */
     unsigned share_slot;        /* ours in it */
-    struct keeper *keeper;      /* borrowed: for what is to survive; closed before the gateway; NULL:
-                                   nothing does */
+    struct keeper *keeper;   /* borrowed: for what is to survive; closed before the gateway; NULL:
+                                nothing does */
+    bool may_lack_addresses; /* names that do not resolve within GATEWAY_NAMES_NS are no error */
 };
+
+#define GATEWAY_NAMES_NS (2 * NS_PER_S) /* for all of them: clients wait meanwhile */
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
  * (the caller frees). */
 int gateway_open(struct gateway **out, const struct gateway_options *options, char **why);
 
 /* Stops accepting and lets exchanges finish; what is left after the drain time is broken off.
- * Returns at once. Any thread but a loop. */
+ * WebSockets are ended as by gateway_end_tunnels(). Returns at once. Any thread but a loop. */
 void gateway_drain(struct gateway *gateway);
 
 /* The same where a successor accepts already: connections without an exchange are not closed but
  * may bring one more request, whose answer says that it was the last. gateway_drain() may follow.
  */
 void gateway_retire(struct gateway *gateway);
+
+/* Tells both sides of every WebSocket, between two frames, that it goes away (Close 1001), now or
+ * as soon as it is open. Any thread but a loop. */
+void gateway_end_tunnels(struct gateway *gateway);
 
 /* Breaks off what is left. Any thread but a loop. */
 void gateway_abort(struct gateway *gateway);

@@ -4,8 +4,8 @@
 
 #include "base/buffer.h"
 
-static void tap_request(struct body *body, struct slice bytes);
-static void tap_response(struct body *body, struct slice bytes);
+static size_t tap_request(struct body *body, struct slice bytes);
+static size_t tap_response(struct body *body, struct slice bytes);
 static bool has_been_reset(const struct crossing *c);
 static enum grpc_status status_of_fail(const struct crossing *c);
 static void add_status(struct crossing *c, struct fields *to);
@@ -38,12 +38,14 @@ void grpc_send(struct crossing *c, struct request_head *head, struct content *co
         c->x.response.tap = tap_response;
 }
 
-static void tap_request(struct body *body, struct slice bytes) {
+static size_t tap_request(struct body *body, struct slice bytes) {
     grpc_see_request(crossing_of(CONTAINER_OF(body, struct exchange, request)), bytes);
+    return bytes.len;
 }
 
-static void tap_response(struct body *body, struct slice bytes) {
+static size_t tap_response(struct body *body, struct slice bytes) {
     grpc_see_response(crossing_of(CONTAINER_OF(body, struct exchange, response)), bytes);
+    return bytes.len;
 }
 
 void grpc_see_request(struct crossing *c, struct slice bytes) {

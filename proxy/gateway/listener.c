@@ -94,7 +94,7 @@ void listener_close(struct gateway_listener *listener) {
 
 void listener_retire(struct gateway_listener *listener) {
     listener->h1.is_draining = true; /* every answer is the last from now on */
-    h2_server_drain(&listener->h2);
+    h2_server_succeed(&listener->h2);
 }
 
 void listener_drain(struct gateway_listener *listener) {

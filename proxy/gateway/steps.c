@@ -142,6 +142,7 @@ static enum answer route(struct crossing *c) {
         return fail(c, shed, NULL);
     if (c->is_grpc)
         grpc_begin(c);
+    tunnel_begin(c);
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
     if (match.route->is_stream)
@@ -191,10 +192,10 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    c->attempts++; /* that there is none counts too, or it would be tried for ever */
     pool = pipeline_pick(c->part, c->endpoint);
     if (!pool)
         return fail(c, FAIL_ENDPOINT_NONE, NULL);
-    c->attempts++;
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
@@ -230,6 +231,7 @@ static enum answer send_request(struct crossing *c) {
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
+    tunnel_send(c);
     if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
         body_keep(&x->request);
     lease_start(&c->lease, x, &head, content);
@@ -265,6 +267,8 @@ static enum answer respond(struct crossing *c) {
         become_stream(c);
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
+    if (c->listener->gl->are_tunnels_ending)
+        tunnel_end(c);
     return NEXT;
 }
 
@@ -281,6 +285,7 @@ static enum answer relay(struct crossing *c) {
         return fail(c, x->response.fail, x->upstream_why);
     if (c->is_grpc && grpc_is_streaming(c))
         become_stream(c);
+    tunnel_look(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
     if (!c->is_upstream_done && request_goes_on(c))

@@ -14,7 +14,8 @@ struct pipeline_source {
     struct resolver_addresses addresses;
 };
 
-static int open_source(struct pipeline_source *source, struct resolver *resolver, char **why);
+static int open_source(struct pipeline_source *source, const struct pipeline_options *options,
+                       char **why);
 static void on_changed(void *ctx, const struct resolver_addresses *addresses);
 static struct endpoint_set *make_set(struct pipeline *pipeline);
 static struct endpoint *find(const struct endpoint_set *set,
@@ -25,14 +26,14 @@ static void share(struct pipeline *pipeline, struct gate *gate, const char *what
                   const char *address);
 static unsigned concurrency_of(const struct config_pipeline *config);
 
-int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
-                  struct share_home *shares, struct resolver *resolver, char **why) {
+int pipeline_open(struct pipeline **out, const struct pipeline_options *options, char **why) {
+    const struct config_pipeline *config = options->config;
     struct pipeline *pipeline = xcalloc(1, sizeof *pipeline);
-    unsigned dials = config->limits.dials / loops;
+    unsigned loops = options->loops, dials = config->limits.dials / loops;
 
     pipeline->config = config;
     pipeline->loops = loops;
-    pipeline->shares = shares;
+    pipeline->shares = options->shares;
     pipeline->pool = (struct pool_settings){
         .h1 = {.limits = {.head_bytes = config->max_head_bytes, .fields = config->max_fields},
                .max_informational = config->max_informational},
@@ -58,7 +59,7 @@ int pipeline_open(struct pipeline **out, const struct config_pipeline *config, u
 
         pipeline->sources[i].pipeline = pipeline;
         pipeline->sources[i].config = &config->endpoints[i];
-        err = open_source(&pipeline->sources[i], resolver, why);
+        err = open_source(&pipeline->sources[i], options, why);
         if (err) {
             pipeline_close(pipeline);
             return err;
@@ -99,8 +100,10 @@ void endpoint_set_unref(struct endpoint_set *set) {
     free(set);
 }
 
-static int open_source(struct pipeline_source *source, struct resolver *resolver, char **why) {
+static int open_source(struct pipeline_source *source, const struct pipeline_options *options,
+                       char **why) {
     const struct config_address *config = source->config;
+    int64_t by_ns = options->names_by_ns;
     const char *reason = "";
     int err;
 
@@ -109,15 +112,17 @@ static int open_source(struct pipeline_source *source, struct resolver *resolver
         source->addresses.list[0] = config->sockaddr;
         return 0;
     }
-    err = resolver_watch(resolver,
+    err = resolver_watch(options->resolver,
                          &(struct resolver_name){
                              .host = config->host,
                              .port = config->port,
                              .interval_ns = source->pipeline->config->resolve_interval_ns,
                              .changed = on_changed,
                              .ctx = source,
+                             .may_come_later = by_ns != 0,
                          },
-                         PIPELINE_RESOLVE_TIMEOUT_NS, &source->addresses, &reason);
+                         by_ns ? by_ns - clock_now_ns() : PIPELINE_RESOLVE_TIMEOUT_NS,
+                         &source->addresses, &reason);
     if (err)
         *why = xasprintf("cannot resolve '%s' of pipeline '%s': %s", config->host,
                          source->pipeline->config->name, reason);

@@ -44,11 +44,21 @@ struct pipeline_loop {
     bool is_closed;
 };
 
-/* Takes the literal addresses, resolves the names (blocking) and has @resolver watch them. Its
- * limits are shared with other processes as far as @shares has room. -errno; *why is then for a
- * message: "cannot resolve 'api.example': no such name" (the caller frees). */
-int pipeline_open(struct pipeline **out, const struct config_pipeline *config, unsigned loops,
-                  struct share_home *shares, struct resolver *resolver, char **why);
+struct pipeline_options {
+    const struct config_pipeline *config; /* borrowed: outlives the gateway */
+    struct share_home *shares; /* borrowed: its limits are shared with other processes as far as
+                                  there is room; NULL: they are not */
+    struct resolver *resolver; /* borrowed; NULL: there are no names */
+    unsigned loops;
+    int64_t names_by_ns; /* names that do not resolve until then (clock_now_ns()) are no error but
+                            go without addresses until they do; 0: each has to, within
+                            PIPELINE_RESOLVE_TIMEOUT_NS */
+};
+
+/* Takes the literal addresses, resolves the names (blocking) and has the resolver watch them.
+ * -errno; *why is then for a message: "cannot resolve 'api.example': no such name" (the caller
+ * frees). */
+int pipeline_open(struct pipeline **out, const struct pipeline_options *options, char **why);
 /* After the resolver and all loops have ended. Accepts NULL. */
 void pipeline_close(struct pipeline *pipeline);
 

@@ -25,13 +25,17 @@
 #include <unistd.h>
 
 #define DRAIN_LOOK_MS 20
+/* How long before the end of its time an old gateway tells its WebSockets to go, if that is no more
+ * than a quarter of the time. */
+#define TUNNELS_END_NS (5 * NS_PER_S)
 
 struct server {
     /* What the supervisor has told. */
     struct config_options limits;
     int config_fd, admin_fd;
-    char *name;   /* of the configuration; owned */
-    void *memory; /* owned mapping */
+    bool is_substitute; /* of a gateway that has died: nobody else serves */
+    char *name;         /* of the configuration; owned */
+    void *memory;       /* owned mapping */
     size_t memory_bytes, segment_bytes;
     struct share_table *shares; /* owned mapping; NULL: limits are our own */
     unsigned share_slot;
@@ -47,6 +51,7 @@ struct server {
     struct crashes crashes; /* for the state file, or from it */
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
+    int64_t tunnels_ns;  /* when WebSockets are told of it */
     bool is_aborted;
 };
 
@@ -69,7 +74,7 @@ static int end(struct server *server);
 static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
-    const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
@@ -128,6 +133,8 @@ static int take(struct server *server, struct control_message *message) {
         message->fds[0] = -1;
     } else if (control_is(message->text, "threads", &rest)) {
         server->limits.cores = (unsigned)strtoul(rest, NULL, 10);
+    } else if (control_is(message->text, "substitute", &rest)) {
+        server->is_substitute = true;
     } else if (control_is(message->text, "memory", &rest) && message->fd_count == 1) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "shares", &rest) && message->fd_count == 1) {
@@ -277,6 +284,7 @@ static int open_gateway(struct server *server) {
                            .shares = server->shares,
                            .share_slot = server->share_slot,
                            .keeper = server->keeper,
+                           .may_lack_addresses = server->is_substitute,
                        },
                        &why);
 
@@ -360,6 +368,8 @@ static int serve(struct server *server) {
         }
         if (got < 0)
             _exit(1); /* nobody keeps the sockets any more: make room for the next start */
+        if (server->deadline_ns && clock_now_ns() >= server->tunnels_ns)
+            gateway_end_tunnels(server->gateway);
         if (server->deadline_ns && !server->is_aborted && clock_now_ns() >= server->deadline_ns) {
             log_warn("the drain time has passed: breaking off what is left");
             server->is_aborted = true;
@@ -407,10 +417,13 @@ static void take_deaths(struct server *server, const char *told) {
 }
 
 static void drain(struct server *server, const char *ns) {
-    int64_t by_ns = clock_now_ns() + strtoll(ns, NULL, 10);
+    int64_t time_ns = strtoll(ns, NULL, 10), by_ns = clock_now_ns() + time_ns;
+    int64_t early_ns = time_ns / 4 < TUNNELS_END_NS ? time_ns / 4 : TUNNELS_END_NS;
 
-    if (!server->deadline_ns || by_ns < server->deadline_ns)
-        server->deadline_ns = by_ns;
+    if (server->deadline_ns && by_ns >= server->deadline_ns)
+        return;
+    server->deadline_ns = by_ns;
+    server->tunnels_ns = by_ns - early_ns;
 }
 
 /* Returns the exit status. */

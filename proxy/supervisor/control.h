@@ -4,18 +4,22 @@
  * To the gateway, at its start, in this order:
  *     config NAME        fd: the text of the configuration
  *     threads N          I/O loops: what "auto" means
+ *     substitute         nobody else serves: names that do not resolve are no error; left out else
  *     memory BYTES       fd: the segment for its counters, of BYTES; behind it, on the next page,
- * the board for its heartbeats
+ *                        the board for its heartbeats
  *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
- *     listener I         fds: sockets of the I-th listener of the
- * configuration, bound admin              fd: the socket of the admin plane, listening; left out
- * when it is off start and later: others             fds: segments that /metrics adds to its own;
- * replaces what was told before live               it is the one that serves now: open the admin
- * plane retire NS          a successor serves: close the admin plane, finish within NS nanoseconds
+ *     listener I         fds: sockets of the I-th listener of the configuration, bound
+ *     admin              fd: the socket of the admin plane, listening; left out when it is off
+ *     start
+ * and later:
+ *     others             fds: segments that /metrics adds to its own; replaces what was told before
+ *     live               it is the one that serves now: open the admin plane
+ *     retire NS          a successor serves: close the admin plane, finish within NS nanoseconds
  *     drain NS           the end: finish within NS nanoseconds
  *     deaths MS...       gateways that died lately, and how long ago, oldest first; before live
  *     save               look now whether there is something for the state file
  *     reopen             open the log files anew
+ *
  * From the gateway:
  *     ready              it accepts
  *     retired            its admin plane is closed

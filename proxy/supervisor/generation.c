@@ -121,6 +121,8 @@ static int hand_over(const struct generation *generation,
     snprintf(text, sizeof text, "threads %u", generation->loops);
     if (!err)
         err = control_send(control, text, NULL, 0);
+    if (!err && options->is_substitute)
+        err = control_send(control, "substitute", NULL, 0);
     snprintf(text, sizeof text, "memory %zu", generation->segment_bytes);
     if (!err)
         err = control_send(control, text, &generation->memory_fd, 1);

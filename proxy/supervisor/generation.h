@@ -53,8 +53,9 @@ struct generation_options {
     const struct edition *edition;
     const struct kept_list *kept;
     unsigned number;
-    int shares_fd; /* the table of shared limits */
-    unsigned slot; /* in it */
+    int shares_fd;      /* the table of shared limits */
+    unsigned slot;      /* in it */
+    bool is_substitute; /* its predecessor has died */
 };
 
 /* Starts a process. -errno; @generation is free then. */

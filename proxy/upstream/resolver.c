@@ -126,11 +126,11 @@ int resolver_watch(struct resolver *resolver, const struct resolver_name *name, 
     if (!here.is_here)
         resolver_channel_cancel(resolver->channel);
     assert(here.is_here);
-    if (here.answer.error) {
-        bool is_late = here.answer.error == -ECANCELED;
-
-        *why = is_late ? "timed out" : here.answer.why;
-        return is_late ? -ETIMEDOUT : here.answer.error;
+    if (here.answer.error == -ECANCELED)
+        here.answer = (struct resolver_answer){.error = -ETIMEDOUT, .why = "timed out"};
+    if (here.answer.error && !name->may_come_later) {
+        *why = here.answer.why;
+        return here.answer.error;
     }
 
     watched = xcalloc(1, sizeof *watched);
@@ -141,8 +141,12 @@ int resolver_watch(struct resolver *resolver, const struct resolver_name *name, 
         watched->interval_ns = RESOLVER_INTERVAL_MIN_NS;
     if (watched->interval_ns > RESOLVER_INTERVAL_MAX_NS)
         watched->interval_ns = RESOLVER_INTERVAL_MAX_NS;
-    watched->current = here.answer.addresses;
-    recover(watched, &here.answer);
+    if (here.answer.error) {
+        fail(watched, here.answer.why);
+    } else {
+        watched->current = here.answer.addresses;
+        recover(watched, &here.answer);
+    }
     resolver->names = xrealloc(resolver->names, (resolver->count + 1) * sizeof(struct watched *));
     resolver->names[resolver->count++] = watched;
     *first = watched->current;
@@ -301,7 +305,10 @@ static void take_half(struct watched *watched, const struct resolver_answer *ans
 }
 
 static void fail(struct watched *watched, const char *why) {
-    if (watched->failures == 0)
+    if (watched->failures == 0 && watched->current.count == 0)
+        log_warn("cannot resolve '%s', which has no address until that works: %s",
+                 watched->name.host, why);
+    else if (watched->failures == 0)
         log_warn("cannot resolve '%s', keeping its %zu addresses: %s", watched->name.host,
                  watched->current.count, why);
     watched->due_ns = clock_now_ns() + backoff_ns(watched);

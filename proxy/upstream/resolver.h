@@ -11,6 +11,7 @@
  * watch and close are the caller's, before and after it runs. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -38,8 +39,8 @@
 struct resolver;
 
 struct resolver_addresses {
-    size_t count; /* 1 to RESOLVER_ADDRESSES_MAX; sorted (IPv4 first) and without doubles, so that
-                     equal sets are equal as bytes */
+    size_t count; /* 1 to RESOLVER_ADDRESSES_MAX (0: has not resolved yet); sorted (IPv4 first) and
+                     without doubles, so that equal sets are equal as bytes */
     struct sockaddr_storage list[RESOLVER_ADDRESSES_MAX]; /* port included; unused bytes are zero */
 };
 
@@ -53,7 +54,9 @@ struct resolver_name {
     int64_t interval_ns; /* resolve again at least this often, even if that is less than
                             RESOLVER_TTL_MIN_NS; also when there is no TTL (/etc/hosts) */
     resolver_changed_fn *changed;
-    void *ctx; /* borrowed: must outlive the resolver */
+    void *ctx;           /* borrowed: must outlive the resolver */
+    bool may_come_later; /* that it does not resolve at first is logged, and no error: it is watched
+                            without addresses */
 };
 
 /* @servers: "ip[:port],[v6]:port", or NULL for the system's (/etc/resolv.conf). -errno, -EINVAL for
@@ -62,9 +65,9 @@ int resolver_open(struct resolver **out, const char *servers);
 
 /* Adds a name and resolves it at once, blocking for at most @timeout_ns (before the thread runs:
  * used at start, where a name that does not resolve is an error and is not watched). @first gets
- * the addresses; changed() is not called for them. 0, or -errno with *@why a static text:
- *   -ENOENT        "no such name"                 -ENODATA  "the name has no address"
- *   -ETIMEDOUT     "timed out"                    -EIO      "the name server failed"
+ * the addresses, none of one that may come later; changed() is not called for them. 0, or -errno
+ * with *@why a static text: -ENOENT        "no such name"                 -ENODATA  "the name has
+ * no address" -ETIMEDOUT     "timed out"                    -EIO      "the name server failed"
  *   -ECONNREFUSED  "no name server listens"       -EACCES   "the name server refused"
  *   -EINVAL        "malformed name"               -ENOSPC   "too many names"
  * and another -errno with c-ares's own text for what is rarer. */

@@ -60,6 +60,11 @@ def test_the_port_never_refuses_whatever_becomes_of_the_gateway(part):
 
 
 @release_only
+def test_nobody_is_refused_while_the_engine_is_restarted():
+    scenario("incident-1")
+
+
+@release_only
 def test_the_end_leaves_nothing():
     scenario("drain")
 

@@ -11,6 +11,7 @@ import time
 import pytest
 import websockets
 from harness.env import BINARY, free_port, scaled, wait_for
+from harness.http2 import Http2Client
 from harness.traffic import Traffic
 from harness.upstream import answering
 from harness.weir import http_get, toml
@@ -166,6 +167,21 @@ def test_an_idle_connection_is_not_closed_but_told(weir, serve):
     answer = client.read_response()
     assert answer.status == 200 and "close" in answer.fields.list("connection")
     client.expect_end()
+    wait_for("the old gateway has ended", lambda: len(w.gateways()) == 1)
+
+
+def test_an_http2_connection_may_bring_its_first_request_to_the_old_gateway(weir, serve):
+    w = weir(serve(), listener={"protocol": "http2"})
+    with Http2Client(w.port) as new, Http2Client(w.port) as used:
+        assert used.get().status == 200
+        new.await_("the settings", lambda: new.settings)
+        reload(w)
+        used.await_end()
+        new.pump(0.3)
+        assert not new.goaways and not new.is_closed
+        assert new.get().status == 200
+        new.await_end()
+        assert new.goaways[-1] == (1, 0)
     wait_for("the old gateway has ended", lambda: len(w.gateways()) == 1)
 
 

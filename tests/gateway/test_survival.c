@@ -41,8 +41,10 @@ static int open_pipelines(void **state) {
                                                 .endpoints = endpoints,
                                                 .endpoint_count = ENDPOINTS,
                                                 .limits = {.connections = 1, .concurrency = 1}};
-        assert_int_equal(pipeline_open(&gateway.pipelines[i], &pipelines[i], 1, NULL, NULL, &why),
-                         0);
+        assert_int_equal(
+            pipeline_open(&gateway.pipelines[i],
+                          &(struct pipeline_options){.config = &pipelines[i], .loops = 1}, &why),
+            0);
     }
     return 0;
 }

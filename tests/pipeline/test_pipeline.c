@@ -42,9 +42,16 @@ static struct config_address address_of(uint16_t port) {
     return address;
 }
 
-static int set_up(void **state) {
+static struct pipeline *open_pipeline(const struct config_pipeline *from) {
+    struct pipeline *made = NULL;
     char *why = NULL;
 
+    assert_int_equal(
+        pipeline_open(&made, &(struct pipeline_options){.config = from, .loops = 2}, &why), 0);
+    return made;
+}
+
+static int set_up(void **state) {
     for (unsigned i = 0; i < ENDPOINTS; i++)
         addresses[i] = address_of((uint16_t)(i + 1));
     config = (struct config_pipeline){
@@ -55,7 +62,7 @@ static int set_up(void **state) {
         .queue = {.size = 3},
     };
     fds = (struct fds){.limit = {100, 100, 100, 100}};
-    assert_int_equal(pipeline_open(&pipeline, &config, 2, NULL, NULL, &why), 0);
+    pipeline = open_pipeline(&config);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(loop_open(&loops[i], i), 0);
         shared[i] = (struct pool_loop){.loop = &loops[i], .fds = &fds};
@@ -240,16 +247,15 @@ static void a_stream_trades_its_permit_if_there_is_one_for_streams(void **state)
 static void no_more_are_in_flight_than_there_are_connections(void **state) {
     struct pipeline *narrow;
     struct config_pipeline few = config;
-    char *why = NULL;
 
     few.limits.concurrency = 1000;
     few.limits.connections = 5;
-    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, NULL, &why), 0);
+    narrow = open_pipeline(&few);
     assert_int_equal(narrow->concurrency.limit, 5 * ENDPOINTS);
     assert_int_equal(narrow->pool.dials, 4); /* shared out to the loops */
     pipeline_close(narrow);
     few.limits.dials = 1;
-    assert_int_equal(pipeline_open(&narrow, &few, 2, NULL, NULL, &why), 0);
+    narrow = open_pipeline(&few);
     assert_int_equal(narrow->pool.dials, 1); /* one at least */
     pipeline_close(narrow);
 }
@@ -301,11 +307,10 @@ static void one_address_written_twice_is_one_endpoint(void **state) {
     struct config_address twice[2] = {address_of(7), address_of(7)};
     struct config_pipeline doubled = config;
     struct pipeline *single;
-    char *why = NULL;
 
     doubled.endpoints = twice;
     doubled.endpoint_count = 2;
-    assert_int_equal(pipeline_open(&single, &doubled, 2, NULL, NULL, &why), 0);
+    single = open_pipeline(&doubled);
     assert_int_equal(single->set->count, 1);
     pipeline_close(single);
 }

@@ -95,6 +95,42 @@ static void a_name_that_did_not_resolve_is_not_watched_and_needs_no_thread(void 
     assert_int_equal(count_entries("/proc/self/task"), threads);
 }
 
+static void a_name_that_may_come_later_is_watched_until_it_does(void **state) {
+    struct world *world = *state;
+    struct resolver_name name = name_of(world, "late.test", OFTEN_NS);
+    struct resolver_addresses first = {.count = 1};
+    const char *why = NULL;
+
+    catch_log(world);
+    name.may_come_later = true;
+    assert_int_equal(resolver_watch(world->resolver, &name, PATIENCE_NS, &first, &why), 0);
+    assert_int_equal(first.count, 0);
+    assert_int_equal(count_logged(world, "cannot resolve 'late.test', which has no address"), 1);
+    assert_int_equal(resolver_start(world->resolver), 0);
+    await_rounds(world, "late.test", DNS_A, 3);
+    assert_int_equal(count_changes(&world->listener), 0);
+    set_v4(world, "late.test", 60, "10.0.0.1");
+    assert_true(await_changes(&world->listener, 1, PATIENCE_NS));
+    assert_last(world, "10.0.0.1:8080");
+    assert_int_equal(count_logged(world, "resolved 'late.test' again"), 1);
+    assert_int_equal(count_logged(world, "cannot resolve"), 1);
+}
+
+static void one_that_may_come_later_is_not_waited_for_longer_than_allowed(void **state) {
+    struct world *world = *state;
+    struct resolver_name name = name_of(world, "late.test", SELDOM_NS);
+    struct resolver_addresses first;
+    int64_t begin_ns = clock_now_ns();
+    const char *why = NULL;
+
+    dns_server_set_all(world->dns, DNS_SILENCE);
+    name.may_come_later = true;
+    assert_int_equal(resolver_watch(world->resolver, &name, 50 * NS_PER_MS, &first, &why), 0);
+    assert_int_equal(resolver_watch(world->resolver, &name, -NS_PER_S, &first, &why), 0);
+    assert_int_equal(first.count, 0);
+    assert_in_range(clock_now_ns() - begin_ns, 50 * NS_PER_MS, NS_PER_S);
+}
+
 static void names_beyond_the_limit_are_refused(void **state) {
     struct world *world = *state;
 
@@ -303,6 +339,8 @@ int main(void) {
         TEST(watch_blocks_no_longer_than_its_timeout),
         TEST(a_silent_server_is_given_up_after_its_tries),
         TEST(a_name_that_did_not_resolve_is_not_watched_and_needs_no_thread),
+        TEST(a_name_that_may_come_later_is_watched_until_it_does),
+        TEST(one_that_may_come_later_is_not_waited_for_longer_than_allowed),
         TEST(names_beyond_the_limit_are_refused),
         TEST(cnames_are_followed),
         TEST(a_truncated_answer_is_fetched_over_tcp),
