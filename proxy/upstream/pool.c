@@ -98,9 +98,12 @@ void pool_look(struct pool *pool) {
     uint32_t wanted;
 
     gate_look(gate, pool->shared->loop);
-    for (wanted = gate_wanted(gate); wanted > 0 && !list_is_empty(&pool->idle); wanted--)
+    wanted = gate_wanted(gate);
+    /* HTTP/2: while our line is not empty it is about to be served with what is idle. */
+    for (; wanted > 0 && list_is_empty(&pool->line) && !list_is_empty(&pool->idle); wanted--)
         drop(CONTAINER_OF(pool->idle.prev, struct upstream_conn, link));
-    if (wanted > 0 && pool->settings->is_http2 && now_ns >= pool->yield_look_ns) {
+    if (wanted > 0 && list_is_empty(&pool->idle) && pool->settings->is_http2 &&
+        now_ns >= pool->yield_look_ns) {
         pool->yield_look_ns = now_ns + POOL_ASK_NS; /* as often as another loop asks */
         pool_h2_yield(pool);
     }

@@ -333,8 +333,9 @@ static void rest(struct upstream_conn *uc) {
     uc->idle_since_ns = loop->now_ns;
     if (pool->settings->idle_timeout_ns && !timer_is_running(&pool->idle_timer))
         loop_timer_start(loop, &pool->idle_timer, pool->settings->idle_timeout_ns);
-    if ((atomic_load(&connections->waiting) > 0 && list_is_empty(&pool->line)) ||
-        gate_wanted(connections) > 0)
+    /* One that was dialled just now serves our line first. */
+    if (list_is_empty(&pool->line) &&
+        (atomic_load(&connections->waiting) > 0 || gate_wanted(connections) > 0))
         end_oldest(pool);
 }
 
