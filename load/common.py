@@ -103,9 +103,12 @@ def free_port():
     The probe binds what a server may bind (the IPv4 wildcard and the v6-only one apart) and also
     connects, because a listener on one address can stand beside a wildcard one with SO_REUSEPORT.
     """
-    for _ in range(200):
+    # Of several test processes each has ports of its own (tests/flows/harness/env.py).
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for _ in range(200 * workers):
         port = random.choice(PORTS)
-        if port not in _ports_given and _is_free(port):
+        if port % workers == worker and port not in _ports_given and _is_free(port):
             _ports_given.add(port)
             return port
     raise Failure("no free port found")

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -135,6 +136,7 @@ static void replace_base(struct totals *totals, struct metrics_segment *base, si
         free(base);
         return;
     }
+    assert(memory);
     memcpy(memory, base, bytes);
     munmap(memory, bytes);
     if (totals->base_fd >= 0)

@@ -85,7 +85,7 @@ class Factory:
             config["server"] = merged(config["server"], server)
             config["log"] = merged(config["log"], log)
             if admission:
-                config["admission"] = admission
+                config["admission"] = merged(config["admission"], admission)
             config["listener"][0] = merged(config["listener"][0], listener)
             config["pipeline"][0] = merged(config["pipeline"][0], pipeline)
             config["route"][0] = merged(config["route"][0], route)

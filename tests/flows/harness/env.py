@@ -35,12 +35,17 @@ def wait_for(what, condition, timeout=PATIENCE):
 _given = set()
 
 
+# Tests run in several processes at once, each with ports of its own.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+
+
 def free_port(address="127.0.0.1", kind=socket.SOCK_STREAM):
     """A port nobody holds: from below the ephemeral range, so that no dial takes it meanwhile."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for _ in range(1000):
         port = random.randrange(10240, 32000)
-        if port in _given:
+        if port in _given or port % WORKERS != WORKER:
             continue
         with socket.socket(family, kind) as probe:
             try:
