@@ -2,6 +2,10 @@
 
 import threading
 
+import os
+import signal
+import time
+
 import pytest
 from harness.env import scaled, wait_for
 from harness.http2 import Http2Client
@@ -197,3 +201,14 @@ def test_http2_connections_are_ended_too(weir, serve):
     for one in busy:
         one.send(b"x")
         assert one.read_response().status == 200
+
+
+def test_a_late_loop_sheds(weir, serve):
+    """Stopped for a while, it finds itself late when it goes on."""
+    w = weir(serve(answering()), admission={"shed_at": {"loop_lag": "100ms"}}, threads=1)
+    os.kill(w.gateway, signal.SIGSTOP)
+    time.sleep(0.5)  # that is how late it is to be
+    os.kill(w.gateway, signal.SIGCONT)
+    wait_for("it says so", lambda: "overload: 'shed_more' begins on loop 0, because of loop_lag" in w.log(), 10)
+    await_overload(w, "shed_more", 0)
+    assert w.exchange(request()).status == 200
