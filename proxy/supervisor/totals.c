@@ -129,7 +129,7 @@ int totals_memory(const char *name, size_t bytes, int *fd, void **memory) {
 /* The old one stays as it is for whoever still reads it. */
 static void replace_base(struct totals *totals, struct metrics_segment *base, size_t bytes) {
     void *memory = NULL;
-    int fd, err = totals_memory("weir-base", bytes, &fd, &memory);
+    int fd = -1, err = totals_memory("weir-base", bytes, &fd, &memory);
 
     if (err) {
         log_warn("cannot keep the counters of the gateway that has ended: %s", strerror(-err));
