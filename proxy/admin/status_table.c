@@ -55,6 +55,7 @@ static const struct column endpoint_columns[] = {
 
 static void print_summary(json_t *status, FILE *out);
 static void print_facts(json_t *object, const struct column *facts, unsigned count, FILE *out);
+static void print_overload(json_t *actions, FILE *out);
 static void print_tables(json_t *status, FILE *out);
 static void table_add(struct status_table *table, json_t *row);
 static void table_print(struct status_table *table, FILE *out);
@@ -107,6 +108,22 @@ static void print_summary(json_t *status, FILE *out) {
     print_facts(status, facts, sizeof facts / sizeof *facts, out);
     fputs("fds: ", out);
     print_facts(json_object_get(status, "fds"), fds, sizeof fds / sizeof *fds, out);
+    print_overload(json_object_get(status, "overload"), out);
+}
+
+/* Only when there is any: nobody reads a line that always says "none". */
+static void print_overload(json_t *actions, FILE *out) {
+    json_t *action;
+    size_t i;
+
+    json_array_foreach(actions, i, action) {
+        char *text = value_text(action);
+
+        fprintf(out, "%s%s", i > 0 ? ", " : "overload: ", text);
+        free(text);
+    }
+    if (json_array_size(actions) > 0)
+        fputc('\n', out);
 }
 
 static void print_facts(json_t *object, const struct column *facts, unsigned count, FILE *out) {

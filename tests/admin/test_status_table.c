@@ -103,6 +103,20 @@ static void expect(const char *answer, bool as_json, int code, const char *out_t
     close_server(&server);
 }
 
+static void overload_is_shown_while_there_is_any(void **state) {
+    char *answer = xasprintf("%s%s", head, "{\"overload\":[\"evict\",\"cl\\u001bose\",5]}");
+
+    expect(answer, false, 0,
+           "weir -, pid -, state -, up (s) -, threads -, exchanges -, oldest (s) -\n"
+           "fds: limit -, client -, upstream -, file -, reserve -\n"
+           "overload: evict, cl?ose, 5\n"
+           "\nLISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
+           "\nPIPELINE  IN FLIGHT  QUEUED  STREAMS\n"
+           "\nPIPELINE  ENDPOINT  STATE  CONNECTIONS  IN FLIGHT  DIALS  FAILURES\n",
+           "");
+    free(answer);
+}
+
 static void tables_are_aligned_and_harmless(void **state) {
     char *answer = xasprintf("%s%s", head, json);
 
@@ -154,6 +168,7 @@ static void nobody_there_is_said_clearly(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(overload_is_shown_while_there_is_any),
         cmocka_unit_test(tables_are_aligned_and_harmless),
         cmocka_unit_test(json_is_passed_on),
         cmocka_unit_test(odd_answers_are_errors),
