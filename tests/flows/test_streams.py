@@ -97,7 +97,7 @@ def test_streams_are_counted_by_kind_while_they_live(weir, up):
 
 
 def test_a_stream_gives_its_concurrency_back(weir, up):
-    """DESIGN 3: it trades its permit for a stream permit."""
+    """It trades its permit for a stream permit."""
     w = weir(
         up,
         threads=1,
@@ -262,7 +262,7 @@ def test_a_tunnel_with_nobody_behind_is_explained(weir):
 
 
 def test_the_limit_of_streams_is_held(weir, up):
-    """DESIGN 3: without a free stream permit it keeps its own; so streams + concurrency bound it."""
+    """Without a free stream permit it keeps its own; so streams + concurrency bound it."""
     w = weir(
         up,
         threads=1,
