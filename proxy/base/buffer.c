@@ -86,7 +86,7 @@ void buffer_append_json(struct buffer *b, struct slice s) {
 }
 
 size_t uint_to_text(char *to, uint64_t n) {
-    char digits[20];
+    char digits[UINT_TEXT_MAX];
     size_t len = 0;
 
     do {

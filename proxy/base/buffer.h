@@ -29,5 +29,6 @@ static inline struct slice buffer_slice(const struct buffer *b) {
     return (struct slice){b->base, b->len};
 }
 
-/* Writes @n in decimal and returns the length (at most 20). */
+/* Writes @n in decimal and returns the length (at most UINT_TEXT_MAX). */
+#define UINT_TEXT_MAX 20
 size_t uint_to_text(char *to, uint64_t n);

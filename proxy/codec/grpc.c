@@ -144,6 +144,16 @@ struct slice grpc_encode_message(struct arena *arena, struct slice text) {
     return slice_of(to, len);
 }
 
+void grpc_add_status(struct fields *to, struct arena *arena, enum grpc_status status,
+                     struct slice message) {
+    char text[UINT_TEXT_MAX];
+
+    fields_add_known(to, arena, FIELD_GRPC_STATUS,
+                     arena_copy(arena, slice_of(text, uint_to_text(text, status))));
+    if (message.len > 0)
+        fields_add_known(to, arena, FIELD_GRPC_MESSAGE, grpc_encode_message(arena, message));
+}
+
 void grpc_messages_see(struct grpc_messages *messages, struct slice bytes) {
     while (bytes.len > 0) {
         size_t n;

@@ -50,6 +50,10 @@ struct slice grpc_write_timeout(struct arena *arena, int64_t ns);
 /* The value of a grpc-message field: percent-encoded. */
 struct slice grpc_encode_message(struct arena *arena, struct slice text);
 
+/* Adds grpc-status, and grpc-message unless @message, which is plain text, is empty. */
+void grpc_add_status(struct fields *to, struct arena *arena, enum grpc_status status,
+                     struct slice message);
+
 /* Follows one direction's content from message to message. Zeroed memory is at its start. */
 #define GRPC_PREFIX_BYTES 5
 #define GRPC_COMPRESSED 1 /* in the first byte of a prefix; the only flag there is */

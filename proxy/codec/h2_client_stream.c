@@ -296,8 +296,8 @@ static void take_tunnel(struct h2_client_stream *stream, struct response_head *h
 
     head->status = 101;
     head->reason = h1_reason(101);
-    fields_add(&head->fields, &x->arena, FIELD_UPGRADE, field_name(FIELD_UPGRADE),
-               fields_find(asked, FIELD_UPGRADE)->value);
+    fields_add_known(&head->fields, &x->arena, FIELD_UPGRADE,
+                     fields_find(asked, FIELD_UPGRADE)->value);
     if (key)
         fields_add(&head->fields, &x->arena, FIELD_SEC_WEBSOCKET_ACCEPT,
                    field_name(FIELD_SEC_WEBSOCKET_ACCEPT), websocket_accept(&x->arena, key->value));

@@ -118,7 +118,7 @@ enum h1_outcome h2_read_response(struct h2_reading *r, enum method method, bool 
         return H1_HEAD_LARGE;
     }
     if (r->has_host)
-        fields_add(&head->fields, r->arena, FIELD_HOST, field_name(FIELD_HOST), r->host);
+        fields_add_known(&head->fields, r->arena, FIELD_HOST, r->host);
     if (r->status.len != 3 || status < 100 || status > 999 || (status < 200 && is_end)) {
         *why = "status is not one of a response";
         return H1_BAD;
@@ -138,7 +138,7 @@ enum h1_outcome h2_read_trailers(struct h2_reading *r, struct fields *trailers, 
         return H1_HEAD_LARGE;
     }
     if (r->has_host)
-        fields_add(&r->fields, r->arena, FIELD_HOST, field_name(FIELD_HOST), r->host);
+        fields_add_known(&r->fields, r->arena, FIELD_HOST, r->host);
     *why = h1_keep_proper_trailers(&r->fields);
     if (*why)
         return H1_BAD;
@@ -289,12 +289,11 @@ static void take_upgrade(struct h2_reading *r, struct request_head *head) {
 
     head->method = METHOD_GET;
     head->method_text = SLICE("GET");
-    fields_add(fields, r->arena, FIELD_UPGRADE, field_name(FIELD_UPGRADE), r->protocol);
-    fields_add(fields, r->arena, FIELD_CONNECTION, field_name(FIELD_CONNECTION), SLICE("upgrade"));
+    fields_add_known(fields, r->arena, FIELD_UPGRADE, r->protocol);
+    fields_add_known(fields, r->arena, FIELD_CONNECTION, SLICE("upgrade"));
     if (slice_equal_case(r->protocol, SLICE("websocket")) &&
         !fields_find(fields, FIELD_SEC_WEBSOCKET_KEY))
-        fields_add(fields, r->arena, FIELD_SEC_WEBSOCKET_KEY, field_name(FIELD_SEC_WEBSOCKET_KEY),
-                   make_websocket_key(r->arena));
+        fields_add_known(fields, r->arena, FIELD_SEC_WEBSOCKET_KEY, make_websocket_key(r->arena));
 }
 
 static struct slice make_websocket_key(struct arena *arena) {

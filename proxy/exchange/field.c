@@ -80,6 +80,12 @@ void fields_add(struct fields *fields, struct arena *arena, enum field_id id, st
     fields->list[fields->count++] = (struct field){name, value, id, false};
 }
 
+void fields_add_known(struct fields *fields, struct arena *arena, enum field_id id,
+                      struct slice value) {
+    assert(id != FIELD_OTHER);
+    fields_add(fields, arena, id, field_name(id), value);
+}
+
 const struct field *fields_find(const struct fields *fields, enum field_id id) {
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == id)

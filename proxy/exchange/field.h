@@ -41,6 +41,9 @@ void fields_reserve(struct fields *fields, struct arena *arena, uint32_t count);
 /* Appends; the slices must live as long as the arena. */
 void fields_add(struct fields *fields, struct arena *arena, enum field_id id, struct slice name,
                 struct slice value);
+/* The same under the name of @id, which is not FIELD_OTHER. */
+void fields_add_known(struct fields *fields, struct arena *arena, enum field_id id,
+                      struct slice value);
 /* The first field with that id, or NULL. */
 const struct field *fields_find(const struct fields *fields, enum field_id id);
 /* The next one behind @after. */

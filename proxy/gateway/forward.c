@@ -16,7 +16,6 @@ static struct slice via(enum http_version version);
 static bool is_hop_by_hop(enum field_id id);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
-static void add(struct fields *fields, struct arena *arena, enum field_id id, struct slice value);
 static void add_forwarding(struct crossing *c, struct request_head *out);
 static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
 static void add_request_id(struct crossing *c, struct request_head *out);
@@ -47,13 +46,13 @@ void forward_request(struct crossing *c, struct request_head *out) {
             field->id == FIELD_CLIENT_CERT || field->id == FIELD_CLIENT_CERT_CHAIN)
             continue; /* made anew below */
         if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
-            add(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
-                arena_printf(&x->arena, "%u", hops - 1));
+            fields_add_known(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
+                             arena_printf(&x->arena, "%u", hops - 1));
             continue;
         }
         if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
-            add(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
-                grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
+            fields_add_known(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
+                             grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
             continue;
         }
         fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
@@ -87,8 +86,9 @@ void forward_response(struct crossing *c) {
     }
     fields->count = kept;
     if (!fields_find(fields, FIELD_DATE))
-        add(fields, &x->arena, FIELD_DATE, arena_copy(&x->arena, gateway_date(c->listener->gl)));
-    add(fields, &x->arena, FIELD_VIA, via(x->response_head.version));
+        fields_add_known(fields, &x->arena, FIELD_DATE,
+                         arena_copy(&x->arena, gateway_date(c->listener->gl)));
+    fields_add_known(fields, &x->arena, FIELD_VIA, via(x->response_head.version));
 }
 
 bool forward_is_stopped(const struct crossing *c) {
@@ -158,10 +158,6 @@ static bool has_connection_names(const struct fields *fields) {
     return false;
 }
 
-static void add(struct fields *fields, struct arena *arena, enum field_id id, struct slice value) {
-    fields_add(fields, arena, id, field_name(id), value);
-}
-
 /* RFC 9110 section 7.8: the upgrade that the client asks for is asked for again, on this
  * connection. Over HTTP/2 only WebSockets can be (RFC 8441); other upgrades are offers that a
  * server may pass over. */
@@ -176,14 +172,14 @@ static void add_upgrade(struct crossing *c, struct request_head *out) {
 
     if (has_upgrade)
         for (const struct field *f = fields_find(in, FIELD_UPGRADE); f; f = fields_find_next(in, f))
-            add(&out->fields, &x->arena, FIELD_UPGRADE, f->value);
+            fields_add_known(&out->fields, &x->arena, FIELD_UPGRADE, f->value);
     if (has_trailers)
-        add(&out->fields, &x->arena, FIELD_TE, SLICE("trailers"));
+        fields_add_known(&out->fields, &x->arena, FIELD_TE, SLICE("trailers"));
     if (has_upgrade || has_trailers)
-        add(&out->fields, &x->arena, FIELD_CONNECTION,
-            !has_trailers ? SLICE("upgrade")
-            : has_upgrade ? SLICE("upgrade, te")
-                          : SLICE("te"));
+        fields_add_known(&out->fields, &x->arena, FIELD_CONNECTION,
+                         !has_trailers ? SLICE("upgrade")
+                         : has_upgrade ? SLICE("upgrade, te")
+                                       : SLICE("te"));
 }
 
 bool forward_is_websocket(const struct request_head *head) {
@@ -205,10 +201,11 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
 
     add_list(c, &out->fields, FIELD_X_FORWARDED_FOR, text);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_PROTO) : NULL;
-    add(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : scheme);
+    fields_add_known(&out->fields, arena, FIELD_X_FORWARDED_PROTO, field ? field->value : scheme);
     field = c->is_trusted ? fields_find(&in->fields, FIELD_X_FORWARDED_HOST) : NULL;
     if (field || in->authority.len > 0)
-        add(&out->fields, arena, FIELD_X_FORWARDED_HOST, field ? field->value : in->authority);
+        fields_add_known(&out->fields, arena, FIELD_X_FORWARDED_HOST,
+                         field ? field->value : in->authority);
     add_list(c, &out->fields, FIELD_FORWARDED,
              in->authority.len > 0
                  ? ARENA_JOIN(arena, SLICE("for="), node, SLICE(";host=\""), in->authority,
@@ -216,12 +213,12 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
                  : ARENA_JOIN(arena, SLICE("for="), node, SLICE(";proto="), scheme));
     /* Only what we have verified ourselves, whoever is trusted (RFC 9440 section 4). */
     if (x->client_certificate.len > 0)
-        add(&out->fields, arena, FIELD_CLIENT_CERT, x->client_certificate);
+        fields_add_known(&out->fields, arena, FIELD_CLIENT_CERT, x->client_certificate);
     /* Via is no claim about the client: it is always kept and added to (RFC 9110 section 7.6.3). */
     for (field = fields_find(&in->fields, FIELD_VIA); field;
          field = fields_find_next(&in->fields, field))
-        add(&out->fields, arena, FIELD_VIA, field->value);
-    add(&out->fields, arena, FIELD_VIA, via(in->version));
+        fields_add_known(&out->fields, arena, FIELD_VIA, field->value);
+    fields_add_known(&out->fields, arena, FIELD_VIA, via(in->version));
 }
 
 /* What a trusted client says, then what we see; of an untrusted one only what we see. */
@@ -240,7 +237,7 @@ static void add_list(struct crossing *c, struct fields *out, enum field_id id, s
     }
     if (all.len > 0)
         last = ARENA_JOIN(arena, all, SLICE(", "), last);
-    add(out, arena, id, last);
+    fields_add_known(out, arena, id, last);
 }
 
 /* RFC 7239 section 6: IPv6 addresses in brackets and quotes. */
@@ -263,7 +260,7 @@ static bool is_request_id(struct slice s) {
 }
 
 static void add_request_id(struct crossing *c, struct request_head *out) {
-    add(&out->fields, &c->x.arena, FIELD_X_REQUEST_ID, c->request_id);
+    fields_add_known(&out->fields, &c->x.arena, FIELD_X_REQUEST_ID, c->request_id);
 }
 
 struct slice forward_request_id(struct crossing *c) {

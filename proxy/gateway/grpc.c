@@ -9,7 +9,6 @@ static size_t tap_response(struct body *body, struct slice bytes);
 static bool has_been_reset(const struct crossing *c);
 static enum grpc_status status_of_fail(const struct crossing *c);
 static void add_status(struct crossing *c, struct fields *to);
-static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
 static bool may_succeed_later(enum fail fail);
 
 void grpc_begin(struct crossing *c) {
@@ -73,13 +72,15 @@ bool grpc_is_streaming(struct crossing *c) {
 
 void grpc_reply(struct crossing *c) {
     struct response_head *head = &c->x.response_head;
+    struct arena *arena = &c->x.arena;
 
     *head = (struct response_head){.status = 200, .version = HTTP_2};
-    add(c, &head->fields, "content-type",
-        c->web ? grpc_web_reply_type(c) : SLICE("application/grpc"));
+    fields_add_known(&head->fields, arena, FIELD_CONTENT_TYPE,
+                     c->web ? grpc_web_reply_type(c) : SLICE("application/grpc"));
     add_status(c, &head->fields);
     if (may_succeed_later(c->fail))
-        add(c, &head->fields, "grpc-retry-pushback-ms", SLICE("1000"));
+        fields_add(&head->fields, arena, FIELD_OTHER, SLICE("grpc-retry-pushback-ms"),
+                   SLICE("1000"));
 }
 
 bool grpc_end(struct crossing *c) {
@@ -126,21 +127,11 @@ static enum grpc_status status_of_fail(const struct crossing *c) {
 static void add_status(struct crossing *c, struct fields *to) {
     const struct fail_row *row = fail_row(c->fail);
     struct arena *arena = &c->x.arena;
-    char status[20];
 
-    add(c, to, "grpc-status",
-        arena_copy(arena, slice_of(status, uint_to_text(status, (uint64_t)status_of_fail(c)))));
-    add(c, to, "grpc-message",
-        grpc_encode_message(arena, ARENA_JOIN(arena, SLICE("weir: "), slice_str(row->title),
-                                              c->why ? SLICE(" (") : SLICE(""), slice_str(c->why),
-                                              c->why ? SLICE("); ") : SLICE("; "),
-                                              slice_str(row->remedy))));
-}
-
-static void add(struct crossing *c, struct fields *to, const char *name, struct slice value) {
-    struct slice s = slice_str(name);
-
-    fields_add(to, &c->x.arena, field_id_of(s), s, value);
+    grpc_add_status(to, arena, status_of_fail(c),
+                    ARENA_JOIN(arena, SLICE("weir: "), slice_str(row->title),
+                               c->why ? SLICE(" (") : SLICE(""), slice_str(c->why),
+                               c->why ? SLICE("); ") : SLICE("; "), slice_str(row->remedy)));
 }
 
 /* Refused for the load of the moment, not for what was asked. */

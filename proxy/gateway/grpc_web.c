@@ -36,7 +36,6 @@ static void pass_padding(struct crossing *c);
 static void break_off(struct crossing *c, enum fail fail, const char *why);
 static bool is_answer_grpc(struct crossing *c);
 static void set_content_type(struct fields *fields, struct slice type);
-static void add(struct crossing *c, struct fields *to, enum field_id id, struct slice value);
 
 static const struct body_filter request_filter = {.push = push_request, .end = end_request};
 static const struct body_filter response_filter = {
@@ -71,7 +70,7 @@ void grpc_web_send(struct crossing *c, struct request_head *head, struct content
             fields->list[kept++] = fields->list[i];
     fields->count = kept;
     set_content_type(fields, grpc_web_to_grpc(&x->arena, type->value));
-    add(c, fields, FIELD_TE, SLICE("trailers"));
+    fields_add_known(fields, &c->x.arena, FIELD_TE, SLICE("trailers"));
     *content = (struct content){CONTENT_CHUNKED, 0};
     c->web->is_known = false;
     c->web->encoder = (struct base64_encoder){0};
@@ -201,7 +200,6 @@ static void end_response(struct body *body) {
     struct crossing *c = crossing_of(CONTAINER_OF(body, struct exchange, response));
     struct exchange *x = &c->x;
     struct fields trailers = body->trailers;
-    char status[20];
 
     if (!is_answer_grpc(c))
         return;
@@ -212,10 +210,8 @@ static void end_response(struct body *body) {
     if (!fields_find(&trailers, FIELD_GRPC_STATUS) &&
         !fields_find(&x->response_head.fields, FIELD_GRPC_STATUS)) {
         /* HTTP/2 clients know what to make of that; those of gRPC-Web may take it for OK. */
-        size_t len = uint_to_text(status, grpc_status_of_http(x->response_head.status));
-
-        add(c, &trailers, FIELD_GRPC_STATUS, arena_copy(&x->arena, slice_of(status, len)));
-        add(c, &trailers, FIELD_GRPC_MESSAGE, SLICE("weir: the upstream sent no grpc-status"));
+        grpc_add_status(&trailers, &x->arena, grpc_status_of_http(x->response_head.status),
+                        SLICE("weir: the upstream sent no grpc-status"));
     }
     c->web->trailers = trailers;
     body->trailers = (struct fields){0};
@@ -275,8 +271,4 @@ static void set_content_type(struct fields *fields, struct slice type) {
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == FIELD_CONTENT_TYPE)
             fields->list[i].value = type;
-}
-
-static void add(struct crossing *c, struct fields *to, enum field_id id, struct slice value) {
-    fields_add(to, &c->x.arena, id, field_name(id), value);
 }

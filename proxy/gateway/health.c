@@ -15,7 +15,6 @@ static bool is_usable(struct pipeline *pipeline);
 static void say(struct crossing *c, enum serving serving);
 static void end_with(struct crossing *c, enum grpc_status status, struct slice message);
 static void start_answer(struct crossing *c);
-static void add(struct crossing *c, struct fields *to, const char *name, struct slice value);
 
 static const struct slice check_path = {"/grpc.health.v1.Health/Check", 28};
 static const struct slice watch_path = {"/grpc.health.v1.Health/Watch", 28};
@@ -176,13 +175,7 @@ static void say(struct crossing *c, enum serving serving) {
 }
 
 static void end_with(struct crossing *c, enum grpc_status status, struct slice message) {
-    struct fields *trailers = &c->x.response.trailers;
-    char text[20];
-
-    add(c, trailers, "grpc-status",
-        arena_copy(&c->x.arena, slice_of(text, uint_to_text(text, status))));
-    if (message.len > 0)
-        add(c, trailers, "grpc-message", message);
+    grpc_add_status(&c->x.response.trailers, &c->x.arena, status, message);
     body_end(&c->x.response);
 }
 
@@ -190,15 +183,10 @@ static void start_answer(struct crossing *c) {
     struct exchange *x = &c->x;
 
     x->response_head = (struct response_head){.status = 200, .version = HTTP_2};
-    add(c, &x->response_head.fields, "content-type", SLICE("application/grpc"));
-    add(c, &x->response_head.fields, "x-request-id", c->request_id);
+    fields_add_known(&x->response_head.fields, &x->arena, FIELD_CONTENT_TYPE,
+                     SLICE("application/grpc"));
+    fields_add_known(&x->response_head.fields, &x->arena, FIELD_X_REQUEST_ID, c->request_id);
     c->status = 200;
     x->is_response_begun = true;
     x->client->send_response(x, (struct content){CONTENT_CHUNKED, 0});
-}
-
-static void add(struct crossing *c, struct fields *to, const char *name, struct slice value) {
-    struct slice s = slice_str(name);
-
-    fields_add(to, &c->x.arena, field_id_of(s), s, value);
 }

@@ -10,7 +10,7 @@
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
 static void finish(struct exchange *x, struct slice text, struct content *content);
-static void add(struct exchange *x, const char *name, struct slice value);
+static void add(struct exchange *x, enum field_id id, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
 
 void reply_make(struct crossing *c, struct content *content) {
@@ -21,7 +21,7 @@ void reply_make(struct crossing *c, struct content *content) {
 
     if (c->is_grpc) {
         grpc_reply(c);
-        add(x, "x-request-id", c->request_id);
+        add(x, FIELD_X_REQUEST_ID, c->request_id);
         finish(x, SLICE(""), content);
         return;
     }
@@ -30,18 +30,18 @@ void reply_make(struct crossing *c, struct content *content) {
                   c->request_id);
     *head = (struct response_head){
         .status = row->http, .version = HTTP_1_1, .reason = h1_reason(row->http)};
-    add(x, "content-type", SLICE("application/problem+json"));
-    add(x, "cache-control", SLICE("no-store"));
-    add(x, "date", arena_copy(&x->arena, gateway_date(c->listener->gl)));
-    add(x, "proxy-status", detail_of(&x->arena, c->fail));
-    add(x, "x-request-id", c->request_id);
+    add(x, FIELD_CONTENT_TYPE, SLICE("application/problem+json"));
+    add(x, FIELD_CACHE_CONTROL, SLICE("no-store"));
+    add(x, FIELD_DATE, arena_copy(&x->arena, gateway_date(c->listener->gl)));
+    add(x, FIELD_PROXY_STATUS, detail_of(&x->arena, c->fail));
+    add(x, FIELD_X_REQUEST_ID, c->request_id);
     if (row->http == 503)
-        add(x, "retry-after", SLICE(STRING(RETRY_AFTER_S)));
+        add(x, FIELD_RETRY_AFTER, SLICE(STRING(RETRY_AFTER_S)));
     if (c->fail == FAIL_METHOD)
-        add(x, "allow", c->allow);
+        add(x, FIELD_ALLOW, c->allow);
     /* Where the head alone is sent it still tells the length. */
     if (x->request_head.method == METHOD_HEAD)
-        add(x, "content-length", arena_printf(&x->arena, "%zu", out->len));
+        add(x, FIELD_CONTENT_LENGTH, arena_printf(&x->arena, "%zu", out->len));
     finish(x, buffer_slice(out), content);
 }
 
@@ -101,8 +101,6 @@ static struct slice detail_of(struct arena *arena, enum fail fail) {
     return arena_printf(arena, "weir; error=%s; details=\"%s\"", row->error, row->reason);
 }
 
-static void add(struct exchange *x, const char *name, struct slice value) {
-    struct slice s = slice_str(name);
-
-    fields_add(&x->response_head.fields, &x->arena, field_id_of(s), s, value);
+static void add(struct exchange *x, enum field_id id, struct slice value) {
+    fields_add_known(&x->response_head.fields, &x->arena, id, value);
 }
