@@ -1,12 +1,15 @@
 /* weir: the command line. */
 #include "admin/status_table.h"
 #include "base/alloc.h"
+#include "child/nursery.h"
+#include "child/program.h"
 #include "config/address.h"
 #include "config/config.h"
 #include "demo/demo.h"
 #include "gateway/counters.h"
 #include "serve/limits.h"
 #include "serve/serve.h"
+#include "supervisor/control.h"
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int run_command(int argc, char **argv);
@@ -21,6 +25,8 @@ static int check_command(int argc, char **argv);
 static int status_command(int argc, char **argv);
 static int demo_command(int argc, char **argv);
 static int print_plan(const struct config *config);
+static bool do_programs_fit(const struct config *config);
+static int nursery_command(int argc, char **argv);
 static int load(struct config **config, const char *path);
 static int complain(struct config_errors *errors);
 static void find_binary(const char *argv0);
@@ -56,6 +62,7 @@ static const struct {
      "Asks the admin plane of a running weir (127.0.0.1:9901, or as FILE says) and prints its\n"
      "listeners, pipelines and endpoints.\n"},
     {"gateway", serve_command, NULL},
+    {"nursery", nursery_command, NULL},
 };
 
 int main(int argc, char **argv) {
@@ -146,7 +153,9 @@ static int check_command(int argc, char **argv) {
         return complain(&errors);
     if (config->warnings)
         fputs(config->warnings, stderr);
-    if (is_plan) {
+    if (!do_programs_fit(config)) {
+        status = EXIT_UNUSABLE;
+    } else if (is_plan) {
         status = print_plan(config);
     } else {
         char *summary = config_summary(config);
@@ -174,6 +183,30 @@ static int print_plan(const struct config *config) {
                    stdout);
     counters_free(counters);
     return 0;
+}
+
+static bool do_programs_fit(const struct config *config) {
+    char *text = programs_write(config);
+    size_t len = text ? strlen(text) : 0;
+
+    free(text);
+    if (len > PROGRAMS_TEXT_MAX)
+        fprintf(stderr,
+                "weir: what is said of all [pipeline.process] makes %zu bytes, at most %d can be "
+                "had: shorten commands and environments\n",
+                len, PROGRAMS_TEXT_MAX);
+    return len <= PROGRAMS_TEXT_MAX;
+}
+
+static int nursery_command(int argc, char **argv) {
+    int type;
+    socklen_t len = sizeof type;
+
+    if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        fprintf(stderr, "weir nursery: this is started by weir run, not by hand\n");
+        return EXIT_UNUSABLE;
+    }
+    return nursery_run(CONTROL_FD);
 }
 
 static int status_command(int argc, char **argv) {

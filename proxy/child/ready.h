@@ -1,0 +1,29 @@
+/* Asks an instance again and again whether it is ready: by a connection (tcp), or by a GET that is to
+ * be answered with 2xx (http). Nothing of it waits. Home: nursery. */
+#pragma once
+
+#include "base/clock.h"
+#include "config/config.h"
+
+#include <stdbool.h>
+
+#define READY_AGAIN_NS (50 * NS_PER_MS) /* between two tries */
+#define READY_TRY_NS (2 * NS_PER_S)     /* for one */
+
+struct ready {
+    const struct config_process *process; /* borrowed */
+    const struct config_address *address; /* borrowed */
+    int fd;            /* of the try that is under way; -1: none */
+    bool is_connected; /* http: what is asked was sent */
+    int64_t next_ns;   /* of the next try, or when this one is given up */
+    size_t len;
+    char answer[16]; /* "HTTP/1.1 200" */
+};
+
+void ready_init(struct ready *ready, const struct config_process *process,
+                const struct config_address *address, int64_t now_ns);
+/* Ends a try that is under way. */
+void ready_stop(struct ready *ready);
+
+/* Goes on; to be called every few milliseconds. True: it is ready, and no try is under way. */
+bool ready_look(struct ready *ready, int64_t now_ns);
