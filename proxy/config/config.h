@@ -160,7 +160,7 @@ struct config_pipeline {
     struct {
         unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
         unsigned connections;            /* per endpoint, dials and closing ones included; >= 1;
-                                            PROTOCOL_EXEC: programs at once, ending ones included */
+                                            PROTOCOL_EXEC: programs, as many as there are fds for */
         unsigned streams;                /* live streams and tunnels; >= 1 */
         unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
         unsigned dials;                  /* connects under way per endpoint; >= 1 */

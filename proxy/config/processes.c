@@ -261,6 +261,7 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
                       struct errors *errors) {
     const struct tomlc_node *endpoints = tomlc_find(section, "endpoints");
     const struct tomlc_node *table = tomlc_find(section, "process");
+    const struct tomlc_node *limits = tomlc_find(section, "limits");
     bool is_exec = pipeline->protocol == PROTOCOL_EXEC;
 
     if (!is_exec && !endpoints)
@@ -271,6 +272,10 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
         errors_add(errors, endpoints->at,
                    "pipeline.endpoints: found with protocol = \"exec\", expected none: each request "
                    "has a program of its own");
+    if (is_exec && limits && tomlc_find(limits, "connections"))
+        errors_add(errors, tomlc_find(limits, "connections")->at,
+                   "pipeline.limits.connections: found with protocol = \"exec\", expected none: "
+                   "concurrency and streams say how many programs run");
     if (is_exec && !table)
         errors_add(errors, section->at,
                    "pipeline.process: found none with protocol = \"exec\", expected the command "

@@ -48,6 +48,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->counters = options->counters;
     gateway->segment = options->segment;
     gateway->started_ns = clock_now_ns();
+    gateway->children = options->children;
     gateway->fds.limit[FD_CLIENT] = config->admission.max_connections;
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
@@ -253,6 +254,9 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
     gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    run_loop_init(&gl->programs, &gl->loop, &gateway->fds);
+    if (options->nursery >= 0)
+        programs_open(gl, options->nursery);
     list_init(&gl->crossings);
     list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
@@ -350,6 +354,7 @@ static void on_drain_timer(struct timer *timer) {
     }
     if (gl->are_pools_closed && gl->loop.conns == 0) {
         loop_timer_stop(&gl->loop, &gl->share_timer);
+        run_loop_close(&gl->programs);
         loop_stop(&gl->loop);
     } else {
         loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);

@@ -158,7 +158,7 @@ static enum serving status_of(struct crossing *c, struct slice service) {
 
 static bool is_usable(struct pipeline *pipeline) {
     struct endpoint_set *set = pipeline_endpoints(pipeline);
-    bool is = false;
+    bool is = pipeline->config->protocol == PROTOCOL_EXEC; /* started when it is asked for */
 
     for (size_t i = 0; i < set->count && !is; i++)
         is = endpoint_is_up(set->list[i]);

@@ -180,8 +180,10 @@ static enum answer queue(struct crossing *c) {
 static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
+    enum fail refusal;
+    const char *why;
 
-    if (c->lease.state == LEASE_HELD)
+    if (c->lease.state == LEASE_HELD || programs_is_exec(c))
         return NEXT;
     if (x->events & CROSSING_LEASE_OVER) {
         x->events &= ~CROSSING_LEASE_OVER;
@@ -192,6 +194,9 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    refusal = programs_refuse(c, &why);
+    if (refusal)
+        return fail(c, refusal, why);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
     pool = pipeline_pick(c->part, c->endpoint);
     if (!pool)
@@ -228,6 +233,12 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
+    if (programs_is_exec(c)) {
+        const char *why;
+        enum fail refusal = programs_start(c, &why);
+
+        return refusal ? fail(c, refusal, why) : NEXT;
+    }
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
@@ -416,6 +427,7 @@ static bool may_retry(const struct crossing *c) {
 /* Gives back connection and permit, as soon as they are of no more use. */
 static void let_go(struct crossing *c) {
     lease_end(&c->lease);
+    programs_let_go(c);
     if (c->part)
         permit_release(c->part, &c->permit);
 }
@@ -460,12 +472,14 @@ static void log_failure(const struct crossing *c) {
     const struct fail_row *row = fail_row(c->fail);
 
     /* What a client alone can cause is in the access log; the log is for the operator. */
-    if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
+    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
         c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
         return;
-    atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
+    if (c->endpoint)
+        atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,
-                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title, c->endpoint->text,
+                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title,
+                c->endpoint ? c->endpoint->text : c->part->shared->config->process->command[0],
                 c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
                 SLICE_ARG(c->request_id));
 }

@@ -39,6 +39,8 @@ struct server {
     size_t memory_bytes, segment_bytes;
     struct share_table *shares; /* owned mapping; NULL: limits are our own */
     unsigned share_slot;
+    struct board *children; /* owned mapping; NULL: the configuration has no programs */
+    int nursery_fd;         /* owned; the channel to the nursery; -1: there is none */
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
 
@@ -59,6 +61,7 @@ static int set_up(struct server *server);
 static int take(struct server *server, struct control_message *message);
 static int take_memory(struct server *server, struct control_message *message, size_t bytes);
 static int take_shares(struct server *server, struct control_message *message, unsigned slot);
+static int take_nursery(struct server *server, struct control_message *message);
 static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
@@ -75,7 +78,7 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {.config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -139,6 +142,8 @@ static int take(struct server *server, struct control_message *message) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "shares", &rest) && message->fd_count == 1) {
         return take_shares(server, message, (unsigned)strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        return take_nursery(server, message);
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -178,6 +183,28 @@ static int take_shares(struct server *server, struct control_message *message, u
     server->shares = share_table_attach(memory, (size_t)size);
     server->share_slot = slot;
     if (!server->shares)
+        munmap(memory, (size_t)size);
+    return 0;
+}
+
+/* A board of another version is left alone, and then nothing is known of programs. */
+static int take_nursery(struct server *server, struct control_message *message) {
+    off_t size = lseek(message->fds[1], 0, SEEK_END);
+    void *memory;
+
+    if (size <= 0)
+        return -EINVAL;
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
+    server->nursery_fd = message->fds[0];
+    message->fds[0] = -1;
+    if (server->children)
+        return 0; /* the board stays when the nursery changes */
+    memory = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, message->fds[1], 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    server->children = board_attach(memory, (size_t)size);
+    if (!server->children)
         munmap(memory, (size_t)size);
     return 0;
 }
@@ -283,6 +310,8 @@ static int open_gateway(struct server *server) {
                            .board = board_of(server),
                            .shares = server->shares,
                            .share_slot = server->share_slot,
+                           .children = server->children,
+                           .nursery = server->nursery_fd,
                            .keeper = server->keeper,
                            .may_lack_addresses = server->is_substitute,
                        },
@@ -389,6 +418,9 @@ static void obey(struct server *server, struct control_message *message) {
         go_live(server);
     } else if (control_is(message->text, "deaths", &rest)) {
         take_deaths(server, rest);
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        if (take_nursery(server, message) == 0)
+            gateway_take_nursery(server->gateway, server->nursery_fd);
     } else if (control_is(message->text, "save", &rest)) {
         keeper_hurry(server->keeper);
     } else if (control_is(message->text, "reopen", &rest)) {
@@ -450,6 +482,10 @@ static void release(struct server *server) {
         munmap(server->memory, server->memory_bytes);
     if (server->shares)
         munmap(server->shares, sizeof *server->shares);
+    if (server->children)
+        munmap(server->children, sizeof *server->children);
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
     counters_free(server->counters);
     config_free(server->config);
     free(server->sockets);
