@@ -10,6 +10,8 @@
  *     /readyz    text; 200 live, 503 otherwise
  *     /reload    POST, from this host only: 202, and the file is read again
  *     /drain     likewise: 202, and weir ends as on SIGTERM
+ *     /reset     likewise: 202, and programs that keep dying are started again; with
+ *                ?pipeline=NAME that one only
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -22,7 +24,15 @@
  *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
- *                                         "inflight", "dials", "failures_total" } ] } ] }
+ *                                         "inflight", "dials", "failures_total" } ],
+ *                        "process": { "command", "kind": "supervised|per request", "starts_total",
+ *                                     "failed_starts_total", "killed_total",
+ *                                     "state": "ready|partly ready|starting|waiting|held",
+ *                                     "deaths_total", "deaths_lately", "held_s",
+ *                                     "instances": [ { "instance", "state", "pid", "since_s",
+ *                                                      "resident_bytes" } ],
+ *                                     or "running", "ending" } } ],
+ *       "children": { "running", "ending", "instances", "ready", "held", "resident_bytes" } }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of
  * it but listeners and pipelines. */
@@ -41,7 +51,7 @@
 enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 
 /* What may be asked for. */
-enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
+enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN, ADMIN_RESET };
 
 struct admin;
 
@@ -58,9 +68,9 @@ struct admin_options {
     /* A new object, see above; the admin plane frees it. */
     json_t *(*status)(void *ctx);
     enum admin_health (*health)(void *ctx); /* NULL: always live */
-    /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
+    /* Passes on what a client of this host has asked for; @subject: of what, "": all. False when that cannot be done now. NULL:
      * there are no such pages. */
-    bool (*order)(void *ctx, enum admin_order order);
+    bool (*order)(void *ctx, enum admin_order order, struct slice subject);
     const char *token; /* borrowed; NULL: none is asked for */
 };
 

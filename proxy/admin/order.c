@@ -2,14 +2,34 @@
 
 #include <netinet/in.h>
 
+struct order {
+    const char *path; /* NULL ends the list */
+    enum admin_order order;
+    const char *answer, *refusal;
+};
+
+static const struct order orders[] = {
+    {"/reload", ADMIN_RELOAD,
+     "reading the configuration again; the log and weir_config_reloads_total say how it went\n",
+     "the supervisor does not listen; try again\n"},
+    {"/drain", ADMIN_DRAIN, "finishing what is under way, then ending\n",
+     "the supervisor does not listen; try again\n"},
+    {"/reset", ADMIN_RESET, "starting again what keeps dying; the log says how it goes\n",
+     "there is no nursery: the configuration has no programs, or it has just died\n"},
+    {0},
+};
+
+static struct slice subject_of(h2o_req_t *req);
 static bool is_local(h2o_req_t *req);
 static bool has_token(h2o_req_t *req, const char *token);
 static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
 
 bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
-    bool is_reload = slice_equal(path, SLICE("/reload"));
+    const struct order *order = orders;
 
-    if (!options->order || (!is_reload && !slice_equal(path, SLICE("/drain"))))
+    while (order->path && !slice_equal(path, slice_str(order->path)))
+        order++;
+    if (!options->order || !order->path)
         return false;
     if (!slice_equal(slice_of(req->method.base, req->method.len), SLICE("POST"))) {
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, H2O_STRLIT("POST"));
@@ -22,15 +42,22 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
         h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("www-authenticate"), 0,
                               NULL, H2O_STRLIT("Bearer"));
         answer(req, 401, "Unauthorized", "needs Authorization: Bearer and the admin.token\n");
-    } else if (!options->order(options->ctx, is_reload ? ADMIN_RELOAD : ADMIN_DRAIN)) {
-        answer(req, 503, "Service Unavailable", "the supervisor does not listen; try again\n");
+    } else if (!options->order(options->ctx, order->order, subject_of(req))) {
+        answer(req, 503, "Service Unavailable", order->refusal);
     } else {
-        answer(req, 202, "Accepted",
-               is_reload ? "reading the configuration again; the log and "
-                           "weir_config_reloads_total say how it went\n"
-                         : "finishing what is under way, then ending\n");
+        answer(req, 202, "Accepted", order->answer);
     }
     return true;
+}
+
+/* Of "?pipeline=NAME"; names need no escapes. */
+static struct slice subject_of(h2o_req_t *req) {
+    static const struct slice key = {"pipeline=", 9};
+    struct slice query = SLICE("");
+
+    if (req->query_at != SIZE_MAX)
+        query = slice_of(req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
+    return slice_starts(query, key) ? slice_skip(query, key.len) : SLICE("");
 }
 
 static bool is_local(h2o_req_t *req) {

@@ -187,7 +187,7 @@ void run_told(struct run *run, const char *verb, const char *rest) {
 
     if (strcmp(verb, "started") == 0) {
         run->state = RUN_RUNNING;
-        if (run->x && run->o.output == OUTPUT_SSE)
+        if (run->x && (run->o.output == OUTPUT_SSE || run->x->is_stream))
             send_head(run);
     } else if (strcmp(verb, "failed") == 0) {
         gone(run);

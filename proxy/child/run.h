@@ -2,8 +2,8 @@
  * standard output comes back as the response, through pipes that hold back whoever is too fast on
  * either side. It is over when nobody of its process tree is left and all of its output was read.
  *
- * The response's head is there with the first output, or (output = "sse") as soon as the program
- * runs, or at its end. A program that fails before any output is a failure of the exchange; one that
+ * The response's head is there with the first output, or (output = "sse", or a stream by its route) as
+ * soon as the program runs, or at its end. A program that fails before any output is a failure of the exchange; one that
  * fails later says so at the end of what it has said: in the trailer "weir-exit-status", or in an
  * event "exit". Whoever lets go of a run ends its tree. Home: loop. */
 #pragma once

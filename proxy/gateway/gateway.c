@@ -139,6 +139,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         census->connections += gl->loop.conns;
         census->timers += gl->loop.wheel.running;
         census->exchanges += gl->active_crossings;
+        for (struct list *at = gl->programs.runs.next; at != &gl->programs.runs; at = at->next)
+            census->children++;
         for (size_t j = 0; j < gateway->config->listener_count; j++)
             listener_deinit(&gl->listeners[j]);
         crossing_pool_drop(gl);
@@ -155,7 +157,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     free(gateway->loops);
     close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
-               census->fds + census->permits ==
+               census->fds + census->permits + census->children ==
            0;
 }
 

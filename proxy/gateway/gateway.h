@@ -165,7 +165,7 @@ bool gateway_is_drained(const struct gateway *gateway);
 
 /* What should be 0 when all is over; written to the log. */
 struct census {
-    unsigned handles, connections, exchanges, timers, fds, permits;
+    unsigned handles, connections, exchanges, timers, fds, permits, children;
 };
 
 /* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts
@@ -178,6 +178,11 @@ bool gateway_is_wedged(const struct gateway *gateway);
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);
+
+/* Of them what concerns programs (children.c); children_of() is NULL for a pipeline without. */
+json_t *children_of(struct gateway *gateway, size_t pipeline);
+json_t *children_summary(struct gateway *gateway);
+void children_collect(struct gateway *gateway, struct buffer *text);
 
 /* The loop gets a channel to the nursery (programs.c). Before it runs. */
 void programs_open(struct gateway_loop *gl, int nursery);

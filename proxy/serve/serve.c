@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "serve/deaths.h"
+#include "serve/histories.h"
 #include "serve/limits.h"
 #include "serve/other_counters.h"
 #include "serve/stacks.h"
@@ -51,6 +52,7 @@ struct server {
     struct admin *admin;
     struct keeper *keeper;  /* of the state file; NULL: there is none */
     struct crashes crashes; /* for the state file, or from it */
+    struct histories histories;
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     int64_t tunnels_ns;  /* when WebSockets are told of it */
@@ -295,11 +297,16 @@ static int make_segment(struct server *server) {
 
 static int open_gateway(struct server *server) {
     struct keeper_section deaths = deaths_section(&server->crashes);
+    struct keeper_section histories = histories_section(&server->histories);
     char *why = NULL;
     int err;
 
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
+    server->histories =
+        (struct histories){server->config, server->children, server->nursery_fd};
+    if (server->children)
+        keeper_add(server->keeper, &histories);
     err = gateway_open(&server->gateway,
                        &(struct gateway_options){
                            .config = server->config,
@@ -350,7 +357,15 @@ static enum admin_health health_of(void *ctx) {
     return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
 }
 
-static bool pass_on(void *ctx, enum admin_order order) {
+static bool pass_on(void *ctx, enum admin_order order, struct slice subject) {
+    const struct server *server = ctx;
+    char text[BOARD_NAME_MAX + sizeof "reset "];
+
+    if (order == ADMIN_RESET) {
+        int len = snprintf(text, sizeof text, "reset %.*s", SLICE_ARG(subject));
+
+        return len < (int)sizeof text && control_send(server->nursery_fd, text, NULL, 0) == 0;
+    }
     return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
 }
 
@@ -468,9 +483,9 @@ static int end(struct server *server) {
     server->keeper = NULL;
     is_clean = gateway_close(server->gateway, &census);
     log_line(is_clean ? LOG_INFO : LOG_ERROR,
-             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
+             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",
              census.connections, census.exchanges, census.timers, census.handles, census.fds,
-             census.permits);
+             census.permits, census.children);
     return is_clean ? 0 : 1;
 }
 
