@@ -27,6 +27,7 @@ static int demo_command(int argc, char **argv);
 static int print_plan(const struct config *config);
 static bool do_programs_fit(const struct config *config);
 static int nursery_command(int argc, char **argv);
+static int engine_command(int argc, char **argv);
 static int load(struct config **config, const char *path);
 static int complain(struct config_errors *errors);
 static void find_binary(const char *argv0);
@@ -63,6 +64,7 @@ static const struct {
      "listeners, pipelines and endpoints.\n"},
     {"gateway", serve_command, NULL},
     {"nursery", nursery_command, NULL},
+    {"engine", engine_command, NULL},
 };
 
 int main(int argc, char **argv) {
@@ -209,6 +211,10 @@ static int nursery_command(int argc, char **argv) {
     return nursery_run(CONTROL_FD);
 }
 
+static int engine_command(int argc, char **argv) {
+    return demo_engine();
+}
+
 static int status_command(int argc, char **argv) {
     struct config_address admin, *address = &admin;
     struct config *config = NULL;
@@ -254,7 +260,7 @@ static int status_command(int argc, char **argv) {
 
 static int demo_command(int argc, char **argv) {
     struct demo demo;
-    int status = demo_open(&demo, argc, argv);
+    int status = demo_open(&demo, binary, argc, argv);
 
     if (status)
         return status;

@@ -101,12 +101,12 @@ static void obey(struct nursery *nursery, struct nursery_channel *channel, size_
         if (channel_open(nursery, message->fds[0], channel->set))
             message->fds[0] = -1;
     } else if (control_is(nursery->packet, "reset", &rest)) {
-        engines_reset(nursery, *rest ? rest : NULL);
+        residents_reset(nursery, *rest ? rest : NULL);
     } else if (control_is(nursery->packet, "history", &rest) && strchr(rest, ' ')) {
         char *text = strchr(nursery->packet + (rest - nursery->packet), ' ');
 
         *text = '\0';
-        engines_history(nursery, rest, text + 1);
+        residents_history(nursery, rest, text + 1);
     }
 }
 

@@ -80,7 +80,7 @@ static int open_all(struct nursery *nursery, int socket) {
         return err;
     list_init(&nursery->channels);
     list_init(&nursery->children);
-    list_init(&nursery->engines);
+    list_init(&nursery->residents);
     list_init(&nursery->dead);
     for (unsigned i = 0; i < BOARD_ROWS_MAX; i++)
         nursery->limits[i] = (struct log_limit)LOG_LIMIT(OUTPUT_LINES_PER_S);
@@ -101,7 +101,7 @@ static int open_all(struct nursery *nursery, int socket) {
 
 static void turn(struct nursery *nursery, int64_t until_ns) {
     struct epoll_event events[EVENTS_MAX];
-    int64_t now_ns = clock_now_ns(), next_ns = engines_next_ns(nursery, now_ns + SLEEP_NS);
+    int64_t now_ns = clock_now_ns(), next_ns = residents_next_ns(nursery, now_ns + SLEEP_NS);
     int count;
 
     next_ns = next_ns < until_ns ? next_ns : until_ns;
@@ -113,7 +113,7 @@ static void turn(struct nursery *nursery, int64_t until_ns) {
         if (watch->fd >= 0)
             watch->ready(nursery, watch);
     }
-    engines_look(nursery, clock_now_ns());
+    residents_look(nursery, clock_now_ns());
     empty_graves(nursery);
 }
 
@@ -290,10 +290,10 @@ static void serve(struct nursery *nursery, unsigned number) {
     for (unsigned i = 0; i < NURSERY_GATEWAYS_MAX; i++) {
         if (!nursery->sets[i] || nursery->sets[i]->gateway != number)
             continue;
-        engines_serve(nursery, nursery->sets[i]);
+        residents_serve(nursery, nursery->sets[i]);
         return;
     }
-    engines_serve(nursery, NULL);
+    residents_serve(nursery, NULL);
 }
 
 /* Minders, and what a minder has left that was killed. */
@@ -309,7 +309,7 @@ static void on_signal(struct nursery *nursery, struct watch *watch) {
 
 static void begin_to_end(struct nursery *nursery) {
     nursery->is_ending = true;
-    engines_serve(nursery, NULL);
+    residents_serve(nursery, NULL);
     while (!list_is_empty(&nursery->channels))
         channel_close(nursery, CONTAINER_OF(nursery->channels.next, struct nursery_channel, link));
 }
@@ -331,7 +331,7 @@ static int close_all(struct nursery *nursery) {
     if (left > 0)
         log_error("the nursery has had to kill %u processes that were left", left);
     children_free(nursery);
-    engines_free(nursery);
+    residents_free(nursery);
     for (unsigned i = 0; i < NURSERY_GATEWAYS_MAX; i++)
         program_set_unref(nursery->sets[i]);
     empty_graves(nursery);

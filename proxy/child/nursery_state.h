@@ -35,14 +35,14 @@ struct nursery_channel {
     struct list children;    /* struct child, those that were started over it */
 };
 
-struct engine_instance;
+struct instance;
 
 /* A program and all that it has started, with its minder. */
 struct child {
     struct list link;       /* in the nursery's */
     struct list in_channel; /* of a program for a request */
     struct nursery_channel *channel; /* borrowed; NULL: an instance, or nobody wants to know */
-    struct engine_instance *instance; /* borrowed; NULL: a program for a request */
+    struct instance *instance; /* borrowed; NULL: a program for a request */
     struct program_set *set;          /* counted */
     const struct program *program;    /* borrowed: set */
     struct board_row *row;            /* borrowed: the board */
@@ -56,8 +56,8 @@ struct child {
     bool is_told; /* of its end */
 };
 
-struct engine_instance {
-    struct engine *engine; /* borrowed */
+struct instance {
+    struct resident *resident; /* borrowed */
     unsigned index;
     enum instance_state state;
     struct child *child; /* borrowed; NULL while IDLE */
@@ -68,7 +68,7 @@ struct engine_instance {
 };
 
 /* A program that stays. */
-struct engine {
+struct resident {
     struct list link;
     char *name;               /* owned */
     struct program_set *set;  /* counted; NULL: the configuration does not have it any more */
@@ -76,7 +76,7 @@ struct engine {
     struct respawn respawn;
     struct board_row *row; /* borrowed: the board */
     struct log_limit limit;
-    struct engine_instance instances[CONFIG_INSTANCES_MAX];
+    struct instance instances[CONFIG_INSTANCES_MAX];
 };
 
 struct nursery {
@@ -87,7 +87,7 @@ struct nursery {
     struct program_set *sets[NURSERY_GATEWAYS_MAX]; /* counted; the newest of each gateway */
     struct list channels;                           /* struct nursery_channel */
     struct list children;                           /* struct child */
-    struct list engines;                            /* struct engine */
+    struct list residents;                            /* struct resident */
     unsigned channel_count, child_count;
     struct log_limit limits[BOARD_ROWS_MAX]; /* of the output of programs for requests */
     struct list dead;                        /* struct grave: freed at the end of the turn */
@@ -135,18 +135,18 @@ void child_end(struct child *child);
 void child_reaped(struct nursery *nursery, pid_t minder);
 void children_free(struct nursery *nursery);
 
-/* engines.c */
+/* residents.c */
 /* What @set has is to be running, and nothing else; NULL: nothing is. */
-void engines_serve(struct nursery *nursery, struct program_set *set);
+void residents_serve(struct nursery *nursery, struct program_set *set);
 /* Starts what is to be started by now, stops what is to be stopped, asks who is starting. */
-void engines_look(struct nursery *nursery, int64_t now_ns);
+void residents_look(struct nursery *nursery, int64_t now_ns);
 /* When to look again at the latest. */
-int64_t engines_next_ns(const struct nursery *nursery, int64_t now_ns);
-void engines_history(struct nursery *nursery, const char *name, const char *text);
+int64_t residents_next_ns(const struct nursery *nursery, int64_t now_ns);
+void residents_history(struct nursery *nursery, const char *name, const char *text);
 /* NULL: of all. */
-void engines_reset(struct nursery *nursery, const char *name);
+void residents_reset(struct nursery *nursery, const char *name);
 /* A child of an instance is what its minder says. */
-void instance_started(struct engine_instance *instance);
-void instance_gone(struct nursery *nursery, struct engine_instance *instance,
+void instance_started(struct instance *instance);
+void instance_gone(struct nursery *nursery, struct instance *instance,
                    const struct minder_report *report);
-void engines_free(struct nursery *nursery);
+void residents_free(struct nursery *nursery);

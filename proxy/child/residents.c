@@ -21,94 +21,94 @@
 #define SIZE_LOOK_NS (1 * NS_PER_S)    /* between two looks at how large they are */
 #define RETRY_NS NS_PER_S              /* behind a start that the nursery itself could not make */
 
-static struct engine *find_engine(struct nursery *nursery, const char *name);
-static struct engine *make_engine(struct nursery *nursery, const char *name);
-static void want(struct nursery *nursery, struct engine *engine, struct program_set *set,
+static struct resident *find_resident(struct nursery *nursery, const char *name);
+static struct resident *make_resident(struct nursery *nursery, const char *name);
+static void want(struct nursery *nursery, struct resident *resident, struct program_set *set,
                  const struct program *program);
-static void look_at(struct nursery *nursery, struct engine *engine, int64_t now_ns);
-static void look_at_instance(struct nursery *nursery, struct engine_instance *instance,
+static void look_at(struct nursery *nursery, struct resident *resident, int64_t now_ns);
+static void look_at_instance(struct nursery *nursery, struct instance *instance,
                              int64_t now_ns, bool may_replace);
-static bool is_current(const struct engine_instance *instance);
-static bool may_replace(const struct engine *engine);
-static void start(struct nursery *nursery, struct engine_instance *instance, int64_t now_ns);
-static void ask(struct engine_instance *instance, int64_t now_ns);
-static void stop(struct engine_instance *instance, bool has_failed, int64_t now_ns);
-static void enter(struct engine_instance *instance, enum instance_state state, int64_t now_ns);
-static void note_death(struct engine_instance *instance, const struct minder_report *report,
+static bool is_current(const struct instance *instance);
+static bool may_replace(const struct resident *resident);
+static void start(struct nursery *nursery, struct instance *instance, int64_t now_ns);
+static void ask(struct instance *instance, int64_t now_ns);
+static void stop(struct instance *instance, bool has_failed, int64_t now_ns);
+static void enter(struct instance *instance, enum instance_state state, int64_t now_ns);
+static void note_death(struct instance *instance, const struct minder_report *report,
                        int64_t now_ns);
 static void describe(char *to, size_t max, const struct minder_report *report);
-static void look_at_size(struct engine_instance *instance);
-static void drop_if_over(struct nursery *nursery, struct engine *engine);
+static void look_at_size(struct instance *instance);
+static void drop_if_over(struct nursery *nursery, struct resident *resident);
 
-void engines_serve(struct nursery *nursery, struct program_set *set) {
+void residents_serve(struct nursery *nursery, struct program_set *set) {
     struct list *at, *next;
 
-    for (at = nursery->engines.next; at != &nursery->engines; at = next) {
-        struct engine *engine = CONTAINER_OF(at, struct engine, link);
+    for (at = nursery->residents.next; at != &nursery->residents; at = next) {
+        struct resident *resident = CONTAINER_OF(at, struct resident, link);
         const struct program *program =
-            programs_find_name(set ? set->programs : NULL, engine->name);
+            programs_find_name(set ? set->programs : NULL, resident->name);
 
         next = at->next;
         if (!program || program->is_exec)
-            want(nursery, engine, NULL, NULL);
+            want(nursery, resident, NULL, NULL);
     }
     for (size_t i = 0; set && set->programs && i < set->programs->count; i++) {
         const struct program *program = &set->programs->list[i];
-        struct engine *engine;
+        struct resident *resident;
 
         if (program->is_exec)
             continue;
-        engine = find_engine(nursery, program->name);
-        if (!engine)
-            engine = make_engine(nursery, program->name);
-        if (engine)
-            want(nursery, engine, set, program);
+        resident = find_resident(nursery, program->name);
+        if (!resident)
+            resident = make_resident(nursery, program->name);
+        if (resident)
+            want(nursery, resident, set, program);
     }
-    engines_look(nursery, clock_now_ns());
+    residents_look(nursery, clock_now_ns());
 }
 
-void engines_look(struct nursery *nursery, int64_t now_ns) {
+void residents_look(struct nursery *nursery, int64_t now_ns) {
     struct list *at, *next;
     bool is_size_due = now_ns - nursery->looked_ns >= SIZE_LOOK_NS;
 
     if (is_size_due)
         nursery->looked_ns = now_ns;
-    for (at = nursery->engines.next; at != &nursery->engines; at = next) {
-        struct engine *engine = CONTAINER_OF(at, struct engine, link);
+    for (at = nursery->residents.next; at != &nursery->residents; at = next) {
+        struct resident *resident = CONTAINER_OF(at, struct resident, link);
 
         next = at->next;
-        look_at(nursery, engine, now_ns);
+        look_at(nursery, resident, now_ns);
         for (unsigned i = 0; is_size_due && i < CONFIG_INSTANCES_MAX; i++)
-            look_at_size(&engine->instances[i]);
-        drop_if_over(nursery, engine);
+            look_at_size(&resident->instances[i]);
+        drop_if_over(nursery, resident);
     }
 }
 
-int64_t engines_next_ns(const struct nursery *nursery, int64_t next_ns) {
+int64_t residents_next_ns(const struct nursery *nursery, int64_t next_ns) {
     int64_t look_ns = clock_now_ns() + READY_LOOK_NS;
 
-    for (const struct list *at = nursery->engines.next; at != &nursery->engines; at = at->next) {
-        const struct engine *engine = CONTAINER_OF(at, struct engine, link);
+    for (const struct list *at = nursery->residents.next; at != &nursery->residents; at = at->next) {
+        const struct resident *resident = CONTAINER_OF(at, struct resident, link);
 
         for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++) {
-            const struct engine_instance *instance = &engine->instances[i];
+            const struct instance *instance = &resident->instances[i];
 
             if (instance->state == INSTANCE_STARTING && look_ns < next_ns)
                 next_ns = look_ns;
-            if (instance->state == INSTANCE_IDLE && engine->program &&
-                i < engine->program->process->instances && instance->start_at_ns < next_ns)
+            if (instance->state == INSTANCE_IDLE && resident->program &&
+                i < resident->program->process->instances && instance->start_at_ns < next_ns)
                 next_ns = instance->start_at_ns;
         }
     }
     return next_ns;
 }
 
-void engines_history(struct nursery *nursery, const char *name, const char *text) {
-    struct engine *engine = find_engine(nursery, name);
+void residents_history(struct nursery *nursery, const char *name, const char *text) {
+    struct resident *resident = find_resident(nursery, name);
     struct board_row *row;
     struct respawn respawn;
 
-    if (engine) /* what is known is newer */
+    if (resident) /* what is known is newer */
         return;
     row = nursery_row(nursery, name);
     if (!row || atomic_load(&row->death_count) > 0 ||
@@ -119,116 +119,116 @@ void engines_history(struct nursery *nursery, const char *name, const char *text
         log_info("'%s' has died %u times before this start", name, respawn.count);
 }
 
-void engines_reset(struct nursery *nursery, const char *name) {
-    for (struct list *at = nursery->engines.next; at != &nursery->engines; at = at->next) {
-        struct engine *engine = CONTAINER_OF(at, struct engine, link);
+void residents_reset(struct nursery *nursery, const char *name) {
+    for (struct list *at = nursery->residents.next; at != &nursery->residents; at = at->next) {
+        struct resident *resident = CONTAINER_OF(at, struct resident, link);
 
-        if (name && strcmp(engine->name, name) != 0)
+        if (name && strcmp(resident->name, name) != 0)
             continue;
         log_info("the crash history of '%s' was cleared: asked for by the admin plane",
-                 engine->name);
-        respawn_clear(&engine->respawn);
-        board_show_respawn(engine->row, &engine->respawn);
+                 resident->name);
+        respawn_clear(&resident->respawn);
+        board_show_respawn(resident->row, &resident->respawn);
         for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++)
-            engine->instances[i].start_at_ns = 0;
+            resident->instances[i].start_at_ns = 0;
     }
 }
 
-void instance_started(struct engine_instance *instance) {
-    struct engine *engine = instance->engine;
+void instance_started(struct instance *instance) {
+    struct resident *resident = instance->resident;
 
-    log_info("'%s' was started: instance %u, process %d", engine->name, instance->index,
+    log_info("'%s' was started: instance %u, process %d", resident->name, instance->index,
              (int)instance->child->pid);
-    atomic_store(&engine->row->list[instance->index].pid, instance->child->pid);
+    atomic_store(&resident->row->list[instance->index].pid, instance->child->pid);
 }
 
-void instance_gone(struct nursery *nursery, struct engine_instance *instance,
+void instance_gone(struct nursery *nursery, struct instance *instance,
                    const struct minder_report *report) {
-    struct engine *engine = instance->engine;
+    struct resident *resident = instance->resident;
     int64_t now_ns = clock_now_ns();
 
     if (instance->state != INSTANCE_STOPPING || instance->has_failed)
         note_death(instance, report, now_ns);
     else
-        log_info("'%s' has ended: instance %u", engine->name, instance->index);
+        log_info("'%s' has ended: instance %u", resident->name, instance->index);
     ready_stop(&instance->ready);
     instance->child = NULL;
-    atomic_store(&engine->row->list[instance->index].pid, 0);
-    atomic_store(&engine->row->list[instance->index].resident_bytes, 0);
+    atomic_store(&resident->row->list[instance->index].pid, 0);
+    atomic_store(&resident->row->list[instance->index].resident_bytes, 0);
     enter(instance, INSTANCE_IDLE, now_ns);
 }
 
-void engines_free(struct nursery *nursery) {
+void residents_free(struct nursery *nursery) {
     struct list *link;
 
-    while ((link = list_pop(&nursery->engines))) {
-        struct engine *engine = CONTAINER_OF(link, struct engine, link);
+    while ((link = list_pop(&nursery->residents))) {
+        struct resident *resident = CONTAINER_OF(link, struct resident, link);
 
-        program_set_unref(engine->set);
-        free(engine->name);
-        free(engine);
+        program_set_unref(resident->set);
+        free(resident->name);
+        free(resident);
     }
 }
 
-static struct engine *find_engine(struct nursery *nursery, const char *name) {
-    for (struct list *at = nursery->engines.next; at != &nursery->engines; at = at->next)
-        if (strcmp(CONTAINER_OF(at, struct engine, link)->name, name) == 0)
-            return CONTAINER_OF(at, struct engine, link);
+static struct resident *find_resident(struct nursery *nursery, const char *name) {
+    for (struct list *at = nursery->residents.next; at != &nursery->residents; at = at->next)
+        if (strcmp(CONTAINER_OF(at, struct resident, link)->name, name) == 0)
+            return CONTAINER_OF(at, struct resident, link);
     return NULL;
 }
 
-static struct engine *make_engine(struct nursery *nursery, const char *name) {
+static struct resident *make_resident(struct nursery *nursery, const char *name) {
     struct board_row *row = nursery_row(nursery, name);
-    struct engine *engine;
+    struct resident *resident;
 
     if (!row) {
         log_error("'%s' is not started: there is no room on the nursery's board", name);
         return NULL;
     }
-    engine = xcalloc(1, sizeof *engine);
-    engine->name = xstrdup(name);
-    engine->row = row;
-    engine->limit = (struct log_limit)LOG_LIMIT(OUTPUT_LINES_PER_S);
-    board_read_respawn(row, &engine->respawn);
+    resident = xcalloc(1, sizeof *resident);
+    resident->name = xstrdup(name);
+    resident->row = row;
+    resident->limit = (struct log_limit)LOG_LIMIT(OUTPUT_LINES_PER_S);
+    board_read_respawn(row, &resident->respawn);
     for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++)
-        engine->instances[i] =
-            (struct engine_instance){.engine = engine, .index = i, .ready.fd = -1};
-    list_push_back(&nursery->engines, &engine->link);
-    return engine;
+        resident->instances[i] =
+            (struct instance){.resident = resident, .index = i, .ready.fd = -1};
+    list_push_back(&nursery->residents, &resident->link);
+    return resident;
 }
 
-static void want(struct nursery *nursery, struct engine *engine, struct program_set *set,
+static void want(struct nursery *nursery, struct resident *resident, struct program_set *set,
                  const struct program *program) {
-    struct program_set *old = engine->set;
-    bool is_changed = program && engine->program && strcmp(program->text, engine->program->text) != 0;
+    struct program_set *old = resident->set;
+    bool is_changed = program && resident->program && strcmp(program->text, resident->program->text) != 0;
 
     if (is_changed)
-        log_info("'%s' is defined otherwise now: its instances are replaced", engine->name);
-    engine->set = set ? program_set_ref(set) : NULL;
-    engine->program = program;
+        log_info("'%s' is defined otherwise now: its instances are replaced", resident->name);
+    resident->set = set ? program_set_ref(set) : NULL;
+    resident->program = program;
     program_set_unref(old);
-    atomic_store(&engine->row->is_wanted, program != NULL);
+    atomic_store(&resident->row->is_wanted, program != NULL);
     if (program)
-        atomic_store(&engine->row->instances, program->process->instances);
+        atomic_store(&resident->row->instances, program->process->instances);
     for (unsigned i = 0; is_changed && i < CONFIG_INSTANCES_MAX; i++)
-        engine->instances[i].start_at_ns = 0; /* it may be mended; a hold stays */
+        resident->instances[i].start_at_ns = 0; /* it may be mended; a hold stays */
 }
 
-static void look_at(struct nursery *nursery, struct engine *engine, int64_t now_ns) {
+static void look_at(struct nursery *nursery, struct resident *resident, int64_t now_ns) {
     for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++)
-        look_at_instance(nursery, &engine->instances[i], now_ns, may_replace(engine));
+        look_at_instance(nursery, &resident->instances[i], now_ns, may_replace(resident));
 }
 
-static void look_at_instance(struct nursery *nursery, struct engine_instance *instance,
+static void look_at_instance(struct nursery *nursery, struct instance *instance,
                              int64_t now_ns, bool may) {
-    struct engine *engine = instance->engine;
-    const struct program *program = engine->program;
+    struct resident *resident = instance->resident;
+    const struct program *program = resident->program;
     bool is_wanted = program && instance->index < program->process->instances;
 
     switch (instance->state) {
     case INSTANCE_IDLE:
         if (is_wanted && now_ns >= instance->start_at_ns &&
-            respawn_may_start(&engine->respawn, now_ns))
+            respawn_may_start(&resident->respawn, now_ns))
             start(nursery, instance, now_ns);
         break;
     case INSTANCE_STARTING:
@@ -240,12 +240,12 @@ static void look_at_instance(struct nursery *nursery, struct engine_instance *in
     case INSTANCE_READY:
         if (!is_wanted || (!is_current(instance) && may)) {
             stop(instance, false, now_ns);
-        } else if (program && engine->respawn.count > 0 &&
+        } else if (program && resident->respawn.count > 0 &&
                    now_ns - instance->since_ns >= program->process->crash.window_ns &&
-                   now_ns - engine->respawn.at_ns[engine->respawn.count - 1] >=
+                   now_ns - resident->respawn.at_ns[resident->respawn.count - 1] >=
                        program->process->crash.window_ns) {
-            respawn_clear(&engine->respawn);
-            board_show_respawn(engine->row, &engine->respawn);
+            respawn_clear(&resident->respawn);
+            board_show_respawn(resident->row, &resident->respawn);
         }
         break;
     case INSTANCE_STOPPING:
@@ -254,32 +254,32 @@ static void look_at_instance(struct nursery *nursery, struct engine_instance *in
 }
 
 /* Does it run what is wanted? */
-static bool is_current(const struct engine_instance *instance) {
-    const struct program *program = instance->engine->program;
+static bool is_current(const struct instance *instance) {
+    const struct program *program = instance->resident->program;
 
     return program && instance->index < program->process->instances &&
            strcmp(program->text, instance->child->program->text) == 0;
 }
 
 /* One at a time: only while none is on its way. */
-static bool may_replace(const struct engine *engine) {
+static bool may_replace(const struct resident *resident) {
     for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++) {
-        enum instance_state state = engine->instances[i].state;
+        enum instance_state state = resident->instances[i].state;
 
         if (state == INSTANCE_STARTING || state == INSTANCE_STOPPING)
             return false;
-        if (state == INSTANCE_IDLE && engine->program &&
-            i < engine->program->process->instances &&
-            engine->respawn.state != RESPAWN_HELD)
+        if (state == INSTANCE_IDLE && resident->program &&
+            i < resident->program->process->instances &&
+            resident->respawn.state != RESPAWN_HELD)
             return false;
     }
     return true;
 }
 
-static void start(struct nursery *nursery, struct engine_instance *instance, int64_t now_ns) {
-    struct engine *engine = instance->engine;
-    const struct config_process *process = engine->program->process;
-    const struct config_address *address = &engine->program->addresses[instance->index];
+static void start(struct nursery *nursery, struct instance *instance, int64_t now_ns) {
+    struct resident *resident = instance->resident;
+    const struct config_process *process = resident->program->process;
+    const struct config_address *address = &resident->program->addresses[instance->index];
     bool is_unix = address->kind == ADDRESS_UNIX;
     const char *text = is_unix ? address->text + strlen("unix:") : address->text;
     const char *colon = strrchr(text, ':');
@@ -288,7 +288,7 @@ static void start(struct nursery *nursery, struct engine_instance *instance, int
     int len, err;
 
     len = snprintf(env, sizeof env, "WEIR_PIPELINE=%s%cWEIR_INSTANCE=%u%cWEIR_LISTEN=%s%c",
-                   engine->name, 0, instance->index, 0, address->text, 0);
+                   resident->name, 0, instance->index, 0, address->text, 0);
     if (is_unix)
         len += snprintf(env + len, sizeof env - (size_t)len, "WEIR_SOCKET=%s%c", text, 0);
     else if (colon)
@@ -297,17 +297,17 @@ static void start(struct nursery *nursery, struct engine_instance *instance, int
     if (is_unix)
         unlink(text); /* what an instance that was killed has left: nobody can bind there else */
     err = child_start(nursery, &child,
-                      &(struct child_options){.set = engine->set,
-                                              .program = engine->program,
-                                              .row = engine->row,
-                                              .limit = &engine->limit,
+                      &(struct child_options){.set = resident->set,
+                                              .program = resident->program,
+                                              .row = resident->row,
+                                              .limit = &resident->limit,
                                               .env = env,
                                               .env_bytes = (size_t)len,
                                               .in = -1,
                                               .out = -1});
     if (err) {
-        log_error("cannot start '%s': %s", engine->name, strerror(-err));
-        atomic_fetch_add(&engine->row->failed_starts, 1);
+        log_error("cannot start '%s': %s", resident->name, strerror(-err));
+        atomic_fetch_add(&resident->row->failed_starts, 1);
         instance->start_at_ns = now_ns + RETRY_NS;
         return;
     }
@@ -320,7 +320,7 @@ static void start(struct nursery *nursery, struct engine_instance *instance, int
 }
 
 /* Its process is there already when its minder says so. */
-static void ask(struct engine_instance *instance, int64_t now_ns) {
+static void ask(struct instance *instance, int64_t now_ns) {
     const struct config_process *process = instance->child->program->process;
     bool is_ready = false;
 
@@ -342,25 +342,25 @@ static void ask(struct engine_instance *instance, int64_t now_ns) {
         }
     }
     if (is_ready) {
-        log_info("'%s' is ready: instance %u, after %.2f s", instance->engine->name,
+        log_info("'%s' is ready: instance %u, after %.2f s", instance->resident->name,
                  instance->index, (double)(now_ns - instance->since_ns) / 1e9);
         enter(instance, INSTANCE_READY, now_ns);
     } else if (now_ns - instance->since_ns >= process->ready.timeout_ns) {
-        log_error("'%s' was not ready in time: instance %u is ended", instance->engine->name,
+        log_error("'%s' was not ready in time: instance %u is ended", instance->resident->name,
                   instance->index);
         stop(instance, true, now_ns);
     }
 }
 
-static void stop(struct engine_instance *instance, bool has_failed, int64_t now_ns) {
+static void stop(struct instance *instance, bool has_failed, int64_t now_ns) {
     ready_stop(&instance->ready);
     instance->has_failed = has_failed;
     enter(instance, INSTANCE_STOPPING, now_ns);
     child_end(instance->child);
 }
 
-static void enter(struct engine_instance *instance, enum instance_state state, int64_t now_ns) {
-    struct board_instance *shown = &instance->engine->row->list[instance->index];
+static void enter(struct instance *instance, enum instance_state state, int64_t now_ns) {
+    struct board_instance *shown = &instance->resident->row->list[instance->index];
 
     instance->state = state;
     instance->since_ns = now_ns;
@@ -368,29 +368,29 @@ static void enter(struct engine_instance *instance, enum instance_state state, i
     atomic_store(&shown->state, (int32_t)state);
 }
 
-static void note_death(struct engine_instance *instance, const struct minder_report *report,
+static void note_death(struct instance *instance, const struct minder_report *report,
                        int64_t now_ns) {
-    struct engine *engine = instance->engine;
+    struct resident *resident = instance->resident;
     const struct config_process *process = instance->child->program->process;
     struct respawn_settings settings = {process->crash.deaths, process->crash.window_ns,
                                         process->crash.hold_ns};
     int64_t lived_ns = instance->state == INSTANCE_READY ? now_ns - instance->since_ns : 0;
     bool is_trip;
     int64_t wait_ns =
-        respawn_died(&engine->respawn, &settings, now_ns, lived_ns, &is_trip);
+        respawn_died(&resident->respawn, &settings, now_ns, lived_ns, &is_trip);
     char how[128];
 
     describe(how, sizeof how, report);
-    atomic_fetch_add(&engine->row->deaths, 1);
-    board_show_respawn(engine->row, &engine->respawn);
+    atomic_fetch_add(&resident->row->deaths, 1);
+    board_show_respawn(resident->row, &resident->respawn);
     instance->start_at_ns = now_ns + wait_ns;
     if (is_trip)
         log_error("'%s' %s, as %u times lately: it is not started again for %lld s, or until POST "
                   "/reset on the admin plane",
-                  engine->name, how, engine->respawn.count,
+                  resident->name, how, resident->respawn.count,
                   (long long)(settings.hold_ns / NS_PER_S));
     else
-        log_error("'%s' %s: instance %u is started again in %.2f s", engine->name, how,
+        log_error("'%s' %s: instance %u is started again in %.2f s", resident->name, how,
                   instance->index, (double)wait_ns / 1e9);
 }
 
@@ -404,7 +404,7 @@ static void describe(char *to, size_t max, const struct minder_report *report) {
         snprintf(to, max, "ended with status %d", WEXITSTATUS(report->status));
 }
 
-static void look_at_size(struct engine_instance *instance) {
+static void look_at_size(struct instance *instance) {
     unsigned long pages = 0;
     char path[32];
     FILE *file;
@@ -416,17 +416,17 @@ static void look_at_size(struct engine_instance *instance) {
     if (!file)
         return;
     if (fscanf(file, "%*u %lu", &pages) == 1)
-        atomic_store(&instance->engine->row->list[instance->index].resident_bytes,
+        atomic_store(&instance->resident->row->list[instance->index].resident_bytes,
                      (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE));
     fclose(file);
 }
 
 /* Its history stays on the board. */
-static void drop_if_over(struct nursery *nursery, struct engine *engine) {
+static void drop_if_over(struct nursery *nursery, struct resident *resident) {
     for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++)
-        if (engine->program || engine->instances[i].state != INSTANCE_IDLE)
+        if (resident->program || resident->instances[i].state != INSTANCE_IDLE)
             return;
-    list_remove(&engine->link);
-    free(engine->name);
-    nursery_bury(nursery, engine);
+    list_remove(&resident->link);
+    free(resident->name);
+    nursery_bury(nursery, resident);
 }
