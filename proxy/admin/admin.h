@@ -68,8 +68,8 @@ struct admin_options {
     /* A new object, see above; the admin plane frees it. */
     json_t *(*status)(void *ctx);
     enum admin_health (*health)(void *ctx); /* NULL: always live */
-    /* Passes on what a client of this host has asked for; @subject: of what, "": all. False when that cannot be done now. NULL:
-     * there are no such pages. */
+    /* Passes on what a client of this host has asked for; @subject: of what, "": all. False when
+     * that cannot be done now. NULL: there are no such pages. */
     bool (*order)(void *ctx, enum admin_order order, struct slice subject);
     const char *token; /* borrowed; NULL: none is asked for */
 };

@@ -29,8 +29,8 @@ int control_send_bytes(int fd, struct slice bytes, const int *fds, unsigned fd_c
 /* 1: @message is there, and its fds are the caller's; 0: none now; -errno: -EPIPE at the end. */
 int control_receive(int fd, struct control_message *message);
 
-/* The same for packets that may be longer: *@len bytes at @to, at most @max; what is beyond is lost.
- * Of @message only the fds are used. */
+/* The same for packets that may be longer: *@len bytes at @to, at most @max; what is beyond is
+ * lost. Of @message only the fds are used. */
 int control_receive_bytes(int fd, char *to, size_t max, size_t *len,
                           struct control_message *message);
 

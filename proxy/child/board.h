@@ -1,6 +1,6 @@
 /* What the nursery shows of its children, in memory that gateways read: it outlives them and the
- * nursery itself, which takes up from here what it has known of deaths. Home: written by the nursery;
- * read anywhere. */
+ * nursery itself, which takes up from here what it has known of deaths. Home: written by the
+ * nursery; read anywhere. */
 #pragma once
 
 #include "child/respawn.h"
@@ -8,7 +8,8 @@
 #include <stdatomic.h>
 
 #define BOARD_MAGIC 0x7265697731ULL
-#define BOARD_ROWS_MAX 128 /* programs; those of old configurations included while they have children */
+#define BOARD_ROWS_MAX \
+    128 /* programs; those of old configurations included while they have children */
 #define BOARD_NAME_MAX 64
 
 enum instance_state {

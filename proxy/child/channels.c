@@ -140,16 +140,17 @@ static int start(struct nursery *nursery, struct nursery_channel *channel, unsig
     row = nursery_row(nursery, program->name);
     if (!row || nursery->child_count >= NURSERY_CHILDREN_MAX)
         return -EDQUOT;
-    err = child_start(nursery, &child, &(struct child_options){
-                                           .set = channel->set,
-                                           .program = program,
-                                           .row = row,
-                                           .limit = &nursery->limits[row - nursery->board->rows],
-                                           .env = env.base,
-                                           .env_bytes = env.len,
-                                           .in = message->fds[0],
-                                           .out = message->fds[1],
-                                       });
+    err = child_start(nursery, &child,
+                      &(struct child_options){
+                          .set = channel->set,
+                          .program = program,
+                          .row = row,
+                          .limit = &nursery->limits[row - nursery->board->rows],
+                          .env = env.base,
+                          .env_bytes = env.len,
+                          .in = message->fds[0],
+                          .out = message->fds[1],
+                      });
     if (err) {
         atomic_fetch_add(&row->failed_starts, 1);
         return err;

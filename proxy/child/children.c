@@ -31,9 +31,8 @@ static void on_said(struct nursery *nursery, struct watch *watch);
 static void forget(struct nursery *nursery, struct child *child);
 
 int child_start(struct nursery *nursery, struct child **out, const struct child_options *options) {
-    struct launch launch = {.process = options->program->process,
-                            .in = options->in,
-                            .out = options->out};
+    struct launch launch = {
+        .process = options->program->process, .in = options->in, .out = options->out};
     char *own[PASSED_ON] = {NULL}, **env;
     struct child *child;
     int ends[2], socket;
@@ -97,9 +96,9 @@ void child_reaped(struct nursery *nursery, pid_t minder) {
         if (!child->is_told) {
             if (nursery->supervisor.fd >= 0)
                 kill_left(nursery, child);
-            take_end(nursery, child,
-                     &(struct minder_report){
-                         .word = MINDER_GONE, .status = SIGKILL, .was_killed = 1});
+            take_end(
+                nursery, child,
+                &(struct minder_report){.word = MINDER_GONE, .status = SIGKILL, .was_killed = 1});
         }
         forget(nursery, child);
         return;
@@ -162,8 +161,8 @@ static void on_minder(struct nursery *nursery, struct watch *watch) {
     size_t len;
     int got = 0;
 
-    while (watch->fd >= 0 && (got = control_receive_bytes(watch->fd, (char *)&report,
-                                                          sizeof report, &len, &message)) > 0) {
+    while (watch->fd >= 0 && (got = control_receive_bytes(watch->fd, (char *)&report, sizeof report,
+                                                          &len, &message)) > 0) {
         control_message_deinit(&message);
         if (len == sizeof report)
             take_report(nursery, child, &report);

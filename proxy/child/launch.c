@@ -55,7 +55,8 @@ void launch_describe(const struct launch_failure *failure, char *to, size_t max)
                                         "give it its standard streams", "execute it"};
 
     snprintf(to, max, "cannot %s: %s",
-             (unsigned)failure->step < sizeof steps / sizeof *steps ? steps[failure->step] : "start it",
+             (unsigned)failure->step < sizeof steps / sizeof *steps ? steps[failure->step]
+                                                                    : "start it",
              failure->err > 0 ? strerror(failure->err) : "unknown");
 }
 

@@ -1,5 +1,5 @@
-/* What a new process does to become a program: its own session, directory, user, limits, signals and
- * standard streams. */
+/* What a new process does to become a program: its own session, directory, user, limits, signals
+ * and standard streams. */
 #pragma once
 
 #include "config/process.h"
@@ -18,8 +18,8 @@ struct launch_failure {
     int err; /* errno */
 };
 
-/* Becomes the program; or writes a launch_failure to @tell, which exec closes, and ends. In the child
- * of a process of one thread. The kernel kills it when its parent ends. */
+/* Becomes the program; or writes a launch_failure to @tell, which exec closes, and ends. In the
+ * child of a process of one thread. The kernel kills it when its parent ends. */
 void launch_become(const struct launch *launch, int tell) __attribute__((__noreturn__));
 
 /* "cannot execute it: No such file or directory" into @to. */

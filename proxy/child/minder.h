@@ -1,10 +1,10 @@
 /* The minder: a process between the nursery and one program. It is the subreaper of whatever that
- * program starts, so its descendants are exactly that tree, also those that called setsid() or forked
- * twice, and it stays until nobody of them is left. It learns from its socket when to end them, by
- * "end" or because the socket does: so no tree outlives who wanted it, whoever is killed.
+ * program starts, so its descendants are exactly that tree, also those that called setsid() or
+ * forked twice, and it stays until nobody of them is left. It learns from its socket when to end
+ * them, by "end" or because the socket does: so no tree outlives who wanted it, whoever is killed.
  *
- *            | the program ends, others are left | "end", end of socket | grace is over | nobody is left
- *   RUNNING  | ENDING: SIGTERM to all            | ENDING: the same     | -             | gone
+ *            | the program ends, others are left | "end", end of socket | grace is over | nobody is
+ * left RUNNING  | ENDING: SIGTERM to all            | ENDING: the same     | -             | gone
  *   ENDING   | ENDING                            | ENDING               | KILLING       | gone
  *   KILLING  | KILLING: SIGKILL to all, again and again                                 | gone */
 #pragma once

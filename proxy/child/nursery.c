@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
-#define ORPHAN_NS (2 * NS_PER_S) /* for all to be gone when the supervisor is; then no more is waited */
+#define ORPHAN_NS \
+    (2 * NS_PER_S) /* for all to be gone when the supervisor is; then no more is waited */
 #define SLEEP_NS (500 * NS_PER_MS)
 
 /* In front of what is buried. */
@@ -209,8 +210,8 @@ static void obey(struct nursery *nursery, struct control_message *message) {
 
 /* Memory that a nursery before us has written to has its children in it, who are gone. */
 static void take_board(struct nursery *nursery, struct control_message *message) {
-    void *memory = mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED,
-                        message->fds[0], 0);
+    void *memory =
+        mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED, message->fds[0], 0);
 
     if (memory == MAP_FAILED || nursery->board) {
         log_error("the nursery cannot use the board it was given: %s", strerror(errno));

@@ -1,6 +1,7 @@
-/* The nursery: the process that starts and reaps all programs, so that gateways, which have threads,
- * never fork. It has one thread, listens to the supervisor and to gateways, and outlives both a
- * gateway and, by a new execution, the supervisor's binary. Each program has a minder (minder.h).
+/* The nursery: the process that starts and reaps all programs, so that gateways, which have
+ * threads, never fork. It has one thread, listens to the supervisor and to gateways, and outlives
+ * both a gateway and, by a new execution, the supervisor's binary. Each program has a minder
+ * (minder.h).
  *
  * A gateway has one channel, and one more for each of its loops; what was started over a channel is
  * ended when the channel is. When the supervisor's socket ends, everything is.
@@ -17,9 +18,9 @@
  *     channel            fd: another one
  *     history NAME TEXT  of an earlier life (respawn.h), where nothing is known of NAME
  *     reset NAME         clears its history, and ends a hold; "reset" alone: of all
- *     spawn ID PIPELINE  fds: standard input and output; behind a NUL the environment, "NAME=value", each
- *                        with a NUL behind it: starts the program of that pipeline
- *     end ID             ends it, and all that it has started
+ *     spawn ID PIPELINE  fds: standard input and output; behind a NUL the environment,
+ * "NAME=value", each with a NUL behind it: starts the program of that pipeline end ID ends it, and
+ * all that it has started
  *
  * To a gateway, over the channel that asked:
  *     started ID PID
@@ -34,6 +35,6 @@
 #define NURSERY_CHANNELS_MAX 1024
 #define NURSERY_GATEWAYS_MAX 16
 
-/* Serves at @socket until it ends or says so. Returns the exit status. Home: main thread of a process
- * of its own, without others. */
+/* Serves at @socket until it ends or says so. Returns the exit status. Home: main thread of a
+ * process of its own, without others. */
 int nursery_run(int socket);

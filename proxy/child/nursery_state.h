@@ -39,14 +39,14 @@ struct instance;
 
 /* A program and all that it has started, with its minder. */
 struct child {
-    struct list link;       /* in the nursery's */
-    struct list in_channel; /* of a program for a request */
+    struct list link;                /* in the nursery's */
+    struct list in_channel;          /* of a program for a request */
     struct nursery_channel *channel; /* borrowed; NULL: an instance, or nobody wants to know */
-    struct instance *instance; /* borrowed; NULL: a program for a request */
-    struct program_set *set;          /* counted */
-    const struct program *program;    /* borrowed: set */
-    struct board_row *row;            /* borrowed: the board */
-    unsigned long id;                 /* the gateway's */
+    struct instance *instance;       /* borrowed; NULL: a program for a request */
+    struct program_set *set;         /* counted */
+    const struct program *program;   /* borrowed: set */
+    struct board_row *row;           /* borrowed: the board */
+    unsigned long id;                /* the gateway's */
     pid_t minder;
     pid_t pid;           /* of the program; 0: not known yet */
     struct watch socket; /* to the minder */
@@ -70,8 +70,8 @@ struct instance {
 /* A program that stays. */
 struct resident {
     struct list link;
-    char *name;               /* owned */
-    struct program_set *set;  /* counted; NULL: the configuration does not have it any more */
+    char *name;                    /* owned */
+    struct program_set *set;       /* counted; NULL: the configuration does not have it any more */
     const struct program *program; /* borrowed: set; what is to be running */
     struct respawn respawn;
     struct board_row *row; /* borrowed: the board */
@@ -87,7 +87,7 @@ struct nursery {
     struct program_set *sets[NURSERY_GATEWAYS_MAX]; /* counted; the newest of each gateway */
     struct list channels;                           /* struct nursery_channel */
     struct list children;                           /* struct child */
-    struct list residents;                            /* struct resident */
+    struct list residents;                          /* struct resident */
     unsigned channel_count, child_count;
     struct log_limit limits[BOARD_ROWS_MAX]; /* of the output of programs for requests */
     struct list dead;                        /* struct grave: freed at the end of the turn */

@@ -26,9 +26,9 @@ char *programs_write(const struct config *config) {
         const struct config_pipeline *pipeline = &config->pipelines[i];
 
         if (pipeline->process)
-            json_array_append_new(list, json_pack("{s:s, s:I, s:o}", "name", pipeline->name,
-                                                  "pipeline", (json_int_t)i, "program",
-                                                  write_program(pipeline)));
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:I, s:o}", "name", pipeline->name, "pipeline",
+                                            (json_int_t)i, "program", write_program(pipeline)));
     }
     if (json_array_size(list) > 0)
         text = json_dumps(list, JSON_COMPACT);
@@ -149,7 +149,8 @@ static bool read_process(struct config_process *process, const json_t *from) {
     process->crash.deaths = (unsigned)number_at(from, "deaths");
     process->crash.window_ns = number_at(from, "window_ns");
     process->crash.hold_ns = number_at(from, "hold_ns");
-    return read_list(&process->command, &process->command_count, json_object_get(from, "command")) &&
+    return read_list(&process->command, &process->command_count,
+                     json_object_get(from, "command")) &&
            read_list(&process->variables, &process->variable_count, json_object_get(from, "env")) &&
            process->command_count > 0 && process->stop.signal > 0 && process->stop.signal < 32 &&
            process->crash.deaths > 0 && process->crash.deaths <= CONFIG_DEATHS_MAX &&

@@ -75,9 +75,10 @@ static bool is_connected(int fd, bool *is_over) {
 static void ask(struct ready *ready) {
     char text[CONFIG_PROGRAM_TEXT_MAX + 256];
     const char *host = ready->address->kind == ADDRESS_UNIX ? "localhost" : ready->address->text;
-    int len = snprintf(text, sizeof text,
-                       "GET %s HTTP/1.1\r\nhost: %s\r\nuser-agent: weir\r\nconnection: close\r\n\r\n",
-                       ready->process->ready.path, host);
+    int len =
+        snprintf(text, sizeof text,
+                 "GET %s HTTP/1.1\r\nhost: %s\r\nuser-agent: weir\r\nconnection: close\r\n\r\n",
+                 ready->process->ready.path, host);
 
     /* It fits the buffer of a new connection; if it does not, the try is given up in time. */
     send(ready->fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -1,5 +1,5 @@
-/* Asks an instance again and again whether it is ready: by a connection (tcp), or by a GET that is to
- * be answered with 2xx (http). Nothing of it waits. Home: nursery. */
+/* Asks an instance again and again whether it is ready: by a connection (tcp), or by a GET that is
+ * to be answered with 2xx (http). Nothing of it waits. Home: nursery. */
 #pragma once
 
 #include "base/clock.h"
@@ -13,9 +13,9 @@
 struct ready {
     const struct config_process *process; /* borrowed */
     const struct config_address *address; /* borrowed */
-    int fd;            /* of the try that is under way; -1: none */
-    bool is_connected; /* http: what is asked was sent */
-    int64_t next_ns;   /* of the next try, or when this one is given up */
+    int fd;                               /* of the try that is under way; -1: none */
+    bool is_connected;                    /* http: what is asked was sent */
+    int64_t next_ns;                      /* of the next try, or when this one is given up */
     size_t len;
     char answer[16]; /* "HTTP/1.1 200" */
 };

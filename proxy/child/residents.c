@@ -1,11 +1,11 @@
-/* Programs that stay: started, asked whether they are ready, started again when they die, replaced one
- * instance after the other when their definition changes.
+/* Programs that stay: started, asked whether they are ready, started again when they die, replaced
+ * one instance after the other when their definition changes.
  *
  *              | started it       | ready      | its tree is gone              | to be replaced
  *   IDLE       | STARTING         | -          | -                             | -
  *   STARTING   | -                | READY      | IDLE, a death                 | STOPPING
- *   READY      | -                | -          | IDLE, a death                 | STOPPING, if others are ready
- *   STOPPING   | -                | -          | IDLE; a death if it has failed | -
+ *   READY      | -                | -          | IDLE, a death                 | STOPPING, if
+ * others are ready STOPPING   | -                | -          | IDLE; a death if it has failed | -
  */
 #include "base/alloc.h"
 #include "child/nursery_state.h"
@@ -26,8 +26,8 @@ static struct resident *make_resident(struct nursery *nursery, const char *name)
 static void want(struct nursery *nursery, struct resident *resident, struct program_set *set,
                  const struct program *program);
 static void look_at(struct nursery *nursery, struct resident *resident, int64_t now_ns);
-static void look_at_instance(struct nursery *nursery, struct instance *instance,
-                             int64_t now_ns, bool may_replace);
+static void look_at_instance(struct nursery *nursery, struct instance *instance, int64_t now_ns,
+                             bool may_replace);
 static bool is_current(const struct instance *instance);
 static bool may_replace(const struct resident *resident);
 static void start(struct nursery *nursery, struct instance *instance, int64_t now_ns);
@@ -87,7 +87,8 @@ void residents_look(struct nursery *nursery, int64_t now_ns) {
 int64_t residents_next_ns(const struct nursery *nursery, int64_t next_ns) {
     int64_t look_ns = clock_now_ns() + READY_LOOK_NS;
 
-    for (const struct list *at = nursery->residents.next; at != &nursery->residents; at = at->next) {
+    for (const struct list *at = nursery->residents.next; at != &nursery->residents;
+         at = at->next) {
         const struct resident *resident = CONTAINER_OF(at, struct resident, link);
 
         for (unsigned i = 0; i < CONFIG_INSTANCES_MAX; i++) {
@@ -111,8 +112,7 @@ void residents_history(struct nursery *nursery, const char *name, const char *te
     if (resident) /* what is known is newer */
         return;
     row = nursery_row(nursery, name);
-    if (!row || atomic_load(&row->death_count) > 0 ||
-        !respawn_read(&respawn, text, clock_now_ns()))
+    if (!row || atomic_load(&row->death_count) > 0 || !respawn_read(&respawn, text, clock_now_ns()))
         return;
     board_show_respawn(row, &respawn); /* from there it is taken up */
     if (respawn.count > 0)
@@ -200,7 +200,8 @@ static struct resident *make_resident(struct nursery *nursery, const char *name)
 static void want(struct nursery *nursery, struct resident *resident, struct program_set *set,
                  const struct program *program) {
     struct program_set *old = resident->set;
-    bool is_changed = program && resident->program && strcmp(program->text, resident->program->text) != 0;
+    bool is_changed =
+        program && resident->program && strcmp(program->text, resident->program->text) != 0;
 
     if (is_changed)
         log_info("'%s' is defined otherwise now: its instances are replaced", resident->name);
@@ -219,8 +220,8 @@ static void look_at(struct nursery *nursery, struct resident *resident, int64_t 
         look_at_instance(nursery, &resident->instances[i], now_ns, may_replace(resident));
 }
 
-static void look_at_instance(struct nursery *nursery, struct instance *instance,
-                             int64_t now_ns, bool may) {
+static void look_at_instance(struct nursery *nursery, struct instance *instance, int64_t now_ns,
+                             bool may) {
     struct resident *resident = instance->resident;
     const struct program *program = resident->program;
     bool is_wanted = program && instance->index < program->process->instances;
@@ -269,8 +270,7 @@ static bool may_replace(const struct resident *resident) {
         if (state == INSTANCE_STARTING || state == INSTANCE_STOPPING)
             return false;
         if (state == INSTANCE_IDLE && resident->program &&
-            i < resident->program->process->instances &&
-            resident->respawn.state != RESPAWN_HELD)
+            i < resident->program->process->instances && resident->respawn.state != RESPAWN_HELD)
             return false;
     }
     return true;
@@ -376,8 +376,7 @@ static void note_death(struct instance *instance, const struct minder_report *re
                                         process->crash.hold_ns};
     int64_t lived_ns = instance->state == INSTANCE_READY ? now_ns - instance->since_ns : 0;
     bool is_trip;
-    int64_t wait_ns =
-        respawn_died(&resident->respawn, &settings, now_ns, lived_ns, &is_trip);
+    int64_t wait_ns = respawn_died(&resident->respawn, &settings, now_ns, lived_ns, &is_trip);
     char how[128];
 
     describe(how, sizeof how, report);

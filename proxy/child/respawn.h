@@ -47,8 +47,8 @@ bool respawn_may_start(struct respawn *respawn, int64_t now_ns);
 /* It has been up for the whole window, or somebody says that all is well. */
 void respawn_clear(struct respawn *respawn);
 
-/* As text, from one process to another: ages of the deaths in milliseconds, oldest first, and "held"
- * with what is left of it, or "probing": "5000 1000 held 299000". */
+/* As text, from one process to another: ages of the deaths in milliseconds, oldest first, and
+ * "held" with what is left of it, or "probing": "5000 1000 held 299000". */
 void respawn_write(const struct respawn *respawn, int64_t now_ns, char to[RESPAWN_TEXT_MAX]);
 
 /* False: @text is none; @respawn is as it was. */

@@ -2,9 +2,9 @@
  *
  *            | sent      | started | failed | stdout ends            | gone        | detached
  *   UNSENT   | STARTING  | -       | -      | -                      | -           | freed
- *   STARTING | -         | RUNNING | GONE   | its end is awaited     | GONE        | its end is asked for
- *   RUNNING  | -         | -       | -      | the same, for a while  | GONE        | the same
- *   GONE     | -         | -       | -      | OVER: the response ends | -          | freed
+ *   STARTING | -         | RUNNING | GONE   | its end is awaited     | GONE        | its end is
+ * asked for RUNNING  | -         | -       | -      | the same, for a while  | GONE        | the
+ * same GONE     | -         | -       | -      | OVER: the response ends | -          | freed
  *
  * Freed when detached, gone, and its pipes are closed. */
 #include "child/run.h"
@@ -147,7 +147,8 @@ void run_detach(struct run *run) {
     free_if_over(run);
 }
 
-/* Pipes are made when there is room to send their other ends: nobody holds four of them for long. */
+/* Pipes are made when there is room to send their other ends: nobody holds four of them for long.
+ */
 void run_send(struct run *run) {
     int input[2] = {-1, -1}, output[2] = {-1, -1}, err;
     struct buffer text = {0};
@@ -193,8 +194,7 @@ void run_told(struct run *run, const char *verb, const char *rest) {
         gone(run);
         if (run->x)
             fail(run, FAIL_PROGRAM_START, arena_printf(&run->x->arena, "%s", rest).base);
-    } else if (strcmp(verb, "gone") == 0 &&
-               sscanf(rest, "%d %d", &run->status, &was_killed) == 2) {
+    } else if (strcmp(verb, "gone") == 0 && sscanf(rest, "%d %d", &run->status, &was_killed) == 2) {
         run->was_killed = was_killed != 0;
         gone(run);
         if (run->x && run->is_out_over)
@@ -322,8 +322,8 @@ static void send_head(struct run *run) {
     fields_add_known(&head->fields, &x->arena, FIELD_CACHE_CONTROL, SLICE("no-store"));
     if (run->o.output != OUTPUT_SSE)
         fields_add_known(&head->fields, &x->arena, FIELD_TRAILER, SLICE(RUN_STATUS_FIELD));
-    x->response_content = (struct content){
-        x->request_head.method == METHOD_HEAD ? CONTENT_NONE : CONTENT_CHUNKED, 0};
+    x->response_content =
+        (struct content){x->request_head.method == METHOD_HEAD ? CONTENT_NONE : CONTENT_CHUNKED, 0};
     run->output.is_dropped = x->request_head.method == METHOD_HEAD;
     exchange_wake(x, EXCHANGE_RESPONSE_HEAD);
 }
@@ -382,8 +382,8 @@ static void read_output(struct run *run) {
         loop_timer_start(loop, &run->ending, run->o.grace_ns);
 }
 
-/* Gives what is there as far as it is taken. What a program does not want, it need not read: the rest
- * of the request is passed over then. */
+/* Gives what is there as far as it is taken. What a program does not want, it need not read: the
+ * rest of the request is passed over then. */
 static void write_input(struct run *run) {
     struct body *body = &run->x->request;
     uv_buf_t bufs[BODY_BUFS_MAX];

@@ -10,17 +10,18 @@
 struct run_channel;
 
 struct run_loop {
-    struct loop *loop; /* borrowed */
-    struct fds *fds;   /* borrowed */
+    struct loop *loop;           /* borrowed */
+    struct fds *fds;             /* borrowed */
     struct run_channel *channel; /* owned; NULL: there is none (now) */
     struct list runs;            /* struct run: all */
-    struct list unsent;          /* struct run that the nursery was not told of: the channel is full */
+    struct list unsent; /* struct run that the nursery was not told of: the channel is full */
     unsigned long last_id;
 };
 
 void run_loop_init(struct run_loop *rl, struct loop *loop, struct fds *fds);
 
-/* Another channel, ours from now on: what runs over the one before is lost. -errno: it is closed. */
+/* Another channel, ours from now on: what runs over the one before is lost. -errno: it is closed.
+ */
 int run_loop_take(struct run_loop *rl, int fd);
 
 /* Closes the channel; no program may be there any more. */

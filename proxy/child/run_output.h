@@ -10,10 +10,10 @@
 
 struct run_output {
     enum config_output kind;
-    struct buffer line;  /* lines: what has no end yet */
-    bool is_in_event;    /* sse: of which something was sent */
-    bool is_behind_cr;   /* sse: the line feed behind it is the same end */
-    bool is_dropped;     /* nobody wants it: a HEAD */
+    struct buffer line; /* lines: what has no end yet */
+    bool is_in_event;   /* sse: of which something was sent */
+    bool is_behind_cr;  /* sse: the line feed behind it is the same end */
+    bool is_dropped;    /* nobody wants it: a HEAD */
 };
 
 void run_output_init(struct run_output *output, enum config_output kind);

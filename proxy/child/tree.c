@@ -1,5 +1,5 @@
-/* The descendants by a look at all of /proc: the kernel's own lists of children leave some out while
- * processes come and go. */
+/* The descendants by a look at all of /proc: the kernel's own lists of children leave some out
+ * while processes come and go. */
 #include "child/tree.h"
 
 #include "base/alloc.h"
@@ -136,8 +136,8 @@ static const struct member *find(const struct members *members, pid_t pid) {
     return bsearch(&wanted, members->list, members->count, sizeof wanted, by_pid);
 }
 
-/* A child of ours keeps its number until we reap it. Another's is held by a pidfd, and looked at once
- * more behind that. */
+/* A child of ours keeps its number until we reap it. Another's is held by a pidfd, and looked at
+ * once more behind that. */
 static void send_signal(const struct member *member, pid_t self, int number) {
     struct member now;
     int fd;

@@ -1,15 +1,15 @@
-/* The [pipeline.process] of a pipeline: a program that weir starts itself, to be its upstream for as
- * long as weir runs, or (protocol = "exec") once for every request. */
+/* The [pipeline.process] of a pipeline: a program that weir starts itself, to be its upstream for
+ * as long as weir runs, or (protocol = "exec") once for every request. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_PROCESSES_MAX 64   /* pipelines with one */
-#define CONFIG_ARGUMENTS_MAX 64   /* of a command, its program included */
-#define CONFIG_VARIABLES_MAX 64   /* of its environment */
-#define CONFIG_INSTANCES_MAX 16   /* of a program that stays */
-#define CONFIG_DEATHS_MAX 31      /* crash.deaths */
+#define CONFIG_PROCESSES_MAX 64      /* pipelines with one */
+#define CONFIG_ARGUMENTS_MAX 64      /* of a command, its program included */
+#define CONFIG_VARIABLES_MAX 64      /* of its environment */
+#define CONFIG_INSTANCES_MAX 16      /* of a program that stays */
+#define CONFIG_DEATHS_MAX 31         /* crash.deaths */
 #define CONFIG_PROGRAM_TEXT_MAX 4096 /* bytes of an argument, a variable, a path */
 
 /* How it is told that an instance is ready for requests. */

@@ -14,7 +14,7 @@
 
 #define SECONDS(n) ((n)*NS_PER_S)
 #define HOURS(n) SECONDS((n)*3600)
-#define STOP_GRACE_NS SECONDS(10)              /* of a program that stays */
+#define STOP_GRACE_NS SECONDS(10)            /* of a program that stays */
 #define STOP_GRACE_EXEC_NS (500 * NS_PER_MS) /* of one that is for a request */
 
 /* What belongs to one kind of program only. */
@@ -44,8 +44,9 @@ static void check_instances(struct config_pipeline *pipeline, const struct tomlc
 static bool add_instance(struct config_pipeline *pipeline);
 
 static const struct choice signals[] = {
-    {"TERM", SIGTERM, false}, {"INT", SIGINT, false},   {"QUIT", SIGQUIT, false},
-    {"HUP", SIGHUP, false},   {"USR1", SIGUSR1, false}, {"USR2", SIGUSR2, false},
+    {"TERM", SIGTERM, false}, {"INT", SIGINT, false},
+    {"QUIT", SIGQUIT, false}, {"HUP", SIGHUP, false},
+    {"USR1", SIGUSR1, false}, {"USR2", SIGUSR2, false},
     {"KILL", SIGKILL, false}, {0},
 };
 
@@ -191,7 +192,8 @@ static void read_variables(struct reader *reader, const struct schema_key *key,
     struct config_process *process = to;
 
     if (node->kind != TOMLC_TABLE || node->len > CONFIG_VARIABLES_MAX) {
-        reader_refuse(reader, node, NULL, "a table of at most %d variables such as { NAME = \"...\" }",
+        reader_refuse(reader, node, NULL,
+                      "a table of at most %d variables such as { NAME = \"...\" }",
                       CONFIG_VARIABLES_MAX);
         return;
     }
@@ -269,9 +271,10 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
                    "pipeline.endpoints: found nothing, expected this key in every [[pipeline]] but "
                    "one with protocol = \"exec\"");
     if (is_exec && endpoints)
-        errors_add(errors, endpoints->at,
-                   "pipeline.endpoints: found with protocol = \"exec\", expected none: each request "
-                   "has a program of its own");
+        errors_add(
+            errors, endpoints->at,
+            "pipeline.endpoints: found with protocol = \"exec\", expected none: each request "
+            "has a program of its own");
     if (is_exec && limits && tomlc_find(limits, "connections"))
         errors_add(errors, tomlc_find(limits, "connections")->at,
                    "pipeline.limits.connections: found with protocol = \"exec\", expected none: "
@@ -316,13 +319,17 @@ static void check_ready(const struct config_process *process, const struct tomlc
     struct tomlc_position at = ready ? ready->at : table->at;
 
     if ((process->ready.check == READY_HTTP) != (process->ready.path != NULL))
-        errors_add(errors, at, "pipeline.process.ready: found %s, expected check = \"http\" and path together",
+        errors_add(errors, at,
+                   "pipeline.process.ready: found %s, expected check = \"http\" and path together",
                    process->ready.path ? "a path" : "check = \"http\"");
     else if (process->ready.path && process->ready.path[0] != '/')
-        errors_add(errors, at, "pipeline.process.ready.path: found \"%s\", expected a path such as \"/healthz\"",
-                   process->ready.path);
+        errors_add(
+            errors, at,
+            "pipeline.process.ready.path: found \"%s\", expected a path such as \"/healthz\"",
+            process->ready.path);
     if ((process->ready.check == READY_LINE) != (process->ready.line != NULL))
-        errors_add(errors, at, "pipeline.process.ready: found %s, expected check = \"line\" and line together",
+        errors_add(errors, at,
+                   "pipeline.process.ready: found %s, expected check = \"line\" and line together",
                    process->ready.line ? "a line" : "check = \"line\"");
 }
 
@@ -360,8 +367,8 @@ static bool add_instance(struct config_pipeline *pipeline) {
 
     if (last->port == UINT16_MAX)
         return false;
-    pipeline->endpoints = xrealloc(pipeline->endpoints, (pipeline->endpoint_count + 1) *
-                                                            sizeof pipeline->endpoints[0]);
+    pipeline->endpoints = xrealloc(pipeline->endpoints,
+                                   (pipeline->endpoint_count + 1) * sizeof pipeline->endpoints[0]);
     last = &pipeline->endpoints[pipeline->endpoint_count - 1];
     next = &pipeline->endpoints[pipeline->endpoint_count++];
     *next = *last;

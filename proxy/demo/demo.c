@@ -1,4 +1,5 @@
-/* The demo as `weir demo` sees it: arguments, configuration, greeting; and the engine, in its own process. */
+/* The demo as `weir demo` sees it: arguments, configuration, greeting; and the engine, in its own
+ * process. */
 #include "demo/demo.h"
 
 #include "base/alloc.h"
@@ -18,7 +19,7 @@
 #define EXIT_UNUSABLE 2 /* arguments */
 #define DEFAULT_LISTEN "127.0.0.1:8080"
 #define DEFAULT_ADMIN "127.0.0.1:9901"
-#define OFF "off" /* --admin */
+#define OFF "off"                   /* --admin */
 #define START_MAX_NS (5 * NS_PER_S) /* for the engine to listen */
 #define START_LOOK_NS (5 * NS_PER_MS)
 #define ENGINE_FDS 16500 /* if there are so many */

@@ -1,5 +1,5 @@
-/* What the admin plane tells of programs: read from the nursery's board, so it is that of all gateways.
- * Any thread. */
+/* What the admin plane tells of programs: read from the nursery's board, so it is that of all
+ * gateways. Any thread. */
 #include "gateway/gateway.h"
 
 #include <inttypes.h>
@@ -29,10 +29,12 @@ json_t *children_of(struct gateway *gateway, size_t pipeline) {
                         config->protocol == PROTOCOL_EXEC ? "per request" : "supervised");
     if (!row)
         return process;
-    json_object_set_new(process, "starts_total", json_integer((json_int_t)atomic_load(&row->starts)));
+    json_object_set_new(process, "starts_total",
+                        json_integer((json_int_t)atomic_load(&row->starts)));
     json_object_set_new(process, "failed_starts_total",
                         json_integer((json_int_t)atomic_load(&row->failed_starts)));
-    json_object_set_new(process, "killed_total", json_integer((json_int_t)atomic_load(&row->killed)));
+    json_object_set_new(process, "killed_total",
+                        json_integer((json_int_t)atomic_load(&row->killed)));
     if (config->protocol == PROTOCOL_EXEC) {
         json_object_set_new(process, "running", json_integer(atomic_load(&row->running)));
         json_object_set_new(process, "ending", json_integer(atomic_load(&row->ending)));
@@ -40,7 +42,8 @@ json_t *children_of(struct gateway *gateway, size_t pipeline) {
     }
     held_ns = atomic_load(&row->held_until_ns) - clock_now_ns();
     json_object_set_new(process, "state", json_string(state_of(row)));
-    json_object_set_new(process, "deaths_total", json_integer((json_int_t)atomic_load(&row->deaths)));
+    json_object_set_new(process, "deaths_total",
+                        json_integer((json_int_t)atomic_load(&row->deaths)));
     json_object_set_new(process, "deaths_lately", json_integer(atomic_load(&row->death_count)));
     if (atomic_load(&row->crash_state) == RESPAWN_HELD)
         json_object_set_new(process, "held_s", json_real(held_ns > 0 ? (double)held_ns / 1e9 : 0));
@@ -54,9 +57,9 @@ json_t *children_summary(struct gateway *gateway) {
     double bytes = 0;
 
     for (size_t i = 0; i < config->pipeline_count; i++) {
-        const struct board_row *row =
-            config->pipelines[i].process ? board_find(gateway->children, config->pipelines[i].name)
-                                         : NULL;
+        const struct board_row *row = config->pipelines[i].process
+                                          ? board_find(gateway->children, config->pipelines[i].name)
+                                          : NULL;
 
         if (!row)
             continue;
@@ -162,14 +165,13 @@ static json_t *instances_of(const struct board_row *row) {
         if (i >= atomic_load(&row->instances) && state == INSTANCE_IDLE)
             continue;
         json_array_append_new(
-            list,
-            json_pack("{s:i, s:s, s:i, s:f, s:I}", "instance", (int)i, "state",
-                      state < sizeof instance_states / sizeof *instance_states
-                          ? instance_states[state]
-                          : "unknown",
-                      "pid", (int)atomic_load(&instance->pid), "since_s",
-                      (double)(clock_now_ns() - atomic_load(&instance->since_ns)) / 1e9,
-                      "resident_bytes", (json_int_t)atomic_load(&instance->resident_bytes)));
+            list, json_pack("{s:i, s:s, s:i, s:f, s:I}", "instance", (int)i, "state",
+                            state < sizeof instance_states / sizeof *instance_states
+                                ? instance_states[state]
+                                : "unknown",
+                            "pid", (int)atomic_load(&instance->pid), "since_s",
+                            (double)(clock_now_ns() - atomic_load(&instance->since_ns)) / 1e9,
+                            "resident_bytes", (json_int_t)atomic_load(&instance->resident_bytes)));
     }
     return list;
 }

@@ -56,7 +56,8 @@ struct crossing {
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;
-    struct run *run; /* of a pipeline that runs a program for each exchange; NULL: none (any more) */
+    struct run
+        *run; /* of a pipeline that runs a program for each exchange; NULL: none (any more) */
     enum fail lease_fail;
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
     unsigned attempts;
@@ -118,7 +119,8 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
 
 /* Programs behind pipelines (programs.c). */
 
-/* Why no request is to be sent to the pipeline now: its program keeps dying. FAIL_NONE: it may be. */
+/* Why no request is to be sent to the pipeline now: its program keeps dying. FAIL_NONE: it may be.
+ */
 enum fail programs_refuse(struct crossing *c, const char **why);
 /* Does the pipeline run a program for each exchange? */
 bool programs_is_exec(const struct crossing *c);

@@ -2,11 +2,10 @@
  * breaker holds; or one for each exchange, which finds the request in its environment:
  *
  *     WEIR_METHOD WEIR_SCHEME WEIR_AUTHORITY WEIR_PATH WEIR_QUERY    as received
- *     WEIR_PATH_REST WEIR_PATH_1 WEIR_PATH_2 ...  what is behind the route's path; its segments, decoded
- *     WEIR_CLIENT_ADDRESS WEIR_REQUEST_ID WEIR_PIPELINE WEIR_ROUTE
- *     WEIR_CONTENT_LENGTH                         if it is known
- *     WEIR_FIELD_<NAME>                           each field as it would be sent to an upstream, its
- *                                                 values joined by ", "
+ *     WEIR_PATH_REST WEIR_PATH_1 WEIR_PATH_2 ...  what is behind the route's path; its segments,
+ * decoded WEIR_CLIENT_ADDRESS WEIR_REQUEST_ID WEIR_PIPELINE WEIR_ROUTE WEIR_CONTENT_LENGTH if it is
+ * known WEIR_FIELD_<NAME>                           each field as it would be sent to an upstream,
+ * its values joined by ", "
  *
  * Only fields whose names are letters, digits and '-' are there: of others two could become one. */
 #include "gateway/crossing.h"

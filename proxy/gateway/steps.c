@@ -472,8 +472,8 @@ static void log_failure(const struct crossing *c) {
     const struct fail_row *row = fail_row(c->fail);
 
     /* What a client alone can cause is in the access log; the log is for the operator. */
-    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
-        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
+    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
+        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
         return;
     if (c->endpoint)
         atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);

@@ -1,7 +1,7 @@
 /* The section "processes" of the state file: how supervised programs have died lately. The nursery,
- * which counts, neither reads nor writes files: what it shows on its board is kept, and what the file
- * has is told to it, which has an effect where it knows of nothing. Home: main thread; save: the
- * keeper's. */
+ * which counts, neither reads nor writes files: what it shows on its board is kept, and what the
+ * file has is told to it, which has an effect where it knows of nothing. Home: main thread; save:
+ * the keeper's. */
 #pragma once
 
 #include "child/board.h"

@@ -40,8 +40,8 @@ struct server {
     size_t memory_bytes, segment_bytes;
     struct share_table *shares; /* owned mapping; NULL: limits are our own */
     unsigned share_slot;
-    struct board *children; /* owned mapping; NULL: the configuration has no programs */
-    int nursery_fd;         /* owned; the channel to the nursery; -1: there is none */
+    struct board *children;         /* owned mapping; NULL: the configuration has no programs */
+    int nursery_fd;                 /* owned; the channel to the nursery; -1: there is none */
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
 
@@ -80,7 +80,8 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {.config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {
+        .config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -303,8 +304,7 @@ static int open_gateway(struct server *server) {
 
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
-    server->histories =
-        (struct histories){server->config, server->children, server->nursery_fd};
+    server->histories = (struct histories){server->config, server->children, server->nursery_fd};
     if (server->children)
         keeper_add(server->keeper, &histories);
     err = gateway_open(&server->gateway,
@@ -482,10 +482,11 @@ static int end(struct server *server) {
     keeper_close(server->keeper);
     server->keeper = NULL;
     is_clean = gateway_close(server->gateway, &census);
-    log_line(is_clean ? LOG_INFO : LOG_ERROR,
-             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",
-             census.connections, census.exchanges, census.timers, census.handles, census.fds,
-             census.permits, census.children);
+    log_line(
+        is_clean ? LOG_INFO : LOG_ERROR,
+        "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",
+        census.connections, census.exchanges, census.timers, census.handles, census.fds,
+        census.permits, census.children);
     return is_clean ? 0 : 1;
 }
 

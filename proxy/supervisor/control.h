@@ -8,13 +8,10 @@
  *     memory BYTES       fd: the segment for its counters, of BYTES; behind it, on the next page,
  *                        the board for its heartbeats
  *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
- *     nursery            fds: its channel to the nursery, and the nursery's board; left out when the
- *                        configuration starts no programs
- *     listener I         fds: sockets of the I-th listener of the configuration, bound
- *     admin              fd: the socket of the admin plane, listening; left out when it is off
- *     start
- * and later:
- *     nursery            the same: the nursery is another one now
+ *     nursery            fds: its channel to the nursery, and the nursery's board; left out when
+ * the configuration starts no programs listener I         fds: sockets of the I-th listener of the
+ * configuration, bound admin              fd: the socket of the admin plane, listening; left out
+ * when it is off start and later: nursery            the same: the nursery is another one now
  *     others             fds: segments that /metrics adds to its own; replaces what was told before
  *     live               it is the one that serves now: open the admin plane
  *     retire NS          a successor serves: close the admin plane, finish within NS nanoseconds

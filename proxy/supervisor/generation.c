@@ -102,7 +102,8 @@ int generation_give_nursery(struct generation *generation, struct nursery_link *
     err = nursery_link_channel(nursery, generation->number, generation->programs_fd, &channel);
     if (err)
         return err;
-    err = control_send(generation->control, "nursery", (const int[]){channel, nursery->board_fd}, 2);
+    err =
+        control_send(generation->control, "nursery", (const int[]){channel, nursery->board_fd}, 2);
     close(channel);
     return err;
 }

@@ -33,10 +33,10 @@ struct generation {
     enum generation_state state;
     unsigned number; /* counts from 1 */
     pid_t pid;
-    int control;   /* owned; -1 once its end has been seen */
-    int memory_fd; /* owned */
+    int control;     /* owned; -1 once its end has been seen */
+    int memory_fd;   /* owned */
     int programs_fd; /* owned: those of its configuration; -1: there are none */
-    void *memory;  /* owned mapping: the segment, and the board behind it */
+    void *memory;    /* owned mapping: the segment, and the board behind it */
     size_t memory_bytes;
     size_t segment_bytes;
     struct pulse_board *board; /* in memory */

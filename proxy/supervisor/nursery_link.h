@@ -1,6 +1,6 @@
-/* The supervisor's side of the nursery (child/nursery.h), which is there from the first configuration
- * on that starts programs. It lasts over gateways and over an upgrade of the supervisor; one that dies
- * is replaced, and its board stays. Home: supervisor. */
+/* The supervisor's side of the nursery (child/nursery.h), which is there from the first
+ * configuration on that starts programs. It lasts over gateways and over an upgrade of the
+ * supervisor; one that dies is replaced, and its board stays. Home: supervisor. */
 #pragma once
 
 #include "base/clock.h"

@@ -1,5 +1,5 @@
-/* The nursery among the supervisor's processes: there when it is needed, replaced when it dies, ended
- * last. Whatever it may leave behind becomes our child and is ended too. */
+/* The nursery among the supervisor's processes: there when it is needed, replaced when it dies,
+ * ended last. Whatever it may leave behind becomes our child and is ended too. */
 #include "base/log.h"
 #include "child/tree.h"
 #include "supervisor/state.h"
@@ -63,8 +63,7 @@ void supervisor_look_after_nursery(struct supervisor *s, int64_t now_ns) {
     supervisor_need_nursery(s, &s->current.plan);
     for (unsigned i = 0; s->nursery.pid && i < GENERATIONS_MAX; i++)
         if (s->generations[i].state && generation_give_nursery(&s->generations[i], &s->nursery))
-            log_error("cannot give gateway %d its way to the nursery",
-                      (int)s->generations[i].pid);
+            log_error("cannot give gateway %d its way to the nursery", (int)s->generations[i].pid);
     supervisor_serve_programs(s);
 }
 

@@ -13,6 +13,6 @@ struct process_options {
 };
 
 /* Every other fd is closed by exec, signals are unblocked, and the kernel kills the child when this
- * process ends, unless it may outlive us. Returns the pid; -errno when there can be none. A program that cannot be executed
- * says so on its standard error and ends with status 126. */
+ * process ends, unless it may outlive us. Returns the pid; -errno when there can be none. A program
+ * that cannot be executed says so on its standard error and ends with status 126. */
 pid_t process_start(const struct process_options *options);

@@ -122,8 +122,7 @@ static const char *take_line(struct run_plan *plan, const char *key, char *value
     if ((strcmp(key, "log_file") == 0 && !take_text(plan->log_file, RUN_PLAN_PATH_MAX, value)) ||
         (strcmp(key, "user") == 0 && !take_text(plan->user, RUN_PLAN_NAME_MAX, value)) ||
         (strcmp(key, "admin") == 0 && !take_text(plan->admin, RUN_PLAN_ADDRESS_MAX, value)) ||
-        (strcmp(key, "programs") == 0 &&
-         !take_text(plan->programs, RUN_PLAN_PROGRAMS_MAX, value)))
+        (strcmp(key, "programs") == 0 && !take_text(plan->programs, RUN_PLAN_PROGRAMS_MAX, value)))
         return "a text is empty or too long";
     return NULL;
 }

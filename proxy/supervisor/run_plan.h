@@ -12,8 +12,8 @@
  *     user weir                        left out when there is none
  *     admin 127.0.0.1:9901             left out when it is off
  *     listener http :8080              one for each, in the order of the file
- *     programs [...]                   for the nursery, which alone reads it; left out when there are none
- *     end
+ *     programs [...]                   for the nursery, which alone reads it; left out when there
+ * are none end
  *
  * Lines that it does not know are skipped: a later version may have more. */
 #pragma once

@@ -6,8 +6,8 @@
 #include "supervisor/examination.h"
 #include "supervisor/generation.h"
 #include "supervisor/kept.h"
-#include "supervisor/nursery_link.h"
 #include "supervisor/notify.h"
+#include "supervisor/nursery_link.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/totals.h"
 

@@ -270,8 +270,7 @@ static bool take_generation(struct supervisor *s, const char *line) {
 
     g.programs_fd = -1;
     g.slot = SHARE_SLOTS; /* a binary that shares nothing names none */
-    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64 " %u %d",
-               &state,
+    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64 " %u %d", &state,
                &g.number, &pid, &g.control, &g.memory_fd, &g.memory_bytes, &g.segment_bytes,
                &g.loops, &is_live, &has_retired, &g.since_ns, &g.end_by_ns, &g.slot,
                &g.programs_fd) < 12)

@@ -60,8 +60,7 @@ static void lines_are_logged_when_they_are_whole(void **state) {
     close(ends[1]);
     assert_false(output_read(&output, ends[0]));
     output_end(&output);
-    assert_string_equal(logged(),
-                        "info 'p' says: one\ninfo 'p' says: two\ninfo 'p' says: rest\n");
+    assert_string_equal(logged(), "info 'p' says: one\ninfo 'p' says: two\ninfo 'p' says: rest\n");
 }
 
 static void a_line_that_is_too_long_is_cut(void **state) {

@@ -5,9 +5,9 @@
 
 #include <signal.h>
 
-#define ENGINE                                                                              \
-    "[[pipeline]]\nname = 'e'\nendpoints = ['127.0.0.1:8090', 'unix:/tmp/s']\n"             \
-    "[pipeline.process]\ncommand = ['a', 'b \"c\\']\nenv = { A = '=\xc3\xa9' }\n"          \
+#define ENGINE                                                                    \
+    "[[pipeline]]\nname = 'e'\nendpoints = ['127.0.0.1:8090', 'unix:/tmp/s']\n"   \
+    "[pipeline.process]\ncommand = ['a', 'b \"c\\']\nenv = { A = '=\xc3\xa9' }\n" \
     "ready = { check = 'line', line = 'up' }\nstop = { signal = 'INT' }\ndir = '/d'\nuser = 'u'\n"
 #define EXEC "[[pipeline]]\nname = 'x'\nprotocol = 'exec'\nprocess = { command = ['y'] }\n"
 
@@ -76,7 +76,12 @@ static void without_programs_there_is_no_line(void **state) {
 
 static void what_is_no_such_line_is_refused(void **state) {
     static const char *const texts[] = {
-        "", "x", "{}", "[1]", "[{}]", "[{\"name\":\"a\"}]",
+        "",
+        "x",
+        "{}",
+        "[1]",
+        "[{}]",
+        "[{\"name\":\"a\"}]",
         "[{\"name\":\"a\",\"pipeline\":0,\"program\":{}}]",
         "[{\"name\":\"a\",\"pipeline\":0,\"program\":{\"exec\":true,\"command\":[],\"env\":[],"
         "\"addresses\":[],\"signal\":15,\"deaths\":5}}]",
@@ -84,7 +89,8 @@ static void what_is_no_such_line_is_refused(void **state) {
         "\"addresses\":[],\"signal\":15,\"deaths\":5}}]",
         "[{\"name\":\"a\",\"pipeline\":0,\"program\":{\"exec\":true,\"command\":[\"a\"],\"env\":[],"
         "\"addresses\":[\"127.0.0.1:1\"],\"signal\":15,\"deaths\":5}}]",
-        "[{\"name\":\"a\",\"pipeline\":0,\"program\":{\"exec\":false,\"command\":[\"a\"],\"env\":[],"
+        "[{\"name\":\"a\",\"pipeline\":0,\"program\":{\"exec\":false,\"command\":[\"a\"],\"env\":[]"
+        ","
         "\"addresses\":[\"x\"],\"signal\":15,\"deaths\":5}}]",
         "[{\"name\":\"a\",\"pipeline\":0,\"program\":{\"exec\":true,\"command\":[\"a\"],\"env\":[],"
         "\"addresses\":[],\"signal\":99,\"deaths\":5}}]",

@@ -127,13 +127,15 @@ static void no_more_deaths_are_kept_than_there_is_room_for(void **state) {
 }
 
 static void what_is_no_history_is_refused(void **state) {
-    static const char *const texts[] = {"x", "1 2", "-1", "held", "held x", "99999999999999999999",
+    static const char *const texts[] = {"x",         "1 2",       "-1",
+                                        "held",      "held x",    "99999999999999999999",
                                         "172800001", "probing 1", "1 held 2 held 3 4 x"};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         r.count = 77;
         if (respawn_read(&r, texts[i], now_ns))
-            assert_string_equal(texts[i], "1 held 2 held 3 4 x"); /* what is behind it is not read */
+            assert_string_equal(texts[i],
+                                "1 held 2 held 3 4 x"); /* what is behind it is not read */
         else
             assert_int_equal(r.count, 77);
     }
@@ -141,7 +143,8 @@ static void what_is_no_history_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(the_first_death_costs_no_time_and_the_next_ones_more_and_more, begin),
+        cmocka_unit_test_setup(the_first_death_costs_no_time_and_the_next_ones_more_and_more,
+                               begin),
         cmocka_unit_test_setup(the_backoff_is_bounded, begin),
         cmocka_unit_test_setup(more_than_5_deaths_in_60_s_hold_it, begin),
         cmocka_unit_test_setup(deaths_that_are_far_apart_do_not, begin),

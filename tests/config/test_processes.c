@@ -10,13 +10,13 @@
 #define HEAD LISTENER ROUTE "[[pipeline]]\nname = 'p'\n"
 
 static void all_keys_arrive(void **state) {
-    struct config *config =
-        parse("[server]\nuser = 'w'\n" HEAD "endpoints = ['127.0.0.1:1']\n[pipeline.process]\n"
-              "command = ['a', '', 'c d']\nenv = { A = '1', B_2 = '' }\ndir = '/srv/x'\nuser = 'u'\n"
-              "limits = { memory = '1GiB', cpu = '1m', fds = 77 }\n"
-              "stop = { signal = 'INT', grace = '3s' }\n"
-              "ready = { check = 'http', path = '/ok', timeout = '4s' }\n"
-              "crash = { deaths = 7, window = '8s', hold = '9s' }\ninstances = 1\n");
+    struct config *config = parse(
+        "[server]\nuser = 'w'\n" HEAD "endpoints = ['127.0.0.1:1']\n[pipeline.process]\n"
+        "command = ['a', '', 'c d']\nenv = { A = '1', B_2 = '' }\ndir = '/srv/x'\nuser = 'u'\n"
+        "limits = { memory = '1GiB', cpu = '1m', fds = 77 }\n"
+        "stop = { signal = 'INT', grace = '3s' }\n"
+        "ready = { check = 'http', path = '/ok', timeout = '4s' }\n"
+        "crash = { deaths = 7, window = '8s', hold = '9s' }\ninstances = 1\n");
     const struct config_process *p = config->pipelines[0].process;
 
     assert_int_equal(p->command_count, 3);
@@ -104,8 +104,9 @@ static void at_most_64_pipelines_have_a_process(void **state) {
                                 "[[pipeline]]\nname = 'p%d'\nprotocol = 'exec'\n"
                                 "process = { command = ['a'] }\n",
                                 i);
-    expect_errors_with(text, &(struct config_options){.fd_limit = 1 << 20, .cores = 1},
-                       "t:265:11: pipeline.process: found more than 64 of them, expected no more\n");
+    expect_errors_with(
+        text, &(struct config_options){.fd_limit = 1 << 20, .cores = 1},
+        "t:265:11: pipeline.process: found more than 64 of them, expected no more\n");
 }
 
 int main(void) {
