@@ -10,6 +10,7 @@
 #include <string.h>
 
 static void on_ready(struct nursery *nursery, struct watch *watch);
+static void send_rest(struct nursery *nursery, struct nursery_channel *channel);
 static void obey(struct nursery *nursery, struct nursery_channel *channel, size_t len,
                  struct control_message *message);
 static void spawn(struct nursery *nursery, struct nursery_channel *channel, const char *rest,
@@ -45,6 +46,7 @@ void channel_close(struct nursery *nursery, struct nursery_channel *channel) {
     list_remove(&channel->link);
     nursery->channel_count--;
     program_set_unref(channel->set);
+    buffer_deinit(&channel->unsent);
     nursery_bury(nursery, channel);
 }
 
@@ -73,16 +75,38 @@ void channel_tell(struct nursery *nursery, struct nursery_channel *channel, cons
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    err = control_send(channel->watch.fd, text, NULL, 0);
+    err = channel->unsent.len > 0 ? -EAGAIN : control_send(channel->watch.fd, text, NULL, 0);
     if (!err)
         return;
+    if (err == -EAGAIN && channel->unsent.len + sizeof text <= NURSERY_UNSENT_MAX) {
+        buffer_append(&channel->unsent, slice_of(text, strlen(text) + 1));
+        nursery_watch_writable(nursery, &channel->watch, true);
+        return;
+    }
     if (err != -EPIPE && err != -ECONNRESET)
         log_error("cannot tell a gateway '%s', its programs end: %s", text, strerror(-err));
     channel_close(nursery, channel);
 }
 
 static void on_ready(struct nursery *nursery, struct watch *watch) {
-    channel_read(nursery, CONTAINER_OF(watch, struct nursery_channel, watch));
+    struct nursery_channel *channel = CONTAINER_OF(watch, struct nursery_channel, watch);
+
+    send_rest(nursery, channel);
+    channel_read(nursery, channel);
+}
+
+static void send_rest(struct nursery *nursery, struct nursery_channel *channel) {
+    struct buffer *unsent = &channel->unsent;
+    size_t sent = 0;
+
+    if (unsent->len == 0)
+        return;
+    while (sent < unsent->len && control_send(channel->watch.fd, unsent->base + sent, NULL, 0) == 0)
+        sent += strlen(unsent->base + sent) + 1;
+    memmove(unsent->base, unsent->base + sent, unsent->len - sent);
+    unsent->len -= sent;
+    if (unsent->len == 0)
+        nursery_watch_writable(nursery, &channel->watch, false);
 }
 
 static void obey(struct nursery *nursery, struct nursery_channel *channel, size_t len,

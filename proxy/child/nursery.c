@@ -126,6 +126,12 @@ void nursery_watch(struct nursery *nursery, struct watch *watch, int fd) {
         log_error("cannot look after an fd of the nursery: %s", strerror(errno));
 }
 
+void nursery_watch_writable(struct nursery *nursery, struct watch *watch, bool is_wanted) {
+    struct epoll_event event = {.events = EPOLLIN | (is_wanted ? EPOLLOUT : 0U), .data.ptr = watch};
+
+    epoll_ctl(nursery->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
 void nursery_unwatch(struct nursery *nursery, struct watch *watch) {
     if (watch->fd < 0)
         return;

@@ -27,12 +27,14 @@
  *     failed ID WHY            instead, and the last that is said of ID
  *     gone ID STATUS KILLED    nobody is left; STATUS as by wait(2), KILLED: 1 if some had to be
  *
- * Whoever does not read what he is told loses his channel. */
+ * Whoever leaves more than NURSERY_UNSENT_MAX of that unread loses his channel. */
 #pragma once
 
 #define NURSERY_PACKET_MAX (160 * 1024) /* bytes of a message: an environment */
 #define NURSERY_CHILDREN_MAX 4096       /* programs at a time */
 #define NURSERY_CHANNELS_MAX 1024
+#define NURSERY_UNSENT_MAX \
+    (512 * 1024) /* bytes that wait for a gateway, beside what the kernel holds */
 #define NURSERY_GATEWAYS_MAX 16
 
 /* Serves at @socket until it ends or says so. Returns the exit status. Home: main thread of a

@@ -1,6 +1,7 @@
 /* The insides of the nursery, shared by its parts. */
 #pragma once
 
+#include "base/buffer.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "child/board.h"
@@ -33,6 +34,7 @@ struct nursery_channel {
     struct watch watch;
     struct program_set *set; /* counted */
     struct list children;    /* struct child, those that were started over it */
+    struct buffer unsent;    /* what its gateway has not read, each with a NUL behind it */
 };
 
 struct instance;
@@ -99,6 +101,8 @@ struct nursery {
 /* nursery.c */
 /* Looks after an fd, which is the watch's from now on. */
 void nursery_watch(struct nursery *nursery, struct watch *watch, int fd);
+/* ready() is called when it can be written, too; or no longer. */
+void nursery_watch_writable(struct nursery *nursery, struct watch *watch, bool is_wanted);
 /* Closes it; harmless when there is none. */
 void nursery_unwatch(struct nursery *nursery, struct watch *watch);
 /* Frees @memory when nobody can be called with it any more. */
