@@ -14,8 +14,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define QUIET_NS (5 * NS_PER_S) /* of a listener that is not connected to yet */
-
 static void relisten(struct supervisor *s, unsigned listener);
 static void look_at(struct supervisor *s, unsigned listener, int64_t now_ns);
 static void start(struct supervisor *s, unsigned listener, int64_t now_ns);
@@ -79,7 +77,7 @@ static void look_at(struct supervisor *s, unsigned listener, int64_t now_ns) {
 
         if (err || now_ns - reach->since_ns >= 2 * s->current.plan.wedge_after_ns)
             end(s, listener, err ? err : ETIMEDOUT, now_ns);
-    } else if (now_ns - reach->since_ns >= QUIET_NS) {
+    } else if (now_ns - reach->since_ns >= SUPERVISOR_QUIET_NS) {
         start(s, listener, now_ns);
     }
 }

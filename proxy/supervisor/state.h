@@ -100,6 +100,7 @@ bool supervisor_take_up(struct supervisor *s);
 void supervisor_watch(struct supervisor *s, int64_t now_ns);
 
 /* reach.c: sees that clients can connect, while a gateway serves. */
+#define SUPERVISOR_QUIET_NS (5 * NS_PER_S) /* then a listener that nobody came to is tried */
 void supervisor_reach(struct supervisor *s, int64_t now_ns);
 /* Forgets what is under way. */
 void supervisor_reach_end(struct supervisor *s);

@@ -180,6 +180,8 @@ def test_a_gateway_whose_every_loop_hangs_is_killed(weir, serve, wedge):
     w = weir(serve(), server={"wedge_after": "2s"}, threads=1)
     old = w.gateway
     with w.client(timeout=10) as client:
+        client.send(request())
+        assert client.read_response().status == 200  # it is this gateway's
         wedge(loops_of(old)[0])
         client.send(request())
         client.expect_gone()
