@@ -31,6 +31,8 @@ void launch_become(const struct launch *launch, int tell) {
 
     setsid();
     reset_signals();
+    /* What systemd lets us bind is not for programs. */
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     err = set_limits(process);
     if (err)
         fail(tell, LAUNCH_SETUP, err);

@@ -98,8 +98,9 @@ static json_t *write_program(const struct config_pipeline *pipeline) {
     for (size_t i = 0; i < pipeline->endpoint_count; i++)
         json_array_append_new(addresses, json_string(pipeline->endpoints[i].text));
     return json_pack(
-        "{s:b, s:o, s:o, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:I, s:I, s:I, s:I, "
-        "s:o}",
+        "{s:b, s:o, s:o, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*, s:I, s:I, "
+        "s:I, "
+        "s:I, s:o}",
         "exec", pipeline->protocol == PROTOCOL_EXEC, "command",
         write_list(process->command, process->command_count), "env",
         write_list(process->variables, process->variable_count), "dir", process->dir, "user",
@@ -107,9 +108,10 @@ static json_t *write_program(const struct config_pipeline *pipeline) {
         (json_int_t)process->limits.cpu_ns, "fds", (json_int_t)process->limits.fds, "signal",
         (json_int_t)process->stop.signal, "grace_ns", (json_int_t)process->stop.grace_ns, "check",
         (json_int_t)process->ready.check, "path", process->ready.path, "line", process->ready.line,
-        "timeout_ns", (json_int_t)process->ready.timeout_ns, "deaths",
-        (json_int_t)process->crash.deaths, "window_ns", (json_int_t)process->crash.window_ns,
-        "hold_ns", (json_int_t)process->crash.hold_ns, "addresses", addresses);
+        "service", process->ready.service, "timeout_ns", (json_int_t)process->ready.timeout_ns,
+        "deaths", (json_int_t)process->crash.deaths, "window_ns",
+        (json_int_t)process->crash.window_ns, "hold_ns", (json_int_t)process->crash.hold_ns,
+        "addresses", addresses);
 }
 
 static json_t *write_list(char *const *list, size_t count) {
@@ -145,6 +147,7 @@ static bool read_process(struct config_process *process, const json_t *from) {
     process->ready.check = (enum config_ready)number_at(from, "check");
     process->ready.path = text_at(from, "path");
     process->ready.line = text_at(from, "line");
+    process->ready.service = text_at(from, "service");
     process->ready.timeout_ns = number_at(from, "timeout_ns");
     process->crash.deaths = (unsigned)number_at(from, "deaths");
     process->crash.window_ns = number_at(from, "window_ns");

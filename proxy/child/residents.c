@@ -315,6 +315,7 @@ static void start(struct nursery *nursery, struct instance *instance, int64_t no
     child->output.wanted = process->ready.line;
     instance->child = child;
     instance->has_failed = false;
+    ready_stop(&instance->ready);
     ready_init(&instance->ready, process, address, now_ns);
     enter(instance, INSTANCE_STARTING, now_ns);
 }
@@ -331,6 +332,7 @@ static void ask(struct instance *instance, int64_t now_ns) {
         switch (process->ready.check) {
         case READY_TCP:
         case READY_HTTP:
+        case READY_GRPC:
             is_ready = ready_look(&instance->ready, now_ns);
             break;
         case READY_LINE:

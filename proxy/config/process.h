@@ -16,6 +16,7 @@
 enum config_ready {
     READY_TCP,  /* its address can be connected to */
     READY_HTTP, /* it answers a GET of ready.path with 2xx */
+    READY_GRPC, /* grpc.health.v1.Health says SERVING, of ready.service */
     READY_LINE, /* it writes a line that has ready.line in it, to standard output or error */
     READY_NONE, /* at once */
 };
@@ -47,6 +48,7 @@ struct config_process {
     struct {
         enum config_ready check;
         char *path, *line;  /* owned */
+        char *service;      /* owned; NULL: all of the server */
         int64_t timeout_ns; /* then it counts as dead */
     } ready;
     struct {

@@ -51,11 +51,8 @@ static const struct choice signals[] = {
 };
 
 static const struct choice checks[] = {
-    {"tcp", READY_TCP, false},
-    {"http", READY_HTTP, false},
-    {"line", READY_LINE, false},
-    {"none", READY_NONE, false},
-    {0},
+    {"tcp", READY_TCP, false},   {"http", READY_HTTP, false}, {"grpc", READY_GRPC, false},
+    {"line", READY_LINE, false}, {"none", READY_NONE, false}, {0},
 };
 
 static const struct choice outputs[] = {
@@ -80,6 +77,7 @@ static const struct schema_key process_keys[] = {
     {"ready.check", value_choice, AT(ready.check), "\"tcp\"", .choices = checks},
     {"ready.path", read_text, AT(ready.path)},
     {"ready.line", read_text, AT(ready.line)},
+    {"ready.service", read_text, AT(ready.service)},
     {"ready.timeout", value_duration, AT(ready.timeout_ns), "\"30s\"", 10 * NS_PER_MS, HOURS(1),
      .is_never_off = true},
     {"crash.deaths", value_count, AT(crash.deaths), "5", 1, CONFIG_DEATHS_MAX},
@@ -124,6 +122,7 @@ void config_process_free(struct config_process *process) {
     free(process->user);
     free(process->ready.path);
     free(process->ready.line);
+    free(process->ready.service);
     free(process->content_type);
     free(process);
 }
@@ -327,6 +326,11 @@ static void check_ready(const struct config_process *process, const struct tomlc
             errors, at,
             "pipeline.process.ready.path: found \"%s\", expected a path such as \"/healthz\"",
             process->ready.path);
+    if (process->ready.service && process->ready.check != READY_GRPC)
+        errors_add(errors, at,
+                   "pipeline.process.ready.service: found with check = \"%s\", expected only with "
+                   "\"grpc\"",
+                   config_ready_name(process->ready.check));
     if ((process->ready.check == READY_LINE) != (process->ready.line != NULL))
         errors_add(errors, at,
                    "pipeline.process.ready: found %s, expected check = \"line\" and line together",

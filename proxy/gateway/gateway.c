@@ -148,6 +148,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         buffer_deinit(&gl->scratch);
         free(gl->listeners);
         free(gl->parts);
+        free(gl->child_rows);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
     census->permits = gate_taken(&gateway->connections) + gate_taken(&gateway->handshakes);
@@ -269,6 +270,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
+    gl->child_rows = xcalloc(config->pipeline_count, sizeof *gl->child_rows);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);

@@ -53,6 +53,7 @@ struct gateway_loop {
     struct gateway_listener *listeners; /* owned; as in the config */
     struct pool_loop pools;
     struct run_loop programs;
+    const struct board_row **child_rows; /* owned array; as in the config; where they were last */
     struct pipeline_loop *parts; /* owned; as in the config */
     struct list crossings;       /* struct crossing that have started, oldest first */
     struct list watches;         /* struct crossing that watch weir's health */

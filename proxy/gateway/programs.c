@@ -32,6 +32,7 @@ struct channel_letter {
     int fd;                  /* owned */
 };
 
+static const struct board_row *find_row(struct crossing *c);
 static void make_env(struct crossing *c, struct buffer *env);
 static void add(struct buffer *env, const char *name, struct slice value);
 static void add_path(struct crossing *c, struct buffer *env);
@@ -77,7 +78,7 @@ enum fail programs_refuse(struct crossing *c, const char **why) {
     *why = NULL;
     if (!config->process)
         return FAIL_NONE;
-    row = board_find(c->listener->gl->gateway->children, config->name);
+    row = find_row(c);
     if (!row || atomic_load(&row->crash_state) != RESPAWN_HELD ||
         board_count(row, INSTANCE_READY) > 0)
         return FAIL_NONE;
@@ -123,6 +124,17 @@ void programs_let_go(struct crossing *c) {
         c->permit = (struct permit){0};
     }
     run_detach(run);
+}
+
+/* Mostly where it was. */
+static const struct board_row *find_row(struct crossing *c) {
+    struct gateway_loop *gl = c->listener->gl;
+    const char *name = c->part->shared->config->name;
+    const struct board_row *row = gl->child_rows[c->pipeline_index];
+
+    if (!row || !atomic_load(&row->is_used) || strcmp(row->name, name) != 0)
+        row = gl->child_rows[c->pipeline_index] = board_find(gl->gateway->children, name);
+    return row;
 }
 
 static void on_gone(void *ctx) {

@@ -285,7 +285,7 @@ def test_a_program_that_lets_its_input_stand_holds_the_client_back(weir):
     """For as long as timeouts.body: a client that is held back is not seen to leave."""
     def config(directory):
         made = exec_config(directory, ["sleep", "738"])
-        made["listener"][0]["timeouts"] = {"body": f"{scaled(1)}s"}
+        made["listener"][0]["timeouts"] = {"body": f"{int(scaled(1000))}ms"}
         return made
 
     w = weir(config=config)

@@ -104,6 +104,33 @@ def test_ready_checks(engine_weir, ready):
     wait_for("it answers", lambda: ask(w).status == 200)
 
 
+def test_a_grpc_engine_is_asked_by_its_health_service(weir):
+    code = """
+import os, sys, time
+from concurrent import futures
+import grpc
+began = time.monotonic()
+def check(request, context):
+    print("asked for", request, flush=True)
+    return b"\\x08\\x01" if time.monotonic() - began > 0.5 else b"\\x08\\x02"
+class Handler(grpc.GenericRpcHandler):
+    def service(self, call):
+        if call.method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(check)
+server = grpc.server(futures.ThreadPoolExecutor(2), [Handler()])
+server.add_insecure_port(os.environ["WEIR_LISTEN"])
+server.start()
+server.wait_for_termination()
+"""
+    w = weir(config=lambda directory: engine_config(
+        directory, code=code, pipeline={"protocol": "http2"}, process={
+            "command": [PYTHON, str(directory / "engine.py")], "ready": {"check": "grpc", "service": "app.Games"}}))
+    await_state(w, "ready", 20)
+    assert "app.Games" in w.log()
+    took = float(w.log().partition("is ready: instance 0, after ")[2].split()[0])
+    assert took > 0.5
+
+
 @pytest.mark.parametrize("ready", [
     {"check": "http", "path": "/never", "timeout": "500ms"},
     {"check": "line", "line": "never said", "timeout": "500ms"},
@@ -429,6 +456,8 @@ def test_an_engine_that_writes_without_end_harms_nobody(engine_weir):
      "expected check = \"http\" and path together"),
     ({"endpoints": ["127.0.0.1:80"], "process": {"command": ["ls"], "ready": {"check": "line"}}},
      "expected check = \"line\" and line together"),
+    ({"endpoints": ["127.0.0.1:80"], "process": {"command": ["ls"], "ready": {"service": "x"}}},
+     "pipeline.process.ready.service: found with check = \"tcp\""),
     ({"endpoints": ["127.0.0.1:80", "127.0.0.1:81"], "process": {"command": ["ls"], "instances": 3}},
      "pipeline.process.instances: found 3 with 2 endpoints"),
     ({"endpoints": ["127.0.0.1:65535"], "process": {"command": ["ls"], "instances": 2}},
