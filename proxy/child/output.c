@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static void pass_on(struct output *output);
 static void take(struct output *output, struct slice bytes);
 
 void output_init(struct output *output, const char *name, struct log_limit *limit) {
@@ -35,10 +36,21 @@ void output_end(struct output *output) {
     if (output->wanted && memmem(output->line, output->len, output->wanted, strlen(output->wanted)))
         output->is_found = true;
     if (output->len > 0)
-        log_limited(output->limit, LOG_INFO, "'%s' says: %.*s%s", output->name, (int)output->len,
-                    output->line, output->is_cut ? "..." : "");
+        pass_on(output);
     output->len = 0;
     output->is_cut = false;
+}
+
+static void pass_on(struct output *output) {
+    static int64_t quiet_until_ns; /* of this process's log */
+    int64_t began_ns = clock_now_ns();
+
+    if (began_ns < quiet_until_ns)
+        return;
+    log_limited(output->limit, LOG_INFO, "'%s' says: %.*s%s", output->name, (int)output->len,
+                output->line, output->is_cut ? "..." : "");
+    if (clock_now_ns() - began_ns >= OUTPUT_STALL_NS)
+        quiet_until_ns = clock_now_ns() + OUTPUT_QUIET_NS;
 }
 
 static void take(struct output *output, struct slice bytes) {

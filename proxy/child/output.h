@@ -2,11 +2,16 @@
  * cut, and no more lines than the program's limit lets through. Home: nursery. */
 #pragma once
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define OUTPUT_LINE_MAX 1024          /* bytes */
 #define OUTPUT_TURN_BYTES (64 * 1024) /* read at a time: others want their turn */
-#define OUTPUT_LINES_PER_S 50         /* of all that runs of one program */
+/* Behind a line that took so long because the log's reader stands still, so long none is logged:
+ * who ends and starts programs has to go on. */
+#define OUTPUT_STALL_NS (50 * NS_PER_MS)
+#define OUTPUT_QUIET_NS (5 * NS_PER_S)
+#define OUTPUT_LINES_PER_S 50 /* of all that runs of one program */
 
 struct output {
     const char *name;        /* of the program; borrowed: outlives it */

@@ -33,6 +33,7 @@ struct channel_letter {
 };
 
 static const struct board_row *find_row(struct crossing *c);
+static void ask_for_content(struct exchange *x);
 static void make_env(struct crossing *c, struct buffer *env);
 static void add(struct buffer *env, const char *name, struct slice value);
 static void add_path(struct crossing *c, struct buffer *env);
@@ -108,7 +109,19 @@ enum fail programs_start(struct crossing *c, const char **why) {
     refusal = run_start(&c->run, &c->listener->gl->programs, &c->x, &options, why);
     if (refusal)
         free(slot);
+    else
+        ask_for_content(&c->x);
     return refusal;
+}
+
+/* A program cannot (RFC 9110 section 10.1.1). */
+static void ask_for_content(struct exchange *x) {
+    const struct response_head head = {
+        .status = 100, .version = HTTP_1_1, .reason = SLICE("Continue")};
+
+    if (x->client && x->request.state == BODY_OPEN && x->request.pushed == 0 &&
+        fields_list_has(&x->request_head.fields, FIELD_EXPECT, SLICE("100-continue")))
+        x->client->send_informational(x, &head);
 }
 
 void programs_let_go(struct crossing *c) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -114,6 +115,30 @@ static void others_get_their_turn(void **state) {
     close(ends[1]);
 }
 
+/* Its reader stands still: the nursery must not. The last test, because of what it leaves. */
+static void a_log_that_nobody_reads_costs_little_time(void **state) {
+    struct log_options options = {.level = LOG_INFO, .file = path};
+    const char *failed;
+    int64_t began_ns;
+    int reader;
+
+    log_close();
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    reader = open(path, O_RDWR | O_NONBLOCK);
+    assert_int_equal(log_open_direct(&options, &failed), 0);
+    while (write(reader, "full", 4) > 0)
+        ;
+    limit = (struct log_limit)LOG_LIMIT(1000);
+    began_ns = clock_now_ns();
+    for (int i = 0; i < 100; i++)
+        say("line\n");
+    assert_true(output_read(&output, ends[0]));
+    assert_true(clock_now_ns() - began_ns < 2 * NS_PER_S); /* 10 s without */
+    close(reader);
+    close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines_are_logged_when_they_are_whole, begin, end),
@@ -121,6 +146,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(no_more_lines_than_the_limit_lets_through, begin, end),
         cmocka_unit_test_setup_teardown(what_is_looked_for_is_found_in_a_line, begin, end),
         cmocka_unit_test_setup_teardown(others_get_their_turn, begin, end),
+        cmocka_unit_test_setup_teardown(a_log_that_nobody_reads_costs_little_time, begin, end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

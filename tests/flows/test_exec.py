@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -141,6 +142,41 @@ def test_a_head_request_has_no_content(exec_weir):
         for _ in range(2):
             client.send(request("HEAD"))
             assert client.read_response("HEAD").status == 200
+
+
+def test_a_client_that_waits_for_100_is_asked_for_its_content(exec_weir):
+    with exec_weir(["cat"]).client() as client:
+        client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n")
+        assert client.read_response_head().status == 100
+        client.send(b"hello")
+        assert client.read_response().body == b"hello"
+
+
+def test_a_program_inherits_no_open_file(exec_weir):
+    w = exec_weir(["ls", "/proc/self/fd"])
+    assert ask(w).body.split() == [b"0", b"1", b"2", b"3"]  # 3: of the directory itself
+
+
+def test_over_http2_too(weir):
+    """Content both ways, the status as a trailer."""
+    def config(directory):
+        made = exec_config(directory, ["sh", "-c", "cat; exit 7"])
+        made["listener"][0]["protocol"] = "http2"
+        return made
+
+    w = weir(config=config)
+    done = subprocess.run(["curl", "-sv", "--http2-prior-knowledge", "--data-binary", "@-", w.url()],
+                          input=b"x" * 300000, capture_output=True, timeout=scaled(20))
+    assert done.stdout == b"x" * 300000
+    assert b"< weir-exit-status: 7" in done.stderr
+
+
+def test_metrics_pass_promtool(exec_weir):
+    w = exec_weir(["true"])
+    ask(w)
+    done = subprocess.run(["promtool", "check", "metrics"], input=w.metrics().text, capture_output=True, text=True,
+                          timeout=scaled(20))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --- How it can end ---------------------------------------------------------------------------------------
