@@ -48,7 +48,8 @@ void launch_become(const struct launch *launch, int tell) {
     err = set_streams(launch);
     if (err)
         fail(tell, LAUNCH_STREAMS, err);
-    execvpe(process->command[0], process->command, launch->env);
+    environ = (char **)launch->env; /* its own PATH is the one that is searched */
+    execvp(process->command[0], process->command);
     fail(tell, LAUNCH_EXEC, errno);
 }
 
