@@ -36,7 +36,7 @@ struct minder {
 };
 
 static void mind(const struct launch *launch, int socket) __attribute__((__noreturn__));
-static void keep_only(const struct launch *launch, int *socket);
+static void keep_only(const struct launch *launch, int socket);
 static int open_signals(void);
 static bool start_program(struct minder *minder);
 static void turn(struct minder *minder);
@@ -71,7 +71,7 @@ static void mind(const struct launch *launch, int socket) {
     struct minder minder = {.launch = launch, .socket = socket, .look_ns = KILL_LOOK_NS};
 
     prctl(PR_SET_NAME, "weir-minder");
-    keep_only(launch, &minder.socket);
+    keep_only(launch, socket);
     tree_hold();
     minder.signals = open_signals();
     if (minder.signals < 0 || !start_program(&minder))
@@ -81,8 +81,8 @@ static void mind(const struct launch *launch, int socket) {
 }
 
 /* Nothing else that the nursery has open may stay open because of us. */
-static void keep_only(const struct launch *launch, int *socket) {
-    int kept[] = {launch->in, launch->out, launch->err, *socket};
+static void keep_only(const struct launch *launch, int socket) {
+    int kept[] = {launch->in, launch->out, launch->err, socket};
     int max = STDERR_FILENO;
 
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)

@@ -27,8 +27,8 @@
 
 /* In front of what is buried. */
 struct grave {
-    struct list link;
-    void *memory; /* owned */
+    struct grave *next; /* owned */
+    void *memory;       /* owned */
 };
 
 static int open_all(struct nursery *nursery, int socket);
@@ -42,7 +42,6 @@ static void take_log(const char *rest);
 static void serve(struct nursery *nursery, unsigned number);
 static void on_signal(struct nursery *nursery, struct watch *watch);
 static void begin_to_end(struct nursery *nursery);
-static void empty_graves(struct nursery *nursery);
 static int close_all(struct nursery *nursery);
 
 int nursery_run(int socket) {
@@ -82,7 +81,6 @@ static int open_all(struct nursery *nursery, int socket) {
     list_init(&nursery->channels);
     list_init(&nursery->children);
     list_init(&nursery->residents);
-    list_init(&nursery->dead);
     for (unsigned i = 0; i < BOARD_ROWS_MAX; i++)
         nursery->limits[i] = (struct log_limit)LOG_LIMIT(OUTPUT_LINES_PER_S);
     nursery->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -115,7 +113,7 @@ static void turn(struct nursery *nursery, int64_t until_ns) {
             watch->ready(nursery, watch);
     }
     residents_look(nursery, clock_now_ns());
-    empty_graves(nursery);
+    nursery_empty_graves(nursery);
 }
 
 void nursery_watch(struct nursery *nursery, struct watch *watch, int fd) {
@@ -144,7 +142,8 @@ void nursery_bury(struct nursery *nursery, void *memory) {
     struct grave *grave = xcalloc(1, sizeof *grave);
 
     grave->memory = memory;
-    list_push_back(&nursery->dead, &grave->link);
+    grave->next = nursery->dead;
+    nursery->dead = grave;
 }
 
 struct program_set *program_set_ref(struct program_set *set) {
@@ -321,12 +320,11 @@ static void begin_to_end(struct nursery *nursery) {
         channel_close(nursery, CONTAINER_OF(nursery->channels.next, struct nursery_channel, link));
 }
 
-static void empty_graves(struct nursery *nursery) {
-    struct list *link;
+void nursery_empty_graves(struct nursery *nursery) {
+    struct grave *grave;
 
-    while ((link = list_pop(&nursery->dead))) {
-        struct grave *grave = CONTAINER_OF(link, struct grave, link);
-
+    while ((grave = nursery->dead)) {
+        nursery->dead = grave->next;
         free(grave->memory);
         free(grave);
     }
@@ -341,7 +339,7 @@ static int close_all(struct nursery *nursery) {
     residents_free(nursery);
     for (unsigned i = 0; i < NURSERY_GATEWAYS_MAX; i++)
         program_set_unref(nursery->sets[i]);
-    empty_graves(nursery);
+    nursery_empty_graves(nursery);
     nursery_unwatch(nursery, &nursery->supervisor);
     nursery_unwatch(nursery, &nursery->signals);
     if (nursery->memory)

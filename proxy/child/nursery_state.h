@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 struct nursery;
+struct grave;
 
 /* An fd that is looked after. */
 struct watch {
@@ -92,7 +93,7 @@ struct nursery {
     struct list residents;                          /* struct resident */
     unsigned channel_count, child_count;
     struct log_limit limits[BOARD_ROWS_MAX]; /* of the output of programs for requests */
-    struct list dead;                        /* struct grave: freed at the end of the turn */
+    struct grave *dead;                      /* owned: freed at the end of the turn */
     int64_t looked_ns;                       /* when the sizes of instances were last looked at */
     bool is_ending;
     char packet[NURSERY_PACKET_MAX + 1];
@@ -105,8 +106,9 @@ void nursery_watch(struct nursery *nursery, struct watch *watch, int fd);
 void nursery_watch_writable(struct nursery *nursery, struct watch *watch, bool is_wanted);
 /* Closes it; harmless when there is none. */
 void nursery_unwatch(struct nursery *nursery, struct watch *watch);
-/* Frees @memory when nobody can be called with it any more. */
+/* Frees @memory when nobody can be called with it any more: at the end of the turn. */
 void nursery_bury(struct nursery *nursery, void *memory);
+void nursery_empty_graves(struct nursery *nursery);
 struct program_set *program_set_ref(struct program_set *set);
 void program_set_unref(struct program_set *set);
 
@@ -144,8 +146,8 @@ void children_free(struct nursery *nursery);
 void residents_serve(struct nursery *nursery, struct program_set *set);
 /* Starts what is to be started by now, stops what is to be stopped, asks who is starting. */
 void residents_look(struct nursery *nursery, int64_t now_ns);
-/* When to look again at the latest. */
-int64_t residents_next_ns(const struct nursery *nursery, int64_t now_ns);
+/* When to look again: at @next_ns, or before. */
+int64_t residents_next_ns(const struct nursery *nursery, int64_t next_ns);
 void residents_history(struct nursery *nursery, const char *name, const char *text);
 /* NULL: of all. */
 void residents_reset(struct nursery *nursery, const char *name);

@@ -159,11 +159,12 @@ void instance_gone(struct nursery *nursery, struct instance *instance,
 }
 
 void residents_free(struct nursery *nursery) {
-    struct list *link;
+    struct list *at, *next;
 
-    while ((link = list_pop(&nursery->residents))) {
-        struct resident *resident = CONTAINER_OF(link, struct resident, link);
+    for (at = nursery->residents.next; at != &nursery->residents; at = next) {
+        struct resident *resident = CONTAINER_OF(at, struct resident, link);
 
+        next = at->next;
         program_set_unref(resident->set);
         free(resident->name);
         free(resident);

@@ -78,7 +78,8 @@ static void look(struct members *members) {
     }
     if (proc)
         closedir(proc);
-    qsort(members->list, members->count, sizeof *members->list, by_pid);
+    if (members->count > 0)
+        qsort(members->list, members->count, sizeof *members->list, by_pid);
 }
 
 /* The name, in brackets, may have anything in it. */

@@ -282,7 +282,7 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
         errors_add(errors, section->at,
                    "pipeline.process: found none with protocol = \"exec\", expected the command "
                    "that each request runs");
-    if (!pipeline->process)
+    if (!pipeline->process || !table)
         return;
     if (!tomlc_find(table, "command"))
         errors_add(errors, table->at,

@@ -137,9 +137,9 @@ struct gateway_options {
 
 #define GATEWAY_NAMES_NS (2 * NS_PER_S) /* for all of them: clients wait meanwhile */
 
-/* The nursery is another one, at the other end of @channel (borrowed): programs for requests are
+/* The nursery is another one, at the other end of @nursery (borrowed): programs for requests are
  * started there from now on. Any thread but a loop. */
-void gateway_take_nursery(struct gateway *gateway, int channel);
+void gateway_take_nursery(struct gateway *gateway, int nursery);
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
  * (the caller frees). */

@@ -38,7 +38,6 @@ static int begin(void **state) {
     list_init(&nursery->channels);
     list_init(&nursery->children);
     list_init(&nursery->residents);
-    list_init(&nursery->dead);
     control_pair(ends);
     gateway = ends[0];
     channel = channel_open(nursery, ends[1], make_set());
@@ -49,12 +48,7 @@ static int end(void **state) {
     while (!list_is_empty(&nursery->channels))
         channel_close(nursery, CONTAINER_OF(nursery->channels.next, struct nursery_channel, link));
     assert_int_equal(nursery->channel_count, 0);
-    while (!list_is_empty(&nursery->dead)) {
-        struct list *link = list_pop(&nursery->dead);
-
-        free(((void **)(link + 1))[0]); /* a grave's memory stands behind its link */
-        free(link);
-    }
+    nursery_empty_graves(nursery);
     free(nursery->board);
     close(nursery->epoll);
     free(nursery);
