@@ -48,7 +48,7 @@ int control_send_bytes(int fd, struct slice bytes, const int *fds, unsigned fd_c
 }
 
 int control_receive(int fd, struct control_message *message) {
-    size_t len;
+    size_t len = 0;
     int got = control_receive_bytes(fd, message->text, CONTROL_TEXT_MAX, &len, message);
 
     if (got > 0)
@@ -56,7 +56,7 @@ int control_receive(int fd, struct control_message *message) {
     return got;
 }
 
-int control_receive_bytes(int fd, char *to, size_t max, size_t *len,
+int control_receive_bytes(int fd, void *to, size_t max, size_t *len,
                           struct control_message *message) {
     union fd_space space;
     struct iovec iov = {to, max};

@@ -31,7 +31,7 @@ int control_receive(int fd, struct control_message *message);
 
 /* The same for packets that may be longer: *@len bytes at @to, at most @max; what is beyond is
  * lost. Of @message only the fds are used. */
-int control_receive_bytes(int fd, char *to, size_t max, size_t *len,
+int control_receive_bytes(int fd, void *to, size_t max, size_t *len,
                           struct control_message *message);
 
 /* Closes the fds that nobody took. */

@@ -161,8 +161,8 @@ static void on_minder(struct nursery *nursery, struct watch *watch) {
     size_t len;
     int got = 0;
 
-    while (watch->fd >= 0 && (got = control_receive_bytes(watch->fd, (char *)&report, sizeof report,
-                                                          &len, &message)) > 0) {
+    while (watch->fd >= 0 &&
+           (got = control_receive_bytes(watch->fd, &report, sizeof report, &len, &message)) > 0) {
         control_message_deinit(&message);
         if (len == sizeof report)
             take_report(nursery, child, &report);
