@@ -3,6 +3,8 @@
 #pragma once
 
 #include "config/config.h"
+#include "upstream/health.h"
+#include "upstream/outlier.h"
 #include "upstream/pool.h"
 #include "upstream/resolver.h"
 
@@ -26,12 +28,15 @@ struct pipeline {
     struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
     struct gate streams;                  /* live streams; nobody waits for one */
     struct pool_settings pool;
+    struct endpoint_settings endpoint;
+    struct outlier_settings outlier;
     struct share_home *shares;       /* borrowed: outlives it; where its limits are counted */
-    pthread_mutex_t lock;            /* guards set, sources' addresses, parts */
+    pthread_mutex_t lock;            /* guards set, sources' addresses, parts, is_panic */
     struct endpoint_set *set;        /* counted */
     struct pipeline_source *sources; /* one per configured endpoint; owned */
     struct pipeline_loop **parts;    /* by loop index; owned array, borrowed parts */
     unsigned loops;
+    bool is_panic; /* so few endpoints are healthy that all are used */
 };
 
 /* Home: loop. */
@@ -41,6 +46,8 @@ struct pipeline_loop {
     struct gate_desk desk;          /* at shared->concurrency */
     struct endpoint_set *set;       /* counted */
     struct pool **pools;            /* in the order of the set; owned array */
+    struct health **checks;         /* of the endpoints that this loop checks; owned */
+    size_t check_count;
     bool is_closed;
 };
 
@@ -81,10 +88,13 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set);
  * there. */
 void pipeline_loop_look(struct pipeline_loop *part);
 
+/* At every tick: gives up on exchanges that stall, and finds outliers. Until the drain. */
+void pipeline_loop_tick(struct pipeline_loop *part);
+
 /* The balancer: the better of two usable pools picked at random (fewer exchanges in flight), other
- * than @avoid if there is a choice. Usable: it has an idle connection or
- * one with room, or its endpoint may be dialled. NULL when there is no endpoint at all; when none
- * is usable, one that says why. */
+ * than @avoid if there is a choice. Usable: its endpoint is, and it has an idle connection or
+ * one with room, or its endpoint may be dialled. NULL when there is no endpoint in service; when
+ * none is usable, one that says why. */
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid);
 
 /* A right to be in flight. Zeroed memory is one that was not asked for. */

@@ -61,6 +61,10 @@ void endpoint_set(struct endpoint *endpoint, const struct endpoint_settings *set
     endpoint->breaker.settings = &settings->breaker;
 }
 
+bool endpoint_is_in_service(const struct endpoint *endpoint) {
+    return is_in_service(atomic_load_explicit(&endpoint->conditions, memory_order_relaxed));
+}
+
 bool endpoint_is_usable(const struct endpoint *endpoint, int64_t now_ns) {
     unsigned conditions = atomic_load_explicit(&endpoint->conditions, memory_order_relaxed);
 
@@ -106,7 +110,7 @@ void endpoint_tell_ejected(struct endpoint *endpoint, int64_t now_ns) {
 }
 
 static bool is_in_service(unsigned conditions) {
-    return !(conditions & (ENDPOINT_DRAINED | ENDPOINT_DISABLED)) &&
+    return !(conditions & (ENDPOINT_DRAINED | ENDPOINT_DISABLED | ENDPOINT_UNCHECKED)) &&
            (!(conditions & ENDPOINT_UNHEALTHY) || (conditions & ENDPOINT_PANIC));
 }
 

@@ -55,6 +55,7 @@ void trial_end(struct trial *trial, enum verdict verdict, const char *what, int6
         return;
     stop_awaiting(trial);
     trial->endpoint = NULL;
+    trial->given = verdict;
     count(endpoint, trial->loop, verdict, what);
     report(endpoint, trial->loop, verdict, what, trial->is_probe, now_ns);
 }

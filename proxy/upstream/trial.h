@@ -31,6 +31,7 @@ struct trial {
     unsigned loop;    /* its index */
     int64_t sent_ns;
     bool is_probe;
+    enum verdict given; /* once it is known */
 };
 
 struct endpoint_tally *tallies_new(unsigned loops);
