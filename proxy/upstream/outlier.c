@@ -101,8 +101,8 @@ static struct figures sum(const struct endpoint *endpoint) {
 static void judge(const struct look *look, struct endpoint *endpoint) {
     const struct outlier_settings *settings = look->settings;
     unsigned ages = (unsigned)(settings->window_ns / OUTLIER_BUCKET_NS);
+    uint64_t calls_due = settings->calls_min;
     struct figures own = {0}, peers = {0};
-    bool is_judged = false;
     int64_t stalls_ns = 0;
 
     for (unsigned age = 0; age < ages && age < OUTLIER_BUCKETS; age++) {
@@ -110,10 +110,10 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
 
         add(&own, past_of(endpoint, age));
         add(&peers, &others);
-        if (is_judged || (age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS ||
-            own.calls < settings->calls_min || peers.calls < settings->calls_min)
+        if ((age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS || own.calls < calls_due ||
+            peers.calls < settings->calls_min)
             continue;
-        is_judged = true;
+        calls_due = 2 * own.calls;
         if (is_outlier(&own, &peers, settings->share) && may_eject(look, endpoint)) {
             eject(look, endpoint, &own, &peers);
             return;
@@ -126,14 +126,14 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
     atomic_store_explicit(&endpoint->stalls_after_ns, stalls_ns, memory_order_relaxed);
 }
 
-/* The peers' share, no smaller than one in a hundred, is what chance plays about. */
+/* The last is the test of two shares for being one: by how many standard deviations they differ. */
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share) {
-    double calls = (double)own->calls, bad = (double)own->bad;
-    double expected = (double)peers->bad / (double)peers->calls;
-    double p = expected > 0.01 ? expected : 0.01;
+    double n = (double)own->calls, m = (double)peers->calls;
+    double own_share = (double)own->bad / n, peers_share = (double)peers->bad / m;
+    double both = (double)(own->bad + peers->bad) / (n + m);
 
-    return bad >= share * calls && bad >= 2 * expected * calls &&
-           bad >= p * calls + OUTLIER_SIGMAS * sqrt(calls * p * (1 - p));
+    return own_share >= share && own_share >= 2 * peers_share &&
+           own_share - peers_share >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
 }
 
 static bool may_eject(const struct look *look, const struct endpoint *endpoint) {
