@@ -49,6 +49,7 @@ static const struct column endpoint_columns[] = {
     {"IN FLIGHT", "inflight", NULL, false},
     {"DIALS", "dials", NULL, false},
     {"FAILURES", "failures_total", NULL, false},
+    {"REASON", "reason", NULL, true},
 };
 
 #define TABLE(c) ((struct status_table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})

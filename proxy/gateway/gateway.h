@@ -98,6 +98,9 @@ struct gateway {
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
+    struct keeper *keeper;      /* borrowed; NULL: nothing survives */
+    uint64_t survival_sum;      /* of endpoints' states at the last look; home: loop 0 */
+    int64_t survival_looked_ns; /* likewise */
 };
 
 enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };

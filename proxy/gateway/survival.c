@@ -7,8 +7,29 @@ static json_t *save_pipeline(struct pipeline *pipeline, const struct keeper_now 
 static void take_up_endpoints(void *ctx, const json_t *saved, const struct keeper_now *now);
 
 void survival_open(struct gateway *gateway, struct keeper *keeper) {
+    gateway->keeper = keeper;
     keeper_add(keeper,
                &(struct keeper_section){"endpoints", gateway, save_endpoints, take_up_endpoints});
+}
+
+void survival_look(struct gateway *gateway, int64_t now_ns) {
+    uint64_t sum = UINT64_C(14695981039346656037);
+
+    if (!gateway->keeper || now_ns - gateway->survival_looked_ns < SURVIVAL_LOOK_NS)
+        return;
+    gateway->survival_looked_ns = now_ns;
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        struct endpoint_set *set = pipeline_endpoints(gateway->pipelines[i]);
+
+        for (size_t j = 0; j < set->count; j++)
+            sum = (sum ^ (unsigned)atomic_load(&set->list[j]->breaker.state) ^
+                   atomic_load(&set->list[j]->conditions) << 2) *
+                  UINT64_C(1099511628211);
+        endpoint_set_unref(set);
+    }
+    if (sum != gateway->survival_sum && gateway->survival_sum != 0)
+        keeper_hurry(gateway->keeper);
+    gateway->survival_sum = sum;
 }
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now) {

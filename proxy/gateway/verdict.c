@@ -45,22 +45,22 @@ static enum verdict of_answer(const struct crossing *c, const char **what) {
         return VERDICT_GOOD;
     switch (status) {
     case 500:
-        *what = "status_500";
+        *what = TRIAL_500;
         return bad_if(c, BREAKER_ON_500);
     case 502:
-        *what = "status_502";
+        *what = TRIAL_502;
         return bad_if(c, BREAKER_ON_502);
     case 503:
-        *what = "status_503";
+        *what = TRIAL_503;
         return bad_if(c, BREAKER_ON_503);
     case 504:
-        *what = "status_504";
+        *what = TRIAL_504;
         return bad_if(c, BREAKER_ON_504);
     case 501: /* of the method, whoever is asked */
     case 505:
         return VERDICT_GOOD;
     default:
-        *what = "status_5xx";
+        *what = TRIAL_5XX;
         return VERDICT_DOUBTFUL;
     }
 }

@@ -19,6 +19,7 @@ void watch_set_up(struct pipeline *pipeline) {
                     .open_for_ns = config->breaker.open_for_ns,
                     .open_max_ns = config->breaker.open_max_ns},
         .slow_start_ns = config->slow_start_ns,
+        .is_checked = config->health.kind != HEALTH_OFF,
         .does_connecting_count = config->breaker.on & BREAKER_ON_CONNECT,
     };
     pipeline->outlier = (struct outlier_settings){
@@ -100,6 +101,7 @@ static void on_found(void *ctx, struct endpoint *endpoint, bool is_healthy, cons
     else
         log_info("endpoint '%s' of pipeline '%s' is healthy", endpoint->text,
                  pipeline->config->name);
+    atomic_store(&endpoint->unhealthy_why, is_healthy ? NULL : why);
     pthread_mutex_lock(&pipeline->lock);
     watch_mark(pipeline, endpoint, is_healthy);
     pthread_mutex_unlock(&pipeline->lock);

@@ -188,6 +188,7 @@ static void open_it(struct breaker *breaker, enum breaker_cause cause, const cha
                     int64_t now_ns) {
     if (breaker->trips < BREAKER_TRIPS_MAX)
         breaker->trips++;
+    atomic_fetch_add(&breaker->opened[cause], 1);
     breaker->cause = cause;
     breaker->what = what;
     breaker->passes = 0;

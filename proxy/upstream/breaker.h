@@ -60,14 +60,15 @@ struct breaker {
     _Atomic unsigned failures;               /* in a row */
     _Atomic int64_t until_ns;                /* OPEN: before, only early probes */
     _Atomic int64_t
-        probe_by_ns;          /* HALF_OPEN: a probe is under way, and given up then; 0: none is */
-    pthread_mutex_t lock;     /* guards what follows */
-    enum breaker_cause cause; /* of the last trip */
-    const char *what;         /* the last failure; static text, or NULL */
-    unsigned trips;           /* that count */
-    unsigned passes;          /* probes that succeeded in a row */
-    int64_t since_ns;         /* when it came into its state; 0: it has never tripped */
-    int64_t early_ns;         /* no early probe before */
+        probe_by_ns; /* HALF_OPEN: a probe is under way, and given up then; 0: none is */
+    _Atomic uint64_t opened[BREAKER_CAUSES]; /* since start; failed probes included */
+    pthread_mutex_t lock;                    /* guards what follows */
+    enum breaker_cause cause;                /* of the last trip */
+    const char *what;                        /* the last failure; static text, or NULL */
+    unsigned trips;                          /* that count */
+    unsigned passes;                         /* probes that succeeded in a row */
+    int64_t since_ns; /* when it came into its state; 0: it has never tripped */
+    int64_t early_ns; /* no early probe before */
 };
 
 /* How it is, for status and the state file. */

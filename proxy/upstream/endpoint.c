@@ -96,6 +96,8 @@ bool endpoint_change(struct endpoint *endpoint, unsigned set, unsigned clear, in
     do
         new = (old & ~clear) | set;
     while (!atomic_compare_exchange_weak(&endpoint->conditions, &old, new));
+    if ((old ^ new) & ~(unsigned)ENDPOINT_PANIC)
+        atomic_store(&endpoint->changed_ns, now_ns);
     if (!is_in_service(old) && is_in_service(new))
         atomic_store(&endpoint->returned_ns, now_ns);
     return new != old;

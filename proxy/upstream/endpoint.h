@@ -34,6 +34,7 @@ enum endpoint_condition {
 struct endpoint_settings {
     struct breaker_settings breaker;
     int64_t slow_start_ns;      /* 0: one that returns has its whole share at once */
+    bool is_checked;            /* are there active checks? */
     bool does_connecting_count; /* are dials that fail failures for the breaker? */
 };
 
@@ -58,6 +59,8 @@ struct endpoint {
     _Atomic uint64_t dialled[DIAL_RESULTS]; /* finished dials since start */
     _Atomic uint64_t failures;              /* exchanges that failed on it since start */
     _Atomic unsigned conditions;            /* enum endpoint_condition bits */
+    _Atomic int64_t changed_ns;             /* when these last changed, but for PANIC; 0: never */
+    _Atomic(const char *) unhealthy_why;    /* static text of the check that decided, or NULL */
     _Atomic uint64_t checks[2];             /* active ones since start: failed, good */
     _Atomic int64_t returned_ns; /* when it was last let in again; 0: it was never kept out */
     struct breaker breaker;

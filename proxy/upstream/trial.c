@@ -3,6 +3,9 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "codec/grpc.h"
+
+#include <string.h>
 
 static void stop_awaiting(struct trial *trial);
 static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what);
@@ -76,8 +79,24 @@ void trial_look(struct endpoint *endpoint, unsigned loop, int64_t now_ns) {
         if (now_ns - oldest->sent_ns < after_ns)
             break;
         add(&tally->stalled, 1);
-        trial_end(oldest, VERDICT_DOUBTFUL, "stalled", now_ns);
+        trial_end(oldest, VERDICT_DOUBTFUL, TRIAL_STALLED, now_ns);
     }
+}
+
+const char *trial_what(const char *text) {
+    static const char *const others[] = {TRIAL_STALLED, TRIAL_500, TRIAL_502,
+                                         TRIAL_503,     TRIAL_504, TRIAL_5XX};
+
+    for (size_t i = 0; text && i < sizeof others / sizeof *others; i++)
+        if (strcmp(others[i], text) == 0)
+            return others[i];
+    for (int fail = FAIL_NONE + 1; text && fail < FAILS; fail++)
+        if (strcmp(fail_row((enum fail)fail)->reason, text) == 0)
+            return fail_row((enum fail)fail)->reason;
+    for (int status = 0; text && status < GRPC_STATUSES; status++)
+        if (strcmp(grpc_status_name((enum grpc_status)status), text) == 0)
+            return grpc_status_name((enum grpc_status)status);
+    return NULL;
 }
 
 static void stop_awaiting(struct trial *trial) {
