@@ -1,7 +1,9 @@
 #include "gateway/status_endpoints.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* A family, and its series of an endpoint: as many as the label has values. */
@@ -35,6 +37,33 @@ json_t *status_endpoints(struct pipeline *pipeline) {
         json_array_append_new(list, row_of(set->list[i], now_ns));
     endpoint_set_unref(set);
     return list;
+}
+
+int gateway_serve_endpoint(struct gateway *gateway, struct slice pipeline, struct slice endpoint,
+                           enum gateway_service service) {
+    static const unsigned conditions[] = {
+        [GATEWAY_ENDPOINT_ENABLED] = 0,
+        [GATEWAY_ENDPOINT_DRAINED] = ENDPOINT_DRAINED,
+        [GATEWAY_ENDPOINT_DISABLED] = ENDPOINT_DISABLED,
+    };
+    static const char *const done[] = {"enabled", "drained", "disabled"};
+    const struct config *config = gateway->config;
+    int err = -ENXIO;
+
+    for (size_t i = 0; i < config->pipeline_count; i++) {
+        struct endpoint *found;
+
+        if (!slice_equal(slice_str(config->pipelines[i].name), pipeline))
+            continue;
+        found = pipeline_set_service(gateway->pipelines[i], endpoint, conditions[service]);
+        err = found ? 0 : -ENOENT;
+        if (!found)
+            break;
+        log_info("endpoint '%s' of pipeline '%s' is %s by order", found->text,
+                 config->pipelines[i].name, done[service]);
+        endpoint_unref(found);
+    }
+    return err;
 }
 
 static json_t *row_of(struct endpoint *endpoint, int64_t now_ns) {

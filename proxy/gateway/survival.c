@@ -73,5 +73,6 @@ static void take_up_endpoints(void *ctx, const json_t *saved, const struct keepe
         for (size_t j = 0; endpoints && j < set->count; j++)
             endpoint_take_up(set->list[j], json_object_get(endpoints, set->list[j]->text), now);
         endpoint_set_unref(set);
+        pipeline_mark(gateway->pipelines[i]);
     }
 }

@@ -73,6 +73,15 @@ void pipeline_close(struct pipeline *pipeline);
 struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline);
 void endpoint_set_unref(struct endpoint_set *set);
 
+/* Gives the endpoint with that address one of ENDPOINT_DRAINED, ENDPOINT_DISABLED and neither (0),
+ * which closes its breaker too. With a reference; NULL: there is no such endpoint. Any thread. */
+struct endpoint *pipeline_set_service(struct pipeline *pipeline, struct slice address,
+                                      unsigned condition);
+
+/* Endpoints' conditions were taken up from elsewhere: sees whether enough are healthy. Any thread.
+ */
+void pipeline_mark(struct pipeline *pipeline);
+
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
                         struct pool_loop *shared, gate_granted_fn *granted);

@@ -31,6 +31,31 @@ void watch_set_up(struct pipeline *pipeline) {
     };
 }
 
+struct endpoint *pipeline_set_service(struct pipeline *pipeline, struct slice address,
+                                      unsigned condition) {
+    unsigned others = (ENDPOINT_DRAINED | ENDPOINT_DISABLED) & ~condition;
+    struct endpoint *found = NULL;
+
+    pthread_mutex_lock(&pipeline->lock);
+    for (size_t i = 0; !found && i < pipeline->set->count; i++)
+        if (slice_equal(slice_str(pipeline->set->list[i]->text), address))
+            found = endpoint_ref(pipeline->set->list[i]);
+    if (found) {
+        endpoint_change(found, condition, others, clock_now_ns());
+        watch_mark(pipeline, NULL, true); /* who is out of service does not count */
+    }
+    pthread_mutex_unlock(&pipeline->lock);
+    if (found && !condition)
+        breaker_reset(&found->breaker);
+    return found;
+}
+
+void pipeline_mark(struct pipeline *pipeline) {
+    pthread_mutex_lock(&pipeline->lock);
+    watch_mark(pipeline, NULL, true);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
 void pipeline_loop_tick(struct pipeline_loop *part) {
     struct loop *loop = part->pools_shared->loop;
 
