@@ -119,13 +119,15 @@ static enum grpc_serving status_of(struct crossing *c, struct slice service) {
     return is_usable(gateway->pipelines[match.route->pipeline]) ? GRPC_SERVING : GRPC_NOT_SERVING;
 }
 
+/* Its active checks are believed, though calls are sent on where all of them fail. */
 static bool is_usable(struct pipeline *pipeline) {
     struct endpoint_set *set = pipeline_endpoints(pipeline);
     int64_t now_ns = clock_now_ns();
     bool is = false;
 
     for (size_t i = 0; i < set->count && !is; i++)
-        is = endpoint_is_up(set->list[i]) && endpoint_is_usable(set->list[i], now_ns);
+        is = endpoint_is_up(set->list[i]) && endpoint_is_usable(set->list[i], now_ns) &&
+             !(atomic_load(&set->list[i]->conditions) & ENDPOINT_UNHEALTHY);
     endpoint_set_unref(set);
     return is;
 }

@@ -101,7 +101,7 @@ static struct figures sum(const struct endpoint *endpoint) {
 static void judge(const struct look *look, struct endpoint *endpoint) {
     const struct outlier_settings *settings = look->settings;
     unsigned ages = (unsigned)(settings->window_ns / OUTLIER_BUCKET_NS);
-    uint64_t calls_due = settings->calls_min;
+    uint64_t calls_due = settings->calls_min, stalls_due = OUTLIER_STALLS_MIN;
     struct figures own = {0}, peers = {0};
     int64_t stalls_ns = 0;
 
@@ -110,10 +110,12 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
 
         add(&own, past_of(endpoint, age));
         add(&peers, &others);
-        if ((age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS || own.calls < calls_due ||
+        if ((age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS ||
+            (own.calls < calls_due && own.stalled < stalls_due) ||
             peers.calls < settings->calls_min)
             continue;
         calls_due = 2 * own.calls;
+        stalls_due = 2 * own.stalled + OUTLIER_STALLS_MIN;
         if (is_outlier(&own, &peers, settings->share) && may_eject(look, endpoint)) {
             eject(look, endpoint, &own, &peers);
             return;

@@ -274,6 +274,28 @@ static void the_last_one_in_service_stays(void **state) {
 }
 
 /* Ten times as long as its peers is far; where these take a second themselves, that is 10 s. */
+/* A stalled one gets few calls: the balancer sees what it has in flight. */
+static void three_stalls_are_enough(void **state) {
+    make(3);
+    for (unsigned t = 0; t < 200; t++) {
+        world.now_ns += OUTLIER_BUCKET_NS;
+        for (unsigned i = 0; i < 5; i++) {
+            ask(1);
+            ask(2);
+        }
+        if (t >= 100 && t < 103) {
+            world.bad[0] = 1;
+            world.kind[0] = STALLS;
+            ask(0);
+        }
+        for (size_t i = 0; i < 3; i++)
+            trial_look(world.list[i], 0, world.now_ns);
+        outlier_look(world.list, 3, &settings, world.now_ns);
+        assert_int_equal(is_open(0), t >= 112);
+    }
+    assert_int_equal(breaker_view(&world.list[0]->breaker).cause, BREAKER_STALLS);
+}
+
 static void how_long_is_far_too_long_depends_on_the_peers(void **state) {
     make(2);
     for (unsigned t = 0; t < 100; t++) {
@@ -353,6 +375,7 @@ int main(void) {
         TEST(no_more_than_half_of_them_go),
         TEST(of_two_one_may_go_but_not_both),
         TEST(the_last_one_in_service_stays),
+        TEST(three_stalls_are_enough),
         TEST(how_long_is_far_too_long_depends_on_the_peers),
         TEST(a_stalled_one_is_told_once),
         TEST(what_fails_in_one_turn_is_one_failure_in_a_row),
