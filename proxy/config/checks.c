@@ -65,15 +65,17 @@ void checks_complete(struct config_pipeline *pipeline, const struct tomlc_node *
     static const char *const http_only[] = {"host", "status"};
     struct config_health *health = &pipeline->health;
     const struct tomlc_node *table = tomlc_find(node, "health");
+    int asked;
 
     if (!table)
         return;
-    if (!health->path + !health->grpc_service + !health->is_connect != 2) {
+    /* One that was refused is there all the same. */
+    asked = !!tomlc_find(table, "path") + !!tomlc_find(table, "grpc_service") + health->is_connect;
+    if (asked != 1) {
         errors_add(errors, table->at,
                    "pipeline.health: found %s of path, grpc_service and connect, expected exactly "
                    "one",
-                   !health->path && !health->grpc_service && !health->is_connect ? "none"
-                                                                                 : "several");
+                   asked == 0 ? "none" : "several");
         return;
     }
     health->kind = health->path ? HEALTH_HTTP : health->grpc_service ? HEALTH_GRPC : HEALTH_CONNECT;
