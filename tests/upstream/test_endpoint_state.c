@@ -235,8 +235,7 @@ static void a_breaker_that_cannot_be_is_left_out(void **state) {
         "{}",
         "{\"cause\": \"x\", \"trips\": 1, \"since\": 1790000000000, \"until\": 1790000001000}",
         "{\"cause\": \"stalls\", \"trips\": 0, \"since\": 1790000000000, \"until\": 1790000001000}",
-        "{\"cause\": \"stalls\", \"trips\": 9999, \"since\": 1790000000000, "
-        "\"until\": 1790000001000}",
+        "{\"cause\":\"stalls\", \"trips\":9999, \"since\":1790000000000, \"until\":1790000001000}",
         "{\"cause\": \"stalls\", \"trips\": 1, \"since\": 1790000002000, \"until\": 1790000003000}",
         "{\"cause\": \"stalls\", \"trips\": 1, \"since\": 1790000000000, \"until\": 1790000999000}",
         "{\"cause\": \"stalls\", \"trips\": 1, \"until\": 1790000001000}",
