@@ -6,15 +6,15 @@
  * client has caused, and what the upstream has refused unprocessed, says nothing. */
 #include "gateway/crossing.h"
 
-static enum verdict of_answer(const struct crossing *c, const char **what);
-static enum verdict of_grpc(const struct crossing *c, const char **what);
-static enum verdict of_fail(const struct crossing *c);
-static enum verdict of_deadline(const struct crossing *c);
-static enum verdict bad_if(const struct crossing *c, unsigned reason);
+static enum breaker_verdict of_answer(const struct crossing *c, const char **what);
+static enum breaker_verdict of_grpc(const struct crossing *c, const char **what);
+static enum breaker_verdict of_fail(const struct crossing *c);
+static enum breaker_verdict of_deadline(const struct crossing *c);
+static enum breaker_verdict bad_if(const struct crossing *c, unsigned reason);
 
 void verdict_look(struct crossing *c) {
     const char *what = NULL;
-    enum verdict verdict;
+    enum breaker_verdict verdict;
 
     if (!c->trial.endpoint || c->x.response_head.status == 0)
         return;
@@ -24,7 +24,7 @@ void verdict_look(struct crossing *c) {
 }
 
 void verdict_fail(struct crossing *c) {
-    enum verdict verdict = of_fail(c);
+    enum breaker_verdict verdict = of_fail(c);
     const char *what = fail_row(c->fail)->reason;
     int64_t now_ns = c->x.loop->now_ns;
 
@@ -36,7 +36,7 @@ void verdict_fail(struct crossing *c) {
 }
 
 /* NONE: not known yet. */
-static enum verdict of_answer(const struct crossing *c, const char **what) {
+static enum breaker_verdict of_answer(const struct crossing *c, const char **what) {
     unsigned status = c->x.response_head.status;
 
     if (c->is_grpc && status == 200)
@@ -65,7 +65,7 @@ static enum verdict of_answer(const struct crossing *c, const char **what) {
     }
 }
 
-static enum verdict of_grpc(const struct crossing *c, const char **what) {
+static enum breaker_verdict of_grpc(const struct crossing *c, const char **what) {
     const struct exchange *x = &c->x;
     enum grpc_status status;
 
@@ -88,7 +88,7 @@ static enum verdict of_grpc(const struct crossing *c, const char **what) {
     }
 }
 
-static enum verdict of_fail(const struct crossing *c) {
+static enum breaker_verdict of_fail(const struct crossing *c) {
     switch (c->fail) {
     case FAIL_UPSTREAM_RESET:
     case FAIL_UPSTREAM_INCOMPLETE:
@@ -112,12 +112,12 @@ static enum verdict of_fail(const struct crossing *c) {
 }
 
 /* Whose fault is it? The upstream's, while it has the whole request and we wait for its word. */
-static enum verdict of_deadline(const struct crossing *c) {
+static enum breaker_verdict of_deadline(const struct crossing *c) {
     if (c->step != STEP_AWAIT || c->x.request.state != BODY_ENDED)
         return VERDICT_NONE;
     return c->grpc_deadline_ns ? VERDICT_DOUBTFUL : bad_if(c, BREAKER_ON_TIMEOUT);
 }
 
-static enum verdict bad_if(const struct crossing *c, unsigned reason) {
+static enum breaker_verdict bad_if(const struct crossing *c, unsigned reason) {
     return c->part->shared->config->breaker.on & reason ? VERDICT_BAD : VERDICT_DOUBTFUL;
 }

@@ -9,7 +9,7 @@ static void close_it(struct breaker *breaker, int64_t now_ns);
 static void enter_state(struct breaker *breaker, enum breaker_state state, int64_t now_ns);
 static void forgive(struct breaker *breaker, int64_t now_ns);
 static int64_t open_ns(const struct breaker *breaker);
-static enum breaker_change probe_over(struct breaker *breaker, enum verdict verdict,
+static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verdict verdict,
                                       const char *what, int64_t now_ns);
 
 void breaker_init(struct breaker *breaker, const struct breaker_settings *settings) {
@@ -59,8 +59,8 @@ bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe
     return may;
 }
 
-enum breaker_change breaker_report(struct breaker *breaker, enum verdict verdict, const char *what,
-                                   bool is_probe, int64_t now_ns) {
+enum breaker_change breaker_report(struct breaker *breaker, enum breaker_verdict verdict,
+                                   const char *what, bool is_probe, int64_t now_ns) {
     enum breaker_change change = BREAKER_SAME;
 
     if (verdict == VERDICT_GOOD && !is_probe) {
@@ -159,7 +159,7 @@ const char *breaker_cause_name(enum breaker_cause cause) {
 
 /* The rest is called with the lock held. */
 
-static enum breaker_change probe_over(struct breaker *breaker, enum verdict verdict,
+static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verdict verdict,
                                       const char *what, int64_t now_ns) {
     atomic_store(&breaker->probe_by_ns, 0);
     switch (verdict) {

@@ -38,7 +38,7 @@ enum breaker_cause {
 };
 
 /* What an exchange says of its endpoint. */
-enum verdict {
+enum breaker_verdict {
     VERDICT_NONE, /* nothing: the client left, or it was refused unprocessed */
     VERDICT_GOOD,
     VERDICT_BAD,      /* it has failed */
@@ -102,8 +102,8 @@ bool breaker_enter(struct breaker *breaker, int64_t now_ns, bool *is_probe);
 bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe);
 
 /* @what: of a verdict that is not good; static text. */
-enum breaker_change breaker_report(struct breaker *breaker, enum verdict verdict, const char *what,
-                                   bool is_probe, int64_t now_ns);
+enum breaker_change breaker_report(struct breaker *breaker, enum breaker_verdict verdict,
+                                   const char *what, bool is_probe, int64_t now_ns);
 
 /* Opens it, if it is closed. */
 bool breaker_trip(struct breaker *breaker, enum breaker_cause cause, const char *what,

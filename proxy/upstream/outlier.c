@@ -28,7 +28,7 @@ struct look {
     struct figures all[OUTLIER_BUCKETS]; /* of those that can be compared, newest first */
 };
 
-static void take(struct endpoint *endpoint, int64_t now_ns);
+static bool take(struct endpoint *endpoint, int64_t now_ns);
 static struct figures sum(const struct endpoint *endpoint);
 static void judge(const struct look *look, struct endpoint *endpoint);
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share);
@@ -43,23 +43,27 @@ static bool is_closed(const struct endpoint *endpoint);
 void outlier_look(struct endpoint *const *list, size_t count,
                   const struct outlier_settings *settings, int64_t now_ns) {
     struct look look = {.list = list, .count = count, .settings = settings, .now_ns = now_ns};
+    bool has_news = false;
 
     if (count < 2 || settings->share == 0)
         return; /* nobody to compare it with */
-    for (size_t i = 0; i < count; i++) {
-        take(list[i], now_ns);
+    for (size_t i = 0; i < count; i++)
+        has_news |= take(list[i], now_ns);
+    if (!has_news)
+        return;
+    for (size_t i = 0; i < count; i++)
         for (unsigned age = 0; is_closed(list[i]) && age < OUTLIER_BUCKETS; age++)
             add(&look.all[age], past_of(list[i], age));
-    }
     for (size_t i = 0; i < count; i++)
         if (is_closed(list[i]))
             judge(&look, list[i]);
 }
 
-/* What has come since the last look is the newest bucket. */
-static void take(struct endpoint *endpoint, int64_t now_ns) {
+/* What has come since the last look is the newest bucket. False: nothing has. */
+static bool take(struct endpoint *endpoint, int64_t now_ns) {
     struct outlier_record *record = endpoint->record;
     struct figures now = sum(endpoint);
+    bool has_news;
     int64_t buckets;
 
     if (!record) {
@@ -79,8 +83,10 @@ static void take(struct endpoint *endpoint, int64_t now_ns) {
     } else {
         memset(record->past, 0, sizeof record->past);
     }
+    has_news = now.calls != record->seen.calls || now.answered != record->seen.answered;
     record->seen = now;
     record->looked_ns = now_ns;
+    return has_news;
 }
 
 static struct figures sum(const struct endpoint *endpoint) {

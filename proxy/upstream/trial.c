@@ -8,9 +8,10 @@
 #include <string.h>
 
 static void stop_awaiting(struct trial *trial);
-static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what);
-static void report(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                   bool is_probe, int64_t now_ns);
+static void count(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                  const char *what);
+static void report(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                   const char *what, bool is_probe, int64_t now_ns);
 static void add(_Atomic uint64_t *figure, uint64_t n);
 
 struct endpoint_tally *tallies_new(unsigned loops) {
@@ -51,7 +52,8 @@ void trial_answered(struct trial *trial, int64_t now_ns) {
     add(&tally->waited_ns, (uint64_t)(now_ns - trial->sent_ns));
 }
 
-void trial_end(struct trial *trial, enum verdict verdict, const char *what, int64_t now_ns) {
+void trial_end(struct trial *trial, enum breaker_verdict verdict, const char *what,
+               int64_t now_ns) {
     struct endpoint *endpoint = trial->endpoint;
 
     if (!endpoint)
@@ -63,8 +65,8 @@ void trial_end(struct trial *trial, enum verdict verdict, const char *what, int6
     report(endpoint, trial->loop, verdict, what, trial->is_probe, now_ns);
 }
 
-void trial_tell(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                int64_t now_ns) {
+void trial_tell(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                const char *what, int64_t now_ns) {
     count(endpoint, loop, verdict, what);
     report(endpoint, loop, verdict, what, false, now_ns);
 }
@@ -104,7 +106,7 @@ static void stop_awaiting(struct trial *trial) {
         list_remove(&trial->link);
 }
 
-static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict,
+static void count(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
                   const char *what) {
     struct endpoint_tally *tally = &endpoint->tallies[loop];
 
@@ -117,8 +119,8 @@ static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict
     atomic_store_explicit(&endpoint->last_failure, what, memory_order_relaxed);
 }
 
-static void report(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                   bool is_probe, int64_t now_ns) {
+static void report(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                   const char *what, bool is_probe, int64_t now_ns) {
     struct endpoint_tally *tally = &endpoint->tallies[loop];
 
     if (verdict == VERDICT_BAD && !is_probe) {

@@ -38,7 +38,7 @@ struct trial {
     unsigned loop;    /* its index */
     int64_t sent_ns;
     bool is_probe;
-    enum verdict given; /* once it is known */
+    enum breaker_verdict given; /* once it is known */
 };
 
 struct endpoint_tally *tallies_new(unsigned loops);
@@ -55,14 +55,14 @@ void trial_answered(struct trial *trial, int64_t now_ns);
 
 /* The verdict; the first one counts. @what: static text of one that is not good: the reason of a
  * fail_row(), the name of a gRPC status, or one of TRIAL_*. */
-void trial_end(struct trial *trial, enum verdict verdict, const char *what, int64_t now_ns);
+void trial_end(struct trial *trial, enum breaker_verdict verdict, const char *what, int64_t now_ns);
 
 /* The static text for @text, of what may be given as @what; NULL: it is none. */
 const char *trial_what(const char *text);
 
 /* A verdict of who is in no trial: a dial, or a response that broke after a good head. */
-void trial_tell(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                int64_t now_ns);
+void trial_tell(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                const char *what, int64_t now_ns);
 
 /* Gives up on who has waited too long for @endpoint on @loop. At every tick. */
 void trial_look(struct endpoint *endpoint, unsigned loop, int64_t now_ns);

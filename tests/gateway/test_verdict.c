@@ -20,13 +20,13 @@ static struct fixture *begin(void **state) {
 }
 
 /* The verdict so far; VERDICT_NONE: none yet, or none at all. */
-static enum verdict given(struct fixture *f) {
+static enum breaker_verdict given(struct fixture *f) {
     return f->c->trial.endpoint ? VERDICT_NONE : f->c->trial.given;
 }
 
-static enum verdict of_status(void **state, unsigned status) {
+static enum breaker_verdict of_status(void **state, unsigned status) {
     struct fixture *f = begin(state);
-    enum verdict verdict;
+    enum breaker_verdict verdict;
 
     f->c->x.response_head.status = status;
     verdict_look(f->c);
@@ -35,7 +35,7 @@ static enum verdict of_status(void **state, unsigned status) {
     return verdict;
 }
 
-static enum verdict of_failure(struct fixture *f, enum fail fail) {
+static enum breaker_verdict of_failure(struct fixture *f, enum fail fail) {
     f->c->fail = fail;
     verdict_fail(f->c);
     assert_null(f->c->trial.endpoint); /* it is over, whatever it was */
@@ -79,9 +79,9 @@ static void before_the_head_nothing_is_said(void **state) {
     assert_int_equal(of_status(state, 0), VERDICT_NONE);
 }
 
-static enum verdict of_grpc(void **state, const char *status, bool is_head) {
+static enum breaker_verdict of_grpc(void **state, const char *status, bool is_head) {
     struct fixture *f = begin(state);
-    enum verdict verdict;
+    enum breaker_verdict verdict;
 
     f->c->is_grpc = true;
     f->c->x.response_head = (struct response_head){.status = 200, .version = HTTP_2};

@@ -32,7 +32,7 @@ static enum breaker_state state_of(void) {
 }
 
 /* Whoever enters, and is no probe. */
-static enum breaker_change exchange(enum verdict verdict) {
+static enum breaker_change exchange(enum breaker_verdict verdict) {
     bool is_probe = true;
 
     assert_true(breaker_enter(&breaker, now_ns, &is_probe));
@@ -48,7 +48,7 @@ static void enter_as_probe(void) {
     assert_true(is_probe);
 }
 
-static enum breaker_change probe(enum verdict verdict) {
+static enum breaker_change probe(enum breaker_verdict verdict) {
     enter_as_probe();
     return breaker_report(&breaker, verdict, "upstream_reset", true, now_ns);
 }

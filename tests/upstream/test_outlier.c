@@ -269,6 +269,7 @@ static void the_last_one_in_service_stays(void **state) {
     assert_false(is_open(0));
     endpoint_change(world.list[1], 0, ENDPOINT_DISABLED, world.now_ns);
     world.now_ns += OUTLIER_BUCKET_NS;
+    trial_tell(world.list[0], 0, VERDICT_DOUBTFUL, "status_500", world.now_ns);
     outlier_look(world.list, 2, &settings, world.now_ns);
     assert_true(is_open(0));
 }
