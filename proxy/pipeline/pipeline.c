@@ -81,6 +81,7 @@ void pipeline_close(struct pipeline *pipeline) {
     pthread_mutex_destroy(&pipeline->lock);
     free(pipeline->parts);
     free(pipeline->sources);
+    free(pipeline->orders);
     free(pipeline);
 }
 
@@ -174,6 +175,7 @@ static struct endpoint *make_endpoint(struct pipeline *pipeline,
     endpoint_set(endpoint, &pipeline->endpoint);
     if (config->health.kind != HEALTH_OFF && config->health.initial == INITIAL_UNHEALTHY)
         endpoint_change(endpoint, ENDPOINT_UNCHECKED, 0, 0);
+    endpoint_change(endpoint, watch_order_for(pipeline, endpoint->text), 0, clock_now_ns());
     if (pipeline->set) /* it comes to others that have their share */
         atomic_store(&endpoint->returned_ns, clock_now_ns());
     share(pipeline, &endpoint->connections, "connections", endpoint->text);

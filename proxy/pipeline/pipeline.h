@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 
+#define PIPELINE_ORDERS_MAX 64                      /* addresses that are out of service by order */
 #define PIPELINE_RESOLVE_TIMEOUT_NS (10 * NS_PER_S) /* of a name at start */
 
 /* The addresses that a pipeline has at a moment. Immutable, counted. Home: shared. */
@@ -22,6 +23,13 @@ struct endpoint_set {
 struct pipeline_source;
 struct pipeline_loop;
 
+/* That an address is out of service, whether there is such an endpoint now or not: those of names
+ * come and go. */
+struct pipeline_order {
+    char address[ENDPOINT_TEXT_BYTES];
+    unsigned condition; /* ENDPOINT_DRAINED or ENDPOINT_DISABLED */
+};
+
 /* Home: shared. */
 struct pipeline {
     const struct config_pipeline *config; /* borrowed: outlives the gateway */
@@ -31,11 +39,13 @@ struct pipeline {
     struct endpoint_settings endpoint;
     struct outlier_settings outlier;
     struct share_home *shares;       /* borrowed: outlives it; where its limits are counted */
-    pthread_mutex_t lock;            /* guards set, sources' addresses, parts, is_panic */
+    pthread_mutex_t lock;            /* guards set, sources' addresses, parts, is_panic, orders */
     struct endpoint_set *set;        /* counted */
     struct pipeline_source *sources; /* one per configured endpoint; owned */
     struct pipeline_loop **parts;    /* by loop index; owned array, borrowed parts */
     unsigned loops;
+    struct pipeline_order *orders; /* owned; as they came */
+    size_t order_count;
     bool is_panic; /* so few endpoints are healthy that all are used */
 };
 
@@ -74,9 +84,12 @@ struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline);
 void endpoint_set_unref(struct endpoint_set *set);
 
 /* Gives the endpoint with that address one of ENDPOINT_DRAINED, ENDPOINT_DISABLED and neither (0),
- * which closes its breaker too. With a reference; NULL: there is no such endpoint. Any thread. */
+ * which closes its breaker too. With a reference; NULL: there is no such endpoint. It stays so if
+ * the address goes and comes back, as far as PIPELINE_ORDERS_MAX goes. Any thread. */
 struct endpoint *pipeline_set_service(struct pipeline *pipeline, struct slice address,
                                       unsigned condition);
+/* The same, but for one that may come later. */
+void pipeline_remember_service(struct pipeline *pipeline, struct slice address, unsigned condition);
 
 /* Endpoints' conditions were taken up from elsewhere: sees whether enough are healthy. Any thread.
  */

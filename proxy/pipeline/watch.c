@@ -5,7 +5,9 @@
 #include "upstream/trial.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+static void remember(struct pipeline *pipeline, struct slice address, unsigned condition);
 static bool is_own(const struct pipeline_loop *part, const char *name);
 static bool is_checked(const struct pipeline_loop *part, const struct endpoint *endpoint);
 static bool is_in(const struct endpoint_set *set, const struct endpoint *endpoint);
@@ -41,6 +43,7 @@ struct endpoint *pipeline_set_service(struct pipeline *pipeline, struct slice ad
         if (slice_equal(slice_str(pipeline->set->list[i]->text), address))
             found = endpoint_ref(pipeline->set->list[i]);
     if (found) {
+        remember(pipeline, address, condition);
         endpoint_change(found, condition, others, clock_now_ns());
         watch_mark(pipeline, NULL, true); /* who is out of service does not count */
     }
@@ -48,6 +51,45 @@ struct endpoint *pipeline_set_service(struct pipeline *pipeline, struct slice ad
     if (found && !condition)
         breaker_reset(&found->breaker);
     return found;
+}
+
+void pipeline_remember_service(struct pipeline *pipeline, struct slice address,
+                               unsigned condition) {
+    pthread_mutex_lock(&pipeline->lock);
+    remember(pipeline, address, condition);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+unsigned watch_order_for(const struct pipeline *pipeline, const char *address) {
+    for (size_t i = 0; i < pipeline->order_count; i++)
+        if (strcmp(pipeline->orders[i].address, address) == 0)
+            return pipeline->orders[i].condition;
+    return 0;
+}
+
+/* Of too many the oldest is forgotten. */
+static void remember(struct pipeline *pipeline, struct slice address, unsigned condition) {
+    struct pipeline_order order = {.condition = condition};
+    size_t kept = 0;
+
+    if (address.len >= sizeof order.address)
+        return; /* there is no such endpoint */
+    memcpy(order.address, address.base, address.len);
+    for (size_t i = 0; i < pipeline->order_count; i++)
+        if (strcmp(pipeline->orders[i].address, order.address) != 0)
+            pipeline->orders[kept++] = pipeline->orders[i];
+    pipeline->order_count = kept;
+    if (condition == 0)
+        return;
+    if (kept == PIPELINE_ORDERS_MAX) {
+        log_warn("pipeline '%s': more than %d endpoints are out of service by order; should '%s' "
+                 "go and come back, that is forgotten",
+                 pipeline->config->name, PIPELINE_ORDERS_MAX, pipeline->orders[0].address);
+        memmove(pipeline->orders, pipeline->orders + 1, --kept * sizeof order);
+    }
+    pipeline->orders = xrealloc(pipeline->orders, (kept + 1) * sizeof order);
+    pipeline->orders[kept] = order;
+    pipeline->order_count = kept + 1;
 }
 
 void pipeline_mark(struct pipeline *pipeline) {

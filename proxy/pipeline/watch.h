@@ -16,3 +16,6 @@ void watch_close(struct pipeline_loop *part);
 /* Enters what was found of @endpoint (NULL: nothing), as health_mark() does. With the pipeline's
  * lock held. */
 void watch_mark(struct pipeline *pipeline, struct endpoint *endpoint, bool is_healthy);
+
+/* The order for an address; 0: none. With the pipeline's lock held, or before it is shared. */
+unsigned watch_order_for(const struct pipeline *pipeline, const char *address);

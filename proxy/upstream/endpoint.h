@@ -18,6 +18,8 @@
 #define ENDPOINT_BACKOFF_MIN_NS (20 * NS_PER_MS)
 #define ENDPOINT_BACKOFF_MAX_NS (1 * NS_PER_S)
 
+#define ENDPOINT_TEXT_BYTES 128
+
 #define ENDPOINT_WEIGHT_MAX 100
 #define ENDPOINT_WEIGHT_MIN 10 /* of one that has just returned */
 
@@ -48,7 +50,7 @@ struct endpoint {
     _Atomic unsigned refs;
     const struct endpoint_settings *settings; /* borrowed */
     struct sockaddr_storage address;
-    char text[128];                         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
+    char text[ENDPOINT_TEXT_BYTES];         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
     _Atomic uint32_t streams;               /* HTTP/2: of these, those that have a stream */

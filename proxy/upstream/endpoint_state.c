@@ -14,6 +14,7 @@ static void take_up_breaker(struct endpoint *endpoint, const json_t *saved,
                             const struct keeper_now *now);
 static void take_up_conditions(struct endpoint *endpoint, const json_t *saved,
                                const struct keeper_now *now);
+static json_t *order_text(unsigned conditions);
 static enum fail fail_named(const char *reason);
 static enum breaker_cause cause_named(const char *name);
 
@@ -26,12 +27,29 @@ json_t *endpoint_save(struct endpoint *endpoint, const struct keeper_now *now) {
     if (conditions & ENDPOINT_UNHEALTHY)
         json_object_set_new(saved, "unhealthy", json_true());
     if (conditions & (ENDPOINT_DRAINED | ENDPOINT_DISABLED))
-        json_object_set_new(saved, "service",
-                            json_string(conditions & ENDPOINT_DISABLED ? "disabled" : "drained"));
+        json_object_set_new(saved, "service", order_text(conditions));
     if (json_object_size(saved) > 0)
         return saved;
     json_decref(saved);
     return NULL;
+}
+
+json_t *endpoint_save_order(unsigned condition) {
+    return json_pack("{s:o}", "service", order_text(condition));
+}
+
+unsigned endpoint_saved_order(const json_t *saved) {
+    const char *service = json_string_value(json_object_get(saved, "service"));
+
+    if (!service)
+        return 0;
+    return strcmp(service, "drained") == 0    ? ENDPOINT_DRAINED
+           : strcmp(service, "disabled") == 0 ? ENDPOINT_DISABLED
+                                              : 0;
+}
+
+static json_t *order_text(unsigned conditions) {
+    return json_string(conditions & ENDPOINT_DISABLED ? "disabled" : "drained");
 }
 
 void endpoint_take_up(struct endpoint *endpoint, const json_t *saved,
@@ -105,13 +123,8 @@ static void take_up_breaker(struct endpoint *endpoint, const json_t *saved,
 
 static void take_up_conditions(struct endpoint *endpoint, const json_t *saved,
                                const struct keeper_now *now) {
-    const char *service = json_string_value(json_object_get(saved, "service"));
-    unsigned conditions = 0;
+    unsigned conditions = endpoint_saved_order(saved);
 
-    if (service && strcmp(service, "drained") == 0)
-        conditions |= ENDPOINT_DRAINED;
-    if (service && strcmp(service, "disabled") == 0)
-        conditions |= ENDPOINT_DISABLED;
     /* The first check decides, if there are any. */
     if (json_is_true(json_object_get(saved, "unhealthy")) && endpoint->settings->is_checked)
         conditions |= ENDPOINT_UNHEALTHY;

@@ -21,3 +21,8 @@ json_t *endpoint_save(struct endpoint *endpoint, const struct keeper_now *now);
 /* @saved may be anything; what is not as endpoint_save() makes it, or old, or from a clock that has
  * been set back since, is left out. Before the endpoint is dialled. */
 void endpoint_take_up(struct endpoint *endpoint, const json_t *saved, const struct keeper_now *now);
+
+/* What is kept of an order for an address without an endpoint. */
+json_t *endpoint_save_order(unsigned condition);
+/* ENDPOINT_DRAINED, ENDPOINT_DISABLED, or 0: there is no order in @saved, which may be anything. */
+unsigned endpoint_saved_order(const json_t *saved);

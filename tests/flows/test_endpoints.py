@@ -557,3 +557,31 @@ def test_what_is_known_survives_reloads_and_deaths(weir, serve, tmp_path):
     w = weir(ill, out, well, server={"state_file": str(path)}, pipeline={"breaker": {"open_for": "1000s",
                                                                                     "open_max": "2000s"}})
     expect_as_before()
+
+
+def test_an_order_holds_for_an_address_that_goes_and_comes_back(weir, serve, names, tmp_path):
+    path = tmp_path / "state.json"
+    one = serve(address="127.0.0.2")
+    other = serve(address="127.0.0.3", port=one.port)
+    names.records["up.test"] = ["127.0.0.2", "127.0.0.3"]
+    w = weir(f"up.test:{one.port}", server={"resolver": names.address, "resolve_interval": "100ms",
+                                            "state_file": str(path)})
+    assert post(w, "disable", one).status == 200
+
+    def await_endpoints(*addresses):
+        names.records["up.test"] = list(addresses)
+        wait_for("it has these", lambda: {e["address"].split(":")[0] for e in w.status()["pipelines"][0]["endpoints"]}
+                 == set(addresses), 10)
+
+    await_endpoints("127.0.0.3")
+    # Nor is it lost when the one that serves dies meanwhile.
+    await_sections(path, lambda s: one.endpoint in s.get("endpoints", {}).get("up", {}))
+    old = w.gateway
+    os.kill(old, signal.SIGKILL)
+    wait_for("another gateway serves", lambda: any(p != old and f"gateway {p} serves" in w.log() for p in w.gateways()))
+    await_endpoints("127.0.0.2", "127.0.0.3")
+    assert endpoint(w, one)["state"] == "disabled"
+    assert all(w.exchange(request()).status == 200 for _ in range(10)) and not one.requests
+    assert len(other.requests) == 10
+    assert post(w, "enable", one).status == 200
+    wait_for("it is used", lambda: w.exchange(request()).status == 200 and one.requests)
