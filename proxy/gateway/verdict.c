@@ -94,6 +94,8 @@ static enum breaker_verdict of_fail(const struct crossing *c) {
     case FAIL_UPSTREAM_INCOMPLETE:
     case FAIL_UPSTREAM_MALFORMED:
         return bad_if(c, BREAKER_ON_RESET);
+    case FAIL_UPSTREAM_STALE:
+        return VERDICT_DOUBTFUL; /* a race now and then; an endpoint that resets much is none */
     case FAIL_UPSTREAM_STALLED:
         return bad_if(c, BREAKER_ON_TIMEOUT);
     case FAIL_DEADLINE:

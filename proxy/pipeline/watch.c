@@ -15,11 +15,13 @@ static void on_found(void *ctx, struct endpoint *endpoint, bool is_healthy, cons
 
 void watch_set_up(struct pipeline *pipeline) {
     const struct config_pipeline *config = pipeline->config;
+    bool is_alone = config->endpoint_count == 1 && config->endpoints[0].kind != ADDRESS_NAME;
 
     pipeline->endpoint = (struct endpoint_settings){
         .breaker = {.in_a_row = config->breaker.in_a_row,
                     .open_for_ns = config->breaker.open_for_ns,
-                    .open_max_ns = config->breaker.open_max_ns},
+                    .open_max_ns = config->breaker.open_max_ns,
+                    .passes = is_alone ? 1 : WATCH_PASSES},
         .slow_start_ns = config->slow_start_ns,
         .is_checked = config->health.kind != HEALTH_OFF,
         .does_connecting_count = config->breaker.on & BREAKER_ON_CONNECT,

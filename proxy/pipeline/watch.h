@@ -5,6 +5,8 @@
 
 #include "pipeline/pipeline.h"
 
+#define WATCH_PASSES 5 /* of probes that let an endpoint return to its peers; alone: 1 */
+
 /* What the configuration says of breakers and outliers. */
 void watch_set_up(struct pipeline *pipeline);
 

@@ -51,7 +51,7 @@ bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe
         if (may) {
             breaker->early_ns = now_ns + BREAKER_EARLY_NS * 3 / 4 +
                                 (int64_t)random_below((uint64_t)BREAKER_EARLY_NS / 2);
-            breaker->passes = BREAKER_PASSES; /* one more is enough */
+            breaker->passes = breaker->settings->passes; /* one more is enough */
             *is_probe = true;
         }
     }
@@ -166,7 +166,7 @@ static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verd
     case VERDICT_NONE:
         return BREAKER_SAME; /* the next one finds out */
     case VERDICT_GOOD:
-        if (++breaker->passes < BREAKER_PASSES && breaker->cause != BREAKER_IN_A_ROW)
+        if (++breaker->passes < breaker->settings->passes)
             return BREAKER_SAME;
         close_it(breaker, now_ns);
         return BREAKER_RETURNED;

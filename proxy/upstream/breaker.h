@@ -8,10 +8,10 @@
  *   OPEN      | -                  | HALF_OPEN*  | (early) CLOSED    | (early) OPEN
  *   HALF_OPEN | -                  | -           | CLOSED, if enough | OPEN, for longer
  *
- * (*) by whoever enters then. In HALF_OPEN one probe at a time is under way. What fails always is
- * well after one that succeeds; what fails often passes a single probe as often as not, so that who
- * was ejected by breaker_trip() has to pass BREAKER_PASSES in a row. It is open for open_for times
- * the number of its trips; each open_for without one takes one off that.
+ * (*) by whoever enters then. In HALF_OPEN one probe at a time is under way, and as many as the
+ * settings say have to succeed in a row: what fails half of its requests passes a single probe as
+ * often as not. It is open for open_for times the number of its trips; each open_for without one
+ * takes one off that.
  *
  * An early probe is for when there is nothing else to be used: it goes whatever the time, one in
  * BREAKER_EARLY_NS, and the first one that succeeds closes the breaker. Home: shared. */
@@ -23,7 +23,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define BREAKER_PASSES 5
 #define BREAKER_EARLY_NS (100 * NS_PER_MS) /* on average; jittered by a quarter */
 #define BREAKER_TRIPS_MAX 1000
 
@@ -52,6 +51,7 @@ struct breaker_settings {
     unsigned in_a_row;   /* BAD verdicts that open it; 0: any number is no reason */
     int64_t open_for_ns; /* > 0 */
     int64_t open_max_ns; /* >= open_for_ns */
+    unsigned passes;     /* probes that have to succeed; >= 1 */
 };
 
 struct breaker {

@@ -20,7 +20,7 @@ static void write_text(struct endpoint *endpoint);
 
 /* Of an endpoint that nobody has set. */
 static const struct endpoint_settings no_settings = {
-    .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S}};
+    .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S, .passes = 1}};
 
 struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned connections,
                               unsigned loops) {

@@ -16,7 +16,7 @@
 
 #define OUTLIER_BUCKET_NS (100 * NS_PER_MS)
 #define OUTLIER_BUCKETS 100 /* so that window_ns is 10 s at most */
-#define OUTLIER_SPAN_NS (500 * NS_PER_MS)
+#define OUTLIER_SPAN_NS (300 * NS_PER_MS)
 #define OUTLIER_SIGMAS 5
 #define OUTLIER_STALLS_MIN 3
 #define OUTLIER_STALL_FACTOR 10 /* times the peers' mean time to first byte */

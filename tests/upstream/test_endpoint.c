@@ -13,7 +13,7 @@
 #define NOW_NS (1000 * NS_PER_S)
 
 static const struct endpoint_settings settings = {
-    .breaker = {.in_a_row = 1, .open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S},
+    .breaker = {.in_a_row = 1, .open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S, .passes = 1},
     .slow_start_ns = 10 * NS_PER_S,
 };
 static struct endpoint *list[4];

@@ -160,7 +160,10 @@ static void what_is_wrong_is_left_out(void **state) {
 }
 
 static const struct endpoint_settings settings = {
-    .breaker = {.in_a_row = 5, .open_for_ns = 10 * NS_PER_S, .open_max_ns = 300 * NS_PER_S},
+    .breaker = {.in_a_row = 5,
+                .open_for_ns = 10 * NS_PER_S,
+                .open_max_ns = 300 * NS_PER_S,
+                .passes = 1},
     .is_checked = true,
 };
 
@@ -220,7 +223,7 @@ static void orders_hold_until_there_are_others(void **state) {
 
 static void who_was_unhealthy_is_so_until_a_check_says_other(void **state) {
     static const struct endpoint_settings unchecked = {
-        .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S}};
+        .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S, .passes = 1}};
 
     endpoint_change(endpoint, ENDPOINT_UNHEALTHY, 0, then.now_ns);
     take_over(&then, &settings);

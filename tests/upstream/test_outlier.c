@@ -16,7 +16,8 @@
 enum kind { ERRS, STALLS, RESETS };
 
 static const struct endpoint_settings endpoint_settings = {
-    .breaker = {.in_a_row = 5, .open_for_ns = 10 * NS_PER_S, .open_max_ns = 300 * NS_PER_S}};
+    .breaker = {
+        .in_a_row = 5, .open_for_ns = 10 * NS_PER_S, .open_max_ns = 300 * NS_PER_S, .passes = 5}};
 static const struct outlier_settings settings = {
     .share = 0.3,
     .calls_min = 20,
@@ -166,6 +167,7 @@ static void it_stays_away_while_it_fails(void **state) {
     make(3);
     pass(10 * NS_PER_S);
     for (size_t s = 0; s < sizeof shares / sizeof *shares; s++) {
+        world.kind[0] = s % 2 ? RESETS : ERRS;
         world.bad[0] = shares[s];
         time_to_eject(10 * NS_PER_S);
         assert_true(is_open(0));
