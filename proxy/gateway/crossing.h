@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
+#include "upstream/trial.h"
 
 /* First block of the arena: the usual request and response heads fit. */
 #define CROSSING_ARENA_BYTES 6144
@@ -57,6 +58,7 @@ struct crossing {
     struct lease lease;
     enum fail lease_fail;
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
+    struct trial trial;        /* likewise */
     unsigned attempts;
     unsigned goaways; /* attempts that an upstream refused as it ended the connection */
     struct timer wait;
@@ -165,6 +167,13 @@ void tunnel_send(struct crossing *c);
 void tunnel_end(struct crossing *c);
 /* Something has come, or tunnel_end() was called: is a border there? */
 void tunnel_look(struct crossing *c);
+
+/* What the attempt says of its endpoint (verdict.c). The first word counts. */
+
+/* It has an answer, in part or whole; or it has become a stream. */
+void verdict_look(struct crossing *c);
+/* It has failed: c->fail. */
+void verdict_fail(struct crossing *c);
 
 /* weir's own health service (health.c). */
 enum health_outcome {

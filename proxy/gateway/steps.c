@@ -14,11 +14,14 @@
 
 #include <assert.h>
 
+#define PICKS_MAX 3 /* of an endpoint, in one attempt */
+
 enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum answer lease(struct crossing *c);
+static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
@@ -180,6 +183,7 @@ static enum answer queue(struct crossing *c) {
 static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
+    enum fail reason;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
@@ -193,9 +197,9 @@ static enum answer lease(struct crossing *c) {
         return WAIT;
     }
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
-    pool = pipeline_pick(c->part, c->endpoint);
-    if (!pool)
-        return fail(c, FAIL_ENDPOINT_NONE, NULL);
+    reason = pick(c, &pool);
+    if (reason)
+        return fail(c, reason, NULL);
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
@@ -213,6 +217,26 @@ static enum answer lease(struct crossing *c) {
     return WAIT;
 }
 
+/* An endpoint that lets the exchange in. Other loops may be quicker where only one may enter: then
+ * another one is picked. */
+static enum fail pick(struct crossing *c, struct pool **pool) {
+    struct loop *loop = c->x.loop;
+
+    for (unsigned tries = 0; tries < PICKS_MAX; tries++) {
+        bool is_last;
+
+        *pool = pipeline_pick(c->part, c->endpoint);
+        if (!*pool)
+            return FAIL_ENDPOINT_NONE;
+        is_last = !endpoint_is_usable((*pool)->endpoint, loop->now_ns);
+        if (trial_begin(&c->trial, (*pool)->endpoint, loop->index, is_last, loop->now_ns))
+            return FAIL_NONE;
+        if (is_last)
+            break;
+    }
+    return FAIL_BREAKER_OPEN;
+}
+
 static void on_lease_ready(struct lease *l, enum fail reason) {
     struct crossing *c = CONTAINER_OF(l, struct crossing, lease);
 
@@ -228,6 +252,7 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
+    trial_sent(&c->trial, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
@@ -250,6 +275,8 @@ static enum answer await(struct crossing *c) {
     if (!(x->events & EXCHANGE_RESPONSE_HEAD))
         return WAIT;
     c->first_byte_ns = x->loop->now_ns;
+    trial_answered(&c->trial, c->first_byte_ns);
+    verdict_look(c);
     body_forget(&x->request);
     return NEXT;
 }
@@ -279,6 +306,7 @@ static enum answer relay(struct crossing *c) {
         /* What is still to be sent to the client waits here: the upstream is free. */
         x->events &= ~EXCHANGE_UPSTREAM_DONE;
         c->is_upstream_done = true;
+        verdict_look(c);
         let_go(c);
     }
     if (x->response.state == BODY_RESET)
@@ -327,6 +355,7 @@ static enum answer finish(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     let_go(c);
+    trial_end(&c->trial, VERDICT_NONE, NULL, x->loop->now_ns);
     access_record(c);
     if (x->is_stream && c->is_counted_stream)
         counters_stream_active(gl->gateway->counters, gl->metrics, c->is_counted_tunnel, -1);
@@ -348,6 +377,7 @@ static void handle_fail(struct crossing *c) {
     struct exchange *x = &c->x;
     struct content content;
 
+    verdict_fail(c);
     lease_end(&c->lease);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (may_retry(c)) {
@@ -439,6 +469,7 @@ static void become_stream(struct crossing *c) {
 
     loop_timer_stop(c->x.loop, &c->wait);
     c->x.is_stream = true;
+    verdict_look(c);
     start_deadline(c, 0);
     permit_to_stream(c->part, &c->permit);
     if (!c->is_counted_stream) {

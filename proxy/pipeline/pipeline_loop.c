@@ -2,12 +2,14 @@
 #include "base/alloc.h"
 #include "base/random.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/watch.h"
 
 #include <stdlib.h>
 
 static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
                            int64_t now_ns);
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns);
+static struct pool *any_in_service(const struct pipeline_loop *part);
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
                         struct pool_loop *shared, gate_granted_fn *granted) {
@@ -26,6 +28,7 @@ void pipeline_loop_close(struct pipeline_loop *part) {
     pipeline->parts[part->pools_shared->loop->index] = NULL;
     pthread_mutex_unlock(&pipeline->lock);
     part->is_closed = true;
+    watch_close(part);
     for (size_t i = 0; i < part->set->count; i++)
         pool_close(part->pools[i]);
     endpoint_set_unref(part->set);
@@ -60,6 +63,7 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
     endpoint_set_unref(old);
     part->pools = pools;
     part->set = set;
+    watch_take(part);
 }
 
 void pipeline_loop_look(struct pipeline_loop *part) {
@@ -77,14 +81,14 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
     if (!part->set || part->set->count == 0)
         return NULL;
     if (part->set->count == 1)
-        return part->pools[0];
+        return endpoint_is_in_service(part->set->list[0]) ? part->pools[0] : NULL;
     usable = count_usable(part, avoid, now_ns);
     if (usable == 0) {
         avoid = NULL; /* there is no choice */
         usable = count_usable(part, avoid, now_ns);
     }
     if (usable == 0)
-        return part->pools[random_below(part->set->count)];
+        return any_in_service(part);
     first = random_below(usable);
     second = usable > 1 ? random_below(usable - 1) : first;
     if (usable > 1 && second >= first)
@@ -104,6 +108,18 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
         n++;
     }
     return best;
+}
+
+static struct pool *any_in_service(const struct pipeline_loop *part) {
+    size_t first = random_below(part->set->count);
+
+    for (size_t i = 0; i < part->set->count; i++) {
+        struct pool *pool = part->pools[(first + i) % part->set->count];
+
+        if (endpoint_is_in_service(pool->endpoint))
+            return pool;
+    }
+    return NULL;
 }
 
 enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit) {
@@ -152,6 +168,7 @@ static size_t count_usable(const struct pipeline_loop *part, const struct endpoi
 
 /* @avoid counts as not usable: pipeline_pick() asks again without it when nothing else is left. */
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns) {
-    return pool->endpoint != avoid && (!list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
-                                       endpoint_may_dial(pool->endpoint, now_ns));
+    return pool->endpoint != avoid && endpoint_is_usable(pool->endpoint, now_ns) &&
+           (!list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
+            endpoint_may_dial(pool->endpoint, now_ns));
 }

@@ -3,9 +3,11 @@
 #include "pipeline/pipeline.h"
 
 #include "base/alloc.h"
+#include "pipeline/watch.h"
 #include "support/unit.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define ENDPOINTS 3
@@ -60,6 +62,7 @@ static int set_up(void **state) {
         .endpoint_count = ENDPOINTS,
         .limits = {.concurrency = 2, .connections = 4, .streams = 1, .dials = 8},
         .queue = {.size = 3},
+        .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S},
     };
     fds = (struct fds){.limit = {100, 100, 100, 100}};
     pipeline = open_pipeline(&config);
@@ -317,6 +320,48 @@ static void one_address_written_twice_is_one_endpoint(void **state) {
 
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+static void orders_are_remembered_up_to_a_bound(void **state) {
+    char text[ENDPOINT_TEXT_BYTES];
+
+    for (unsigned i = 0; i <= PIPELINE_ORDERS_MAX; i++) {
+        snprintf(text, sizeof text, "10.0.0.1:%u", i + 1);
+        pipeline_remember_service(pipeline, slice_str(text), ENDPOINT_DISABLED);
+        pipeline_remember_service(pipeline, slice_str(text), ENDPOINT_DRAINED); /* the last one */
+        assert_int_equal(watch_order_for(pipeline, text), ENDPOINT_DRAINED);
+    }
+    assert_int_equal(pipeline->order_count, PIPELINE_ORDERS_MAX);
+    assert_int_equal(watch_order_for(pipeline, "10.0.0.1:1"), 0);
+    assert_int_equal(watch_order_for(pipeline, "10.0.0.1:2"), ENDPOINT_DRAINED);
+    pipeline_remember_service(pipeline, SLICE("10.0.0.1:2"), 0);
+    assert_int_equal(watch_order_for(pipeline, "10.0.0.1:2"), 0);
+}
+
+static void an_order_reaches_the_endpoint(void **state) {
+    struct endpoint *endpoint =
+        pipeline_set_service(pipeline, SLICE("127.0.0.1:2"), ENDPOINT_DISABLED);
+
+    assert_ptr_equal(endpoint, pipeline->set->list[1]);
+    for (unsigned i = 0; i < PICKS; i++)
+        assert_ptr_not_equal(pipeline_pick(&parts[0], NULL)->endpoint, endpoint);
+    endpoint_unref(endpoint);
+    endpoint_unref(pipeline_set_service(pipeline, SLICE("127.0.0.1:1"), ENDPOINT_DRAINED));
+    endpoint_unref(pipeline_set_service(pipeline, SLICE("127.0.0.1:3"), ENDPOINT_DISABLED));
+    assert_null(pipeline_pick(&parts[0], NULL));
+    assert_null(pipeline_set_service(pipeline, SLICE("127.0.0.1:4"), ENDPOINT_DISABLED));
+    endpoint_unref(pipeline_set_service(pipeline, SLICE("127.0.0.1:1"), 0));
+    assert_ptr_equal(pipeline_pick(&parts[0], NULL)->endpoint, pipeline->set->list[0]);
+}
+
+static void one_whose_breaker_is_open_is_not_picked(void **state) {
+    breaker_trip(&pipeline->set->list[0]->breaker, BREAKER_OFTEN, NULL, loops[0].now_ns);
+    for (unsigned i = 0; i < PICKS; i++)
+        assert_ptr_not_equal(pipeline_pick(&parts[0], NULL)->endpoint, pipeline->set->list[0]);
+    /* With none usable, one that says why. */
+    for (unsigned i = 1; i < ENDPOINTS; i++)
+        breaker_trip(&pipeline->set->list[i]->breaker, BREAKER_OFTEN, NULL, loops[0].now_ns);
+    assert_non_null(pipeline_pick(&parts[0], NULL));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH(equal_endpoints_share),
@@ -325,6 +370,9 @@ int main(void) {
         WITH(one_that_may_not_be_dialled_is_not_picked),
         WITH(the_failed_one_is_taken_when_no_other_is_usable),
         WITH(when_none_is_usable_one_says_why),
+        WITH(orders_are_remembered_up_to_a_bound),
+        WITH(an_order_reaches_the_endpoint),
+        WITH(one_whose_breaker_is_open_is_not_picked),
         WITH(permits_are_bounded_and_waited_for_in_line),
         WITH(a_permit_that_is_given_up_on_its_way_passes_on),
         WITH(a_stream_trades_its_permit_if_there_is_one_for_streams),
