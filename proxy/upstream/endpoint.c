@@ -2,6 +2,7 @@
 #include "upstream/endpoint.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "transport/tls.h"
@@ -29,6 +30,7 @@ struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned c
     atomic_init(&endpoint->refs, 1);
     endpoint->address = *address;
     write_text(endpoint);
+    endpoint->id = hash_of(slice_str(endpoint->text)) | 1;
     gate_init(&endpoint->connections, connections, UINT32_MAX);
     endpoint->settings = &no_settings;
     breaker_init(&endpoint->breaker, &no_settings.breaker);

@@ -46,6 +46,7 @@ struct endpoint {
     const struct endpoint_settings *settings; /* borrowed */
     struct sockaddr_storage address;
     char text[128];                         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
+    uint64_t id;                            /* a hash of text: the same everywhere; not 0 */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
     _Atomic uint32_t streams;               /* HTTP/2: of these, those that have a stream */
@@ -100,6 +101,10 @@ static inline bool endpoint_is_up(const struct endpoint *endpoint) {
 }
 
 bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
+/* Ends the backoff, whatever is left of it. */
+static inline void endpoint_let_dial(struct endpoint *endpoint) {
+    atomic_store(&endpoint->dial_after_ns, 0);
+}
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);
 void endpoint_dial_succeeded(struct endpoint *endpoint);
 
