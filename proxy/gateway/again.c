@@ -17,6 +17,7 @@ static const char *why_held(const struct crossing *c);
 enum again again_after(struct crossing *c, enum fail fail) {
     const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;
     int64_t pushback_ns, now_ns = c->x.loop->now_ns;
+    unsigned tries;
     bool is_free;
 
     if (!config || !may_be_said_again(c))
@@ -31,7 +32,10 @@ enum again again_after(struct crossing *c, enum fail fail) {
         c->retries += c->goaways <= CROSSING_GOAWAYS_MAX;
         return c->goaways <= CROSSING_GOAWAYS_MAX ? AGAIN_NOW : AGAIN_NOT;
     }
-    if (c->attempts - c->goaways >= config->retry.attempts)
+    /* Those that were sent, and those that were not, each by themselves. */
+    tries = fail_row(fail)->retry == FAIL_RETRY_UNSENT ? c->attempts - c->sends
+                                                       : c->sends - c->goaways;
+    if (tries >= config->retry.attempts)
         return AGAIN_NOT;
     pushback_ns = fail == FAIL_UPSTREAM_STATUS ? pushback_of(c) : 0;
     if (pushback_ns > RETRY_BACKOFF_MAX_NS)
@@ -42,9 +46,9 @@ enum again again_after(struct crossing *c, enum fail fail) {
         return AGAIN_NOT;
     }
     c->retries++;
-    /* Nothing is wrong with the upstream that time would mend: the connection was too old, or
-     * another endpoint is there. */
-    if (is_free || fail == FAIL_UPSTREAM_STALE)
+    /* Nothing is wrong that time would mend: another endpoint is there, or the connection was too
+     * old. But when that happens again the upstream is dying, and all of them are. */
+    if (is_free || (fail == FAIL_UPSTREAM_STALE && c->retries == 1))
         return AGAIN_NOW;
     c->pause_ns = pushback_ns > 0 ? pushback_ns : retry_backoff_ns(c->retries);
     return AGAIN_LATER;

@@ -202,7 +202,9 @@ static enum answer lease(struct crossing *c) {
     if (again_must_hold(c))
         return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
-    pool = balancer_pick(c->part, &(struct balancer_wish){.avoid = c->endpoint});
+    /* Who waited, or failed before, is not sent to find out whether an endpoint is back. */
+    pool = balancer_pick(c->part, &(struct balancer_wish){.avoid = c->endpoint,
+                                                          .is_sure = c->endpoint || c->held_ns});
     if (!pool)
         return fail(c, FAIL_ENDPOINT_NONE, NULL);
     if (c->endpoint)

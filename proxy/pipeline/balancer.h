@@ -18,12 +18,13 @@
 /* What an exchange brings along. Zeroed memory: nothing. */
 struct balancer_wish {
     const struct endpoint *avoid; /* borrowed: the last attempt failed there; NULL: none */
+    bool is_sure;                 /* none whose last dial has failed, if there is a choice */
     bool is_keyed;
     uint64_t key;
     uint64_t home; /* the id of the endpoint that it belongs to; 0: none */
 };
 
-/* Other than @avoid if there is a choice. Usable is one that is in service (endpoint_is_usable())
+/* Usable is one that is in service (endpoint_is_usable())
  * and has an idle connection or one with room, or may be dialled. NULL when there is no endpoint at
  * all; when none is usable, one that says why. */
 struct pool *balancer_pick(const struct pipeline_loop *part, const struct balancer_wish *wish);

@@ -129,6 +129,7 @@ void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now
                                                                        : DIAL_ERROR],
                      1);
     atomic_store(&endpoint->dial_fail, (int)fail);
+    atomic_store(&endpoint->dial_failed_ns, now_ns);
     atomic_store(&endpoint->dial_after_ns, now_ns + backoff_ns);
 }
 

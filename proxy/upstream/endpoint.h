@@ -54,6 +54,7 @@ struct endpoint {
     _Atomic uint32_t dial_failures;         /* in a row */
     _Atomic int64_t dial_after_ns;          /* CLOCK_MONOTONIC; no dial before */
     _Atomic int dial_fail;                  /* enum fail of the last one */
+    _Atomic int64_t dial_failed_ns;         /* when that was */
     _Atomic uint64_t dialled[DIAL_RESULTS]; /* finished dials since start */
     _Atomic uint64_t failures;              /* exchanges that failed on it since start */
     _Atomic unsigned conditions;            /* enum endpoint_condition bits */
