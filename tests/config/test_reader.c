@@ -175,9 +175,9 @@ static void words_are_one_of_a_few(void **state) {
          "pipeline.retry.on: found 500 (integer), expected one of \"connect\", \"refused\", "
          "\"reset\", \"timeout\", \"502\", \"503\", \"504\""},
         {"retry.budget = 1.5", 16,
-         "pipeline.retry.budget: found 1.5 (float), expected a share from 0.01 to 1.00, or 0 for "
+         "pipeline.retry.budget: found 1.50 (float), expected a share from 0.01 to 1.00, or 0 for "
          "off"},
-        {"balance = { by = 'hash', hash = 'header:' }", 32,
+        {"balance = { by = 'hash', hash = 'header:' }", 33,
          "pipeline.balance.hash: found \"header:\" (string), expected \"client\", \"path\", "
          "\"header:NAME\" or \"cookie:NAME\""},
         {"retry.on = 'connect'", 12,
