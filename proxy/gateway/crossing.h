@@ -68,6 +68,8 @@ struct crossing {
     struct permit permit;
     struct lease lease;
     enum fail lease_fail;
+    struct balancer_wish wish; /* what does not change from attempt to attempt */
+    bool has_session;          /* of an affinity; its key is in wish */
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
     unsigned attempts;
     unsigned goaways; /* attempts that an upstream refused as it ended the connection */
@@ -141,6 +143,15 @@ enum again_hold {
 enum again_hold again_hold(struct crossing *c);
 /* The pipelines' callback. */
 void again_let_go(struct hold_ticket *ticket);
+
+/* Where it belongs (affinity.c). */
+
+/* Sets c->wish, once the route is known. FAIL_AFFINITY_LOST. */
+enum fail affinity_find(struct crossing *c);
+/* Of a strict one: may its endpoint be used? */
+enum fail affinity_check(const struct crossing *c);
+/* The response is about to be sent: learns from it, or adds a cookie. */
+void affinity_respond(struct crossing *c);
 
 /* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c).
  * Into @out, whose fields live in the arena. */

@@ -61,6 +61,9 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->loop_count = config->server.threads;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
+    if (!options->shares)
+        gateway->own_memo = xcalloc(1, sizeof *gateway->own_memo);
+    gateway->memo = options->shares ? &options->shares->memo : gateway->own_memo;
     err = security_open(&gateway->security, config, why);
     if (!err)
         err = open_pipelines(gateway, options->may_lack_addresses, why);
@@ -227,6 +230,7 @@ static void close_shared(struct gateway *gateway) {
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
     route_table_free(gateway->routes);
+    free(gateway->own_memo);
     free(gateway);
 }
 

@@ -114,7 +114,7 @@ static enum answer route(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
     struct route_match match = {0};
     int64_t deadline_ns;
-    enum fail shed;
+    enum fail shed, lost;
 
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
@@ -145,6 +145,9 @@ static enum answer route(struct crossing *c) {
     shed = overload_shed(gl, match.route->priority);
     if (shed)
         return fail(c, shed, NULL);
+    lost = affinity_find(c);
+    if (lost)
+        return fail(c, lost, NULL);
     if (c->is_grpc)
         grpc_begin(c);
     tunnel_begin(c);
@@ -187,6 +190,7 @@ static enum answer queue(struct crossing *c) {
 static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
+    enum fail lost;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
@@ -202,9 +206,13 @@ static enum answer lease(struct crossing *c) {
     if (again_must_hold(c))
         return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
+    lost = affinity_check(c);
+    if (lost)
+        return fail(c, lost, NULL);
     /* Who waited, or failed before, is not sent to find out whether an endpoint is back. */
-    pool = balancer_pick(c->part, &(struct balancer_wish){.avoid = c->endpoint,
-                                                          .is_sure = c->endpoint || c->held_ns});
+    c->wish.avoid = c->endpoint;
+    c->wish.is_sure = c->endpoint || c->held_ns;
+    pool = balancer_pick(c->part, &c->wish);
     if (!pool)
         return fail(c, FAIL_ENDPOINT_NONE, NULL);
     if (c->endpoint)
@@ -280,6 +288,7 @@ static enum answer respond(struct crossing *c) {
     struct exchange *x = &c->x;
 
     forward_response(c);
+    affinity_respond(c);
     if (c->web)
         grpc_web_respond(c);
     c->status = x->response_head.status;

@@ -158,6 +158,7 @@ static struct pool *pick_by_key(const struct pipeline_loop *part, const struct c
         if (is_usable(part->pools[i], among))
             all += inflight_of(part->pools[i]);
     most = (all * BALANCER_BOUND_PERCENT + usable * 100 - 1) / (usable * 100);
+    most = most > BALANCER_BOUND_MIN ? most : BALANCER_BOUND_MIN;
     for (size_t i = 0; i < part->set->count; i++) {
         struct pool *pool = part->pools[i];
         uint64_t own;

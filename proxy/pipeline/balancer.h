@@ -4,8 +4,8 @@
  * flight for its weight. "hash": requests with the same key go to the same endpoint, by rendezvous
  * hashing: each endpoint has a score for the key, the highest wins, and when an endpoint comes or
  * goes only its own keys move. No table is needed, and every process chooses alike. The load is
- * bounded: one that has BALANCER_BOUND_PERCENT of its share already is passed over for the next one
- * in the key's own order.
+ * bounded: one that has BALANCER_BOUND_PERCENT of its share already, and BALANCER_BOUND_MIN in flight,
+ * is passed over for the next one in the key's own order.
  *
  * An endpoint in its slow start (endpoint_weight()) gets that part of its share, or of its keys.
  * Home: loop. */
@@ -14,6 +14,7 @@
 #include "pipeline/pipeline.h"
 
 #define BALANCER_BOUND_PERCENT 125
+#define BALANCER_BOUND_MIN 8 /* so few are no load that would be worth a place elsewhere */
 
 /* What an exchange brings along. Zeroed memory: nothing. */
 struct balancer_wish {

@@ -203,6 +203,10 @@ static void only_the_keys_of_one_that_goes_move(void **state) {
 static void no_key_leads_to_more_than_its_bound(void **state) {
     unsigned hot = pick_key(7), other;
 
+    load(hot, BALANCER_BOUND_MIN - 1); /* nothing elsewhere, but it is little */
+    assert_int_equal(pick_key(7), hot);
+    load(hot, BALANCER_BOUND_MIN);
+    assert_int_not_equal(pick_key(7), hot);
     /* 31 in all with this one: a third and a quarter of that is 13. */
     for (unsigned i = 0; i < ENDPOINTS; i++)
         load(i, i == hot ? 12 : 9);
