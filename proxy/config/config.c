@@ -101,6 +101,9 @@ void config_free(struct config *config) {
         free(config->pipelines[i].name);
         free(config->pipelines[i].host);
         free(config->pipelines[i].balance.hash.name);
+        free(config->pipelines[i].health.path);
+        free(config->pipelines[i].health.host);
+        free(config->pipelines[i].health.grpc_service);
         certificates_free_pipeline(&config->pipelines[i].tls);
         list_free_endpoints(&config->pipelines[i]);
     }

@@ -139,6 +139,43 @@ struct config_hash {
     char *name; /* HASH_HEADER (lower case), HASH_COOKIE; owned */
 };
 
+/* What counts as a failure in a row of an endpoint. */
+enum config_breaker_on {
+    BREAKER_ON_CONNECT = 1 << 0,
+    BREAKER_ON_RESET = 1 << 1,
+    BREAKER_ON_TIMEOUT = 1 << 2,
+    BREAKER_ON_502 = 1 << 3,
+    BREAKER_ON_503 = 1 << 4, /* and gRPC's UNAVAILABLE */
+    BREAKER_ON_504 = 1 << 5,
+    BREAKER_ON_500 = 1 << 6,
+};
+
+enum config_health_kind { HEALTH_OFF, HEALTH_HTTP, HEALTH_GRPC, HEALTH_CONNECT };
+
+#define CONFIG_STATUS_RANGES_MAX 8
+
+struct config_status_range {
+    unsigned first, last; /* 100-599, both included */
+};
+
+/* Active checks of a pipeline's endpoints. */
+struct config_health {
+    enum config_health_kind kind;
+    char *path;         /* HEALTH_HTTP: what is asked for with GET; owned, else NULL */
+    char *host;         /* HEALTH_HTTP: NULL: the pipeline's, else the endpoint; owned */
+    char *grpc_service; /* HEALTH_GRPC: of grpc.health.v1; owned, else NULL */
+    bool is_connect;
+    struct config_status_range statuses[CONFIG_STATUS_RANGES_MAX]; /* HEALTH_HTTP: of a good one */
+    size_t status_count;
+    int64_t interval_ns;                     /* from the end of one to the next */
+    int64_t timeout_ns;                      /* connecting included */
+    unsigned unhealthy_after, healthy_after; /* checks in a row */
+    int initial;                             /* enum config_health_initial */
+    double panic; /* share of the endpoints; while fewer are healthy, all are used; 0: never */
+};
+
+enum config_health_initial { INITIAL_HEALTHY, INITIAL_UNHEALTHY };
+
 struct config_pipeline_tls {
     bool is_on;
     char *ca;                      /* path of the authorities; NULL: the system's; owned */
@@ -176,6 +213,19 @@ struct config_pipeline {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */
         int64_t max_wait_ns; /* longest wait of one */
     } queue;
+    struct {
+        unsigned in_a_row;   /* failures that open it; 0: no number does */
+        unsigned on;         /* enum config_breaker_on bits: what is one */
+        int64_t open_for_ns; /* times how often it has opened */
+        int64_t open_max_ns;
+        double share; /* of failures that ejects an endpoint, beside its peers; 0: none does */
+        unsigned calls_min;
+        int64_t window_ns;
+        int64_t stall_ns; /* a first byte that takes less is none; 0: nothing is */
+        double eject_max; /* share of the endpoints; 0: none, else one at least */
+    } breaker;
+    int64_t slow_start_ns; /* of an endpoint that is used again; 0: its whole share at once */
+    struct config_health health;
     struct {
         unsigned attempts;  /* tries in all, 1 = never again */
         unsigned on;        /* enum config_retry_on bits */

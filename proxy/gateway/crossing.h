@@ -8,6 +8,7 @@
 #include "pipeline/balancer.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
+#include "upstream/trial.h"
 
 /* First block of the arena: the usual request and response heads fit. */
 #define CROSSING_ARENA_BYTES 6144
@@ -71,6 +72,7 @@ struct crossing {
     struct balancer_wish wish; /* what does not change from attempt to attempt */
     bool has_session;          /* of an affinity; its key is in wish */
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
+    struct trial trial;        /* likewise */
     unsigned attempts;
     unsigned goaways; /* attempts that an upstream refused as it ended the connection */
     struct timer wait;
@@ -225,6 +227,13 @@ void tunnel_send(struct crossing *c);
 void tunnel_end(struct crossing *c);
 /* Something has come, or tunnel_end() was called: is a border there? */
 void tunnel_look(struct crossing *c);
+
+/* What the attempt says of its endpoint (verdict.c). The first word counts. */
+
+/* It has an answer, in part or whole; or it has become a stream. */
+void verdict_look(struct crossing *c);
+/* It has failed: c->fail. */
+void verdict_fail(struct crossing *c);
 
 /* weir's own health service (health.c). */
 enum health_outcome {

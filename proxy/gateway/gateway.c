@@ -383,6 +383,10 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
     health_look(gl);
+    for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
+        pipeline_loop_tick(&gl->parts[i]);
+    if (gl->loop.index == 0)
+        survival_look(gl->gateway, gl->loop.now_ns);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

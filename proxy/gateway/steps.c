@@ -16,11 +16,14 @@
 
 #include <assert.h>
 
+#define PICKS_MAX 3 /* of an endpoint, in one attempt */
+
 enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum answer lease(struct crossing *c);
+static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer respond(struct crossing *c);
@@ -190,7 +193,7 @@ static enum answer queue(struct crossing *c) {
 static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
-    enum fail lost;
+    enum fail reason;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
@@ -206,15 +209,9 @@ static enum answer lease(struct crossing *c) {
     if (again_must_hold(c))
         return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
-    lost = affinity_check(c);
-    if (lost)
-        return fail(c, lost, NULL);
-    /* Who waited, or failed before, is not sent to find out whether an endpoint is back. */
-    c->wish.avoid = c->endpoint;
-    c->wish.is_sure = c->endpoint || c->held_ns;
-    pool = balancer_pick(c->part, &c->wish);
-    if (!pool)
-        return fail(c, FAIL_ENDPOINT_NONE, NULL);
+    reason = pick(c, &pool);
+    if (reason)
+        return fail(c, reason, NULL);
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
@@ -230,6 +227,32 @@ static enum answer lease(struct crossing *c) {
     if (!timer_is_running(&c->wait) && !(x->events & CROSSING_WAIT_OVER))
         loop_timer_start(x->loop, &c->wait, c->part->shared->config->queue.max_wait_ns);
     return WAIT;
+}
+
+/* An endpoint that lets the exchange in. Other loops may be quicker where only one may enter: then
+ * another one is picked. */
+static enum fail pick(struct crossing *c, struct pool **pool) {
+    struct loop *loop = c->x.loop;
+    enum fail lost = affinity_check(c);
+
+    if (lost)
+        return lost;
+    /* Who waited, or failed before, is not sent to find out whether an endpoint is back. */
+    c->wish.avoid = c->endpoint;
+    c->wish.is_sure = c->endpoint || c->held_ns;
+    for (unsigned tries = 0; tries < PICKS_MAX; tries++) {
+        bool is_last;
+
+        *pool = balancer_pick(c->part, &c->wish);
+        if (!*pool)
+            return FAIL_ENDPOINT_NONE;
+        is_last = !endpoint_is_usable((*pool)->endpoint, loop->now_ns);
+        if (trial_begin(&c->trial, (*pool)->endpoint, loop->index, is_last, loop->now_ns))
+            return FAIL_NONE;
+        if (is_last)
+            break;
+    }
+    return FAIL_BREAKER_OPEN;
 }
 
 static void on_lease_ready(struct lease *l, enum fail reason) {
@@ -248,6 +271,7 @@ static enum answer send_request(struct crossing *c) {
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
     again_sent(c);
+    trial_sent(&c->trial, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
@@ -268,6 +292,8 @@ static enum answer await(struct crossing *c) {
     if (c->is_grpc && grpc_is_streaming(c))
         become_stream(c);
     if (x->events & EXCHANGE_RESPONSE_HEAD) {
+        trial_answered(&c->trial, x->loop->now_ns);
+        verdict_look(c);
         if (again_is_unwelcome(c) && (c->again = again_after(c, FAIL_UPSTREAM_STATUS)))
             return fail(c, FAIL_UPSTREAM_STATUS, NULL);
     } else if (x->events & CROSSING_TURN_OVER) {
@@ -310,6 +336,7 @@ static enum answer relay(struct crossing *c) {
         /* What is still to be sent to the client waits here: the upstream is free. */
         x->events &= ~EXCHANGE_UPSTREAM_DONE;
         c->is_upstream_done = true;
+        verdict_look(c);
         let_go(c);
     }
     if (x->response.state == BODY_RESET)
@@ -389,6 +416,7 @@ static enum answer finish(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     let_go(c);
+    trial_end(&c->trial, VERDICT_NONE, NULL, x->loop->now_ns);
     access_record(c);
     if (x->is_stream && c->is_counted_stream)
         counters_stream_active(gl->gateway->counters, gl->metrics, c->is_counted_tunnel, -1);
@@ -410,6 +438,7 @@ static void handle_fail(struct crossing *c) {
     struct exchange *x = &c->x;
     struct content content;
 
+    verdict_fail(c);
     lease_end(&c->lease);
     loop_timer_stop(x->loop, &c->turn);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
@@ -481,6 +510,7 @@ static void become_stream(struct crossing *c) {
 
     loop_timer_stop(c->x.loop, &c->wait);
     c->x.is_stream = true;
+    verdict_look(c);
     start_deadline(c, 0);
     permit_to_stream(c->part, &c->permit);
     if (!c->is_counted_stream) {

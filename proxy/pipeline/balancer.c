@@ -10,6 +10,7 @@ struct choice_of {
     int64_t now_ns;
 };
 
+static struct pool *any_in_service(const struct pipeline_loop *part);
 static size_t narrow(const struct pipeline_loop *part, const struct balancer_wish *wish,
                      struct choice_of *among);
 static bool is_usable(const struct pool *pool, const struct choice_of *among);
@@ -35,14 +36,14 @@ struct pool *balancer_pick(const struct pipeline_loop *part, const struct balanc
             return home;
     }
     if (part->set->count == 1)
-        return part->pools[0];
+        return endpoint_is_in_service(part->set->list[0]) ? part->pools[0] : NULL;
     usable = narrow(part, wish, &among);
     if (usable == 0)
-        return part->pools[random_below(part->set->count)];
+        return any_in_service(part);
     best = wish->is_keyed ? pick_by_key(part, &among, usable, wish->key)
                           : pick_of_two(part, &among, usable);
     /* On other loops it may all have changed meanwhile. */
-    return best ? best : part->pools[0];
+    return best ? best : any_in_service(part);
 }
 
 struct pool *balancer_find(const struct pipeline_loop *part, uint64_t id, bool *is_known) {
@@ -87,6 +88,18 @@ enum fail balancer_outage(const struct pipeline_loop *part) {
         why = (enum fail)atomic_load_explicit(&pool->endpoint->dial_fail, memory_order_relaxed);
     }
     return why;
+}
+
+static struct pool *any_in_service(const struct pipeline_loop *part) {
+    size_t first = random_below(part->set->count);
+
+    for (size_t i = 0; i < part->set->count; i++) {
+        struct pool *pool = part->pools[(first + i) % part->set->count];
+
+        if (endpoint_is_in_service(pool->endpoint))
+            return pool;
+    }
+    return NULL;
 }
 
 /* What the wish asks for, as long as that leaves a choice: to avoid one is the first thing to be

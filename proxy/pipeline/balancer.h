@@ -26,8 +26,8 @@ struct balancer_wish {
 };
 
 /* Usable is one that is in service (endpoint_is_usable())
- * and has an idle connection or one with room, or may be dialled. NULL when there is no endpoint at
- * all; when none is usable, one that says why. */
+ * and has an idle connection or one with room, or may be dialled. NULL when there is no endpoint in
+ * service; when none is usable, one that says why. */
 struct pool *balancer_pick(const struct pipeline_loop *part, const struct balancer_wish *wish);
 
 /* The one with that id, if it may be used by who belongs to it; NULL: it may not, or is gone.

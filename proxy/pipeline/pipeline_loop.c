@@ -1,6 +1,7 @@
 /* A loop's part of a pipeline: its pools and permits. */
 #include "base/alloc.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/watch.h"
 
 #include <stdlib.h>
 
@@ -24,6 +25,7 @@ void pipeline_loop_close(struct pipeline_loop *part) {
     pthread_mutex_unlock(&pipeline->lock);
     hold_close(part);
     part->is_closed = true;
+    watch_close(part);
     for (size_t i = 0; i < part->set->count; i++)
         pool_close(part->pools[i]);
     endpoint_set_unref(part->set);
@@ -58,6 +60,7 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
     endpoint_set_unref(old);
     part->pools = pools;
     part->set = set;
+    watch_take(part);
 }
 
 void pipeline_loop_look(struct pipeline_loop *part) {

@@ -9,7 +9,7 @@ static void close_it(struct breaker *breaker, int64_t now_ns);
 static void enter_state(struct breaker *breaker, enum breaker_state state, int64_t now_ns);
 static void forgive(struct breaker *breaker, int64_t now_ns);
 static int64_t open_ns(const struct breaker *breaker);
-static enum breaker_change probe_over(struct breaker *breaker, enum verdict verdict,
+static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verdict verdict,
                                       const char *what, int64_t now_ns);
 
 void breaker_init(struct breaker *breaker, const struct breaker_settings *settings) {
@@ -51,7 +51,7 @@ bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe
         if (may) {
             breaker->early_ns = now_ns + BREAKER_EARLY_NS * 3 / 4 +
                                 (int64_t)random_below((uint64_t)BREAKER_EARLY_NS / 2);
-            breaker->passes = BREAKER_PASSES; /* one more is enough */
+            breaker->passes = breaker->settings->passes; /* one more is enough */
             *is_probe = true;
         }
     }
@@ -59,8 +59,8 @@ bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe
     return may;
 }
 
-enum breaker_change breaker_report(struct breaker *breaker, enum verdict verdict, const char *what,
-                                   bool is_probe, int64_t now_ns) {
+enum breaker_change breaker_report(struct breaker *breaker, enum breaker_verdict verdict,
+                                   const char *what, bool is_probe, int64_t now_ns) {
     enum breaker_change change = BREAKER_SAME;
 
     if (verdict == VERDICT_GOOD && !is_probe) {
@@ -159,14 +159,14 @@ const char *breaker_cause_name(enum breaker_cause cause) {
 
 /* The rest is called with the lock held. */
 
-static enum breaker_change probe_over(struct breaker *breaker, enum verdict verdict,
+static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verdict verdict,
                                       const char *what, int64_t now_ns) {
     atomic_store(&breaker->probe_by_ns, 0);
     switch (verdict) {
     case VERDICT_NONE:
         return BREAKER_SAME; /* the next one finds out */
     case VERDICT_GOOD:
-        if (++breaker->passes < BREAKER_PASSES && breaker->cause != BREAKER_IN_A_ROW)
+        if (++breaker->passes < breaker->settings->passes)
             return BREAKER_SAME;
         close_it(breaker, now_ns);
         return BREAKER_RETURNED;
@@ -188,6 +188,7 @@ static void open_it(struct breaker *breaker, enum breaker_cause cause, const cha
                     int64_t now_ns) {
     if (breaker->trips < BREAKER_TRIPS_MAX)
         breaker->trips++;
+    atomic_fetch_add(&breaker->opened[cause], 1);
     breaker->cause = cause;
     breaker->what = what;
     breaker->passes = 0;

@@ -8,10 +8,10 @@
  *   OPEN      | -                  | HALF_OPEN*  | (early) CLOSED    | (early) OPEN
  *   HALF_OPEN | -                  | -           | CLOSED, if enough | OPEN, for longer
  *
- * (*) by whoever enters then. In HALF_OPEN one probe at a time is under way. What fails always is
- * well after one that succeeds; what fails often passes a single probe as often as not, so that who
- * was ejected by breaker_trip() has to pass BREAKER_PASSES in a row. It is open for open_for times
- * the number of its trips; each open_for without one takes one off that.
+ * (*) by whoever enters then. In HALF_OPEN one probe at a time is under way, and as many as the
+ * settings say have to succeed in a row: what fails half of its requests passes a single probe as
+ * often as not. It is open for open_for times the number of its trips; each open_for without one
+ * takes one off that.
  *
  * An early probe is for when there is nothing else to be used: it goes whatever the time, one in
  * BREAKER_EARLY_NS, and the first one that succeeds closes the breaker. Home: shared. */
@@ -23,7 +23,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define BREAKER_PASSES 5
 #define BREAKER_EARLY_NS (100 * NS_PER_MS) /* on average; jittered by a quarter */
 #define BREAKER_TRIPS_MAX 1000
 
@@ -38,7 +37,7 @@ enum breaker_cause {
 };
 
 /* What an exchange says of its endpoint. */
-enum verdict {
+enum breaker_verdict {
     VERDICT_NONE, /* nothing: the client left, or it was refused unprocessed */
     VERDICT_GOOD,
     VERDICT_BAD,      /* it has failed */
@@ -52,6 +51,7 @@ struct breaker_settings {
     unsigned in_a_row;   /* BAD verdicts that open it; 0: any number is no reason */
     int64_t open_for_ns; /* > 0 */
     int64_t open_max_ns; /* >= open_for_ns */
+    unsigned passes;     /* probes that have to succeed; >= 1 */
 };
 
 struct breaker {
@@ -60,14 +60,15 @@ struct breaker {
     _Atomic unsigned failures;               /* in a row */
     _Atomic int64_t until_ns;                /* OPEN: before, only early probes */
     _Atomic int64_t
-        probe_by_ns;          /* HALF_OPEN: a probe is under way, and given up then; 0: none is */
-    pthread_mutex_t lock;     /* guards what follows */
-    enum breaker_cause cause; /* of the last trip */
-    const char *what;         /* the last failure; static text, or NULL */
-    unsigned trips;           /* that count */
-    unsigned passes;          /* probes that succeeded in a row */
-    int64_t since_ns;         /* when it came into its state; 0: it has never tripped */
-    int64_t early_ns;         /* no early probe before */
+        probe_by_ns; /* HALF_OPEN: a probe is under way, and given up then; 0: none is */
+    _Atomic uint64_t opened[BREAKER_CAUSES]; /* since start; failed probes included */
+    pthread_mutex_t lock;                    /* guards what follows */
+    enum breaker_cause cause;                /* of the last trip */
+    const char *what;                        /* the last failure; static text, or NULL */
+    unsigned trips;                          /* that count */
+    unsigned passes;                         /* probes that succeeded in a row */
+    int64_t since_ns; /* when it came into its state; 0: it has never tripped */
+    int64_t early_ns; /* no early probe before */
 };
 
 /* How it is, for status and the state file. */
@@ -101,8 +102,8 @@ bool breaker_enter(struct breaker *breaker, int64_t now_ns, bool *is_probe);
 bool breaker_enter_early(struct breaker *breaker, int64_t now_ns, bool *is_probe);
 
 /* @what: of a verdict that is not good; static text. */
-enum breaker_change breaker_report(struct breaker *breaker, enum verdict verdict, const char *what,
-                                   bool is_probe, int64_t now_ns);
+enum breaker_change breaker_report(struct breaker *breaker, enum breaker_verdict verdict,
+                                   const char *what, bool is_probe, int64_t now_ns);
 
 /* Opens it, if it is closed. */
 bool breaker_trip(struct breaker *breaker, enum breaker_cause cause, const char *what,

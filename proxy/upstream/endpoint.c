@@ -21,7 +21,7 @@ static void write_text(struct endpoint *endpoint);
 
 /* Of an endpoint that nobody has set. */
 static const struct endpoint_settings no_settings = {
-    .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S}};
+    .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S, .passes = 1}};
 
 struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned connections,
                               unsigned loops) {
@@ -63,6 +63,10 @@ void endpoint_set(struct endpoint *endpoint, const struct endpoint_settings *set
     endpoint->breaker.settings = &settings->breaker;
 }
 
+bool endpoint_is_in_service(const struct endpoint *endpoint) {
+    return is_in_service(atomic_load_explicit(&endpoint->conditions, memory_order_relaxed));
+}
+
 bool endpoint_is_usable(const struct endpoint *endpoint, int64_t now_ns) {
     unsigned conditions = atomic_load_explicit(&endpoint->conditions, memory_order_relaxed);
 
@@ -94,6 +98,8 @@ bool endpoint_change(struct endpoint *endpoint, unsigned set, unsigned clear, in
     do
         new = (old & ~clear) | set;
     while (!atomic_compare_exchange_weak(&endpoint->conditions, &old, new));
+    if ((old ^ new) & ~(unsigned)ENDPOINT_PANIC)
+        atomic_store(&endpoint->changed_ns, now_ns);
     if (!is_in_service(old) && is_in_service(new))
         atomic_store(&endpoint->returned_ns, now_ns);
     return new != old;
@@ -108,7 +114,7 @@ void endpoint_tell_ejected(struct endpoint *endpoint, int64_t now_ns) {
 }
 
 static bool is_in_service(unsigned conditions) {
-    return !(conditions & (ENDPOINT_DRAINED | ENDPOINT_DISABLED)) &&
+    return !(conditions & (ENDPOINT_DRAINED | ENDPOINT_DISABLED | ENDPOINT_UNCHECKED)) &&
            (!(conditions & ENDPOINT_UNHEALTHY) || (conditions & ENDPOINT_PANIC));
 }
 

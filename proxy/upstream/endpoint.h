@@ -18,6 +18,8 @@
 #define ENDPOINT_BACKOFF_MIN_NS (20 * NS_PER_MS)
 #define ENDPOINT_BACKOFF_MAX_NS (1 * NS_PER_S)
 
+#define ENDPOINT_TEXT_BYTES 128
+
 #define ENDPOINT_WEIGHT_MAX 100
 #define ENDPOINT_WEIGHT_MIN 10 /* of one that has just returned */
 
@@ -27,12 +29,15 @@ enum endpoint_condition {
     ENDPOINT_DISABLED = 1 << 1,  /* likewise: nobody */
     ENDPOINT_UNHEALTHY = 1 << 2, /* its active checks fail */
     ENDPOINT_PANIC = 1 << 3,     /* too many of its pipeline are unhealthy: that is not believed */
+    ENDPOINT_UNCHECKED = 1 << 4, /* not used before its first check */
 };
 
 /* Of all endpoints of a pipeline. */
 struct endpoint_settings {
     struct breaker_settings breaker;
-    int64_t slow_start_ns; /* 0: one that returns has its whole share at once */
+    int64_t slow_start_ns;      /* 0: one that returns has its whole share at once */
+    bool is_checked;            /* are there active checks? */
+    bool does_connecting_count; /* are dials that fail failures for the breaker? */
 };
 
 enum dial_result { DIAL_OK, DIAL_REFUSED, DIAL_TIMEOUT, DIAL_TLS, DIAL_ERROR, DIAL_RESULTS };
@@ -45,7 +50,7 @@ struct endpoint {
     _Atomic unsigned refs;
     const struct endpoint_settings *settings; /* borrowed */
     struct sockaddr_storage address;
-    char text[128];                         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
+    char text[ENDPOINT_TEXT_BYTES];         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
     uint64_t id;                            /* a hash of text: the same everywhere; not 0 */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
@@ -58,6 +63,9 @@ struct endpoint {
     _Atomic uint64_t dialled[DIAL_RESULTS]; /* finished dials since start */
     _Atomic uint64_t failures;              /* exchanges that failed on it since start */
     _Atomic unsigned conditions;            /* enum endpoint_condition bits */
+    _Atomic int64_t changed_ns;             /* when these last changed, but for PANIC; 0: never */
+    _Atomic(const char *) unhealthy_why;    /* static text of the check that decided, or NULL */
+    _Atomic uint64_t checks[2];             /* active ones since start: failed, good */
     _Atomic int64_t returned_ns; /* when it was last let in again; 0: it was never kept out */
     struct breaker breaker;
     _Atomic int64_t stalls_after_ns; /* a first byte that takes so long is far beyond its peers; 0:
@@ -79,6 +87,9 @@ struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned c
 void endpoint_set(struct endpoint *endpoint, const struct endpoint_settings *settings);
 struct endpoint *endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint *endpoint);
+
+/* Has nobody and no check taken it out of service? Its breaker is not asked. Any thread. */
+bool endpoint_is_in_service(const struct endpoint *endpoint);
 
 /* May a new exchange be sent to it? Whether it can be dialled is another question. Any thread. */
 bool endpoint_is_usable(const struct endpoint *endpoint, int64_t now_ns);

@@ -28,7 +28,7 @@ struct look {
     struct figures all[OUTLIER_BUCKETS]; /* of those that can be compared, newest first */
 };
 
-static void take(struct endpoint *endpoint, int64_t now_ns);
+static bool take(struct endpoint *endpoint, int64_t now_ns);
 static struct figures sum(const struct endpoint *endpoint);
 static void judge(const struct look *look, struct endpoint *endpoint);
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share);
@@ -43,23 +43,27 @@ static bool is_closed(const struct endpoint *endpoint);
 void outlier_look(struct endpoint *const *list, size_t count,
                   const struct outlier_settings *settings, int64_t now_ns) {
     struct look look = {.list = list, .count = count, .settings = settings, .now_ns = now_ns};
+    bool has_news = false;
 
     if (count < 2 || settings->share == 0)
         return; /* nobody to compare it with */
-    for (size_t i = 0; i < count; i++) {
-        take(list[i], now_ns);
+    for (size_t i = 0; i < count; i++)
+        has_news |= take(list[i], now_ns);
+    if (!has_news)
+        return;
+    for (size_t i = 0; i < count; i++)
         for (unsigned age = 0; is_closed(list[i]) && age < OUTLIER_BUCKETS; age++)
             add(&look.all[age], past_of(list[i], age));
-    }
     for (size_t i = 0; i < count; i++)
         if (is_closed(list[i]))
             judge(&look, list[i]);
 }
 
-/* What has come since the last look is the newest bucket. */
-static void take(struct endpoint *endpoint, int64_t now_ns) {
+/* What has come since the last look is the newest bucket. False: nothing has. */
+static bool take(struct endpoint *endpoint, int64_t now_ns) {
     struct outlier_record *record = endpoint->record;
     struct figures now = sum(endpoint);
+    bool has_news;
     int64_t buckets;
 
     if (!record) {
@@ -79,8 +83,10 @@ static void take(struct endpoint *endpoint, int64_t now_ns) {
     } else {
         memset(record->past, 0, sizeof record->past);
     }
+    has_news = now.calls != record->seen.calls || now.answered != record->seen.answered;
     record->seen = now;
     record->looked_ns = now_ns;
+    return has_news;
 }
 
 static struct figures sum(const struct endpoint *endpoint) {
@@ -101,8 +107,8 @@ static struct figures sum(const struct endpoint *endpoint) {
 static void judge(const struct look *look, struct endpoint *endpoint) {
     const struct outlier_settings *settings = look->settings;
     unsigned ages = (unsigned)(settings->window_ns / OUTLIER_BUCKET_NS);
+    uint64_t calls_due = settings->calls_min, stalls_due = OUTLIER_STALLS_MIN;
     struct figures own = {0}, peers = {0};
-    bool is_judged = false;
     int64_t stalls_ns = 0;
 
     for (unsigned age = 0; age < ages && age < OUTLIER_BUCKETS; age++) {
@@ -110,10 +116,12 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
 
         add(&own, past_of(endpoint, age));
         add(&peers, &others);
-        if (is_judged || (age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS ||
-            own.calls < settings->calls_min || peers.calls < settings->calls_min)
+        if ((age + 1) * OUTLIER_BUCKET_NS < OUTLIER_SPAN_NS ||
+            (own.calls < calls_due && own.stalled < stalls_due) ||
+            peers.calls < settings->calls_min)
             continue;
-        is_judged = true;
+        calls_due = 2 * own.calls;
+        stalls_due = 2 * own.stalled + OUTLIER_STALLS_MIN;
         if (is_outlier(&own, &peers, settings->share) && may_eject(look, endpoint)) {
             eject(look, endpoint, &own, &peers);
             return;
@@ -126,14 +134,14 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
     atomic_store_explicit(&endpoint->stalls_after_ns, stalls_ns, memory_order_relaxed);
 }
 
-/* The peers' share, no smaller than one in a hundred, is what chance plays about. */
+/* The last is the test of two shares for being one: by how many standard deviations they differ. */
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share) {
-    double calls = (double)own->calls, bad = (double)own->bad;
-    double expected = (double)peers->bad / (double)peers->calls;
-    double p = expected > 0.01 ? expected : 0.01;
+    double n = (double)own->calls, m = (double)peers->calls;
+    double own_share = (double)own->bad / n, peers_share = (double)peers->bad / m;
+    double both = (double)(own->bad + peers->bad) / (n + m);
 
-    return bad >= share * calls && bad >= 2 * expected * calls &&
-           bad >= p * calls + OUTLIER_SIGMAS * sqrt(calls * p * (1 - p));
+    return own_share >= share && own_share >= 2 * peers_share &&
+           own_share - peers_share >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
 }
 
 static bool may_eject(const struct look *look, const struct endpoint *endpoint) {

@@ -37,6 +37,13 @@ void pool_loop_deinit(struct pool_loop *shared) {
     free(shared->h2);
 }
 
+void pool_loop_use_h2(struct pool_loop *shared) {
+    if (shared->h2)
+        return;
+    shared->h2 = xmalloc(sizeof *shared->h2);
+    h2_client_loop_init(shared->h2);
+}
+
 struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
                       const struct pool_settings *settings) {
     struct pool *pool = xcalloc(1, sizeof *pool);

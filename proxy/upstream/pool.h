@@ -95,6 +95,8 @@ enum pool_outcome {
 };
 
 void pool_loop_deinit(struct pool_loop *shared);
+/* Makes what HTTP/2 needs, if it is not there. */
+void pool_loop_use_h2(struct pool_loop *shared);
 
 struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
                       const struct pool_settings *settings);

@@ -3,11 +3,15 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "codec/grpc.h"
+
+#include <string.h>
 
 static void stop_awaiting(struct trial *trial);
-static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what);
-static void report(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                   bool is_probe, int64_t now_ns);
+static void count(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                  const char *what);
+static void report(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                   const char *what, bool is_probe, int64_t now_ns);
 static void add(_Atomic uint64_t *figure, uint64_t n);
 
 struct endpoint_tally *tallies_new(unsigned loops) {
@@ -48,19 +52,21 @@ void trial_answered(struct trial *trial, int64_t now_ns) {
     add(&tally->waited_ns, (uint64_t)(now_ns - trial->sent_ns));
 }
 
-void trial_end(struct trial *trial, enum verdict verdict, const char *what, int64_t now_ns) {
+void trial_end(struct trial *trial, enum breaker_verdict verdict, const char *what,
+               int64_t now_ns) {
     struct endpoint *endpoint = trial->endpoint;
 
     if (!endpoint)
         return;
     stop_awaiting(trial);
     trial->endpoint = NULL;
+    trial->given = verdict;
     count(endpoint, trial->loop, verdict, what);
     report(endpoint, trial->loop, verdict, what, trial->is_probe, now_ns);
 }
 
-void trial_tell(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                int64_t now_ns) {
+void trial_tell(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                const char *what, int64_t now_ns) {
     count(endpoint, loop, verdict, what);
     report(endpoint, loop, verdict, what, false, now_ns);
 }
@@ -75,8 +81,24 @@ void trial_look(struct endpoint *endpoint, unsigned loop, int64_t now_ns) {
         if (now_ns - oldest->sent_ns < after_ns)
             break;
         add(&tally->stalled, 1);
-        trial_end(oldest, VERDICT_DOUBTFUL, "stalled", now_ns);
+        trial_end(oldest, VERDICT_DOUBTFUL, TRIAL_STALLED, now_ns);
     }
+}
+
+const char *trial_what(const char *text) {
+    static const char *const others[] = {TRIAL_STALLED, TRIAL_500, TRIAL_502,
+                                         TRIAL_503,     TRIAL_504, TRIAL_5XX};
+
+    for (size_t i = 0; text && i < sizeof others / sizeof *others; i++)
+        if (strcmp(others[i], text) == 0)
+            return others[i];
+    for (int fail = FAIL_NONE + 1; text && fail < FAILS; fail++)
+        if (strcmp(fail_row((enum fail)fail)->reason, text) == 0)
+            return fail_row((enum fail)fail)->reason;
+    for (int status = 0; text && status < GRPC_STATUSES; status++)
+        if (strcmp(grpc_status_name((enum grpc_status)status), text) == 0)
+            return grpc_status_name((enum grpc_status)status);
+    return NULL;
 }
 
 static void stop_awaiting(struct trial *trial) {
@@ -84,7 +106,7 @@ static void stop_awaiting(struct trial *trial) {
         list_remove(&trial->link);
 }
 
-static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict,
+static void count(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
                   const char *what) {
     struct endpoint_tally *tally = &endpoint->tallies[loop];
 
@@ -97,8 +119,8 @@ static void count(struct endpoint *endpoint, unsigned loop, enum verdict verdict
     atomic_store_explicit(&endpoint->last_failure, what, memory_order_relaxed);
 }
 
-static void report(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                   bool is_probe, int64_t now_ns) {
+static void report(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                   const char *what, bool is_probe, int64_t now_ns) {
     struct endpoint_tally *tally = &endpoint->tallies[loop];
 
     if (verdict == VERDICT_BAD && !is_probe) {

@@ -10,6 +10,13 @@
 #include "base/list.h"
 #include "upstream/endpoint.h"
 
+#define TRIAL_STALLED "stalled"
+#define TRIAL_500 "status_500"
+#define TRIAL_502 "status_502"
+#define TRIAL_503 "status_503"
+#define TRIAL_504 "status_504"
+#define TRIAL_5XX "status_5xx"
+
 /* What the exchanges of one loop have said of an endpoint since start. Home: the loop; the figures
  * are written by it and read by any thread. */
 struct endpoint_tally {
@@ -31,6 +38,7 @@ struct trial {
     unsigned loop;    /* its index */
     int64_t sent_ns;
     bool is_probe;
+    enum breaker_verdict given; /* once it is known */
 };
 
 struct endpoint_tally *tallies_new(unsigned loops);
@@ -45,13 +53,16 @@ void trial_sent(struct trial *trial, int64_t now_ns);
 /* The response head is there. */
 void trial_answered(struct trial *trial, int64_t now_ns);
 
-/* The verdict; the first one counts. @what: static text of one that is not good: "upstream_reset",
- * "status_503". */
-void trial_end(struct trial *trial, enum verdict verdict, const char *what, int64_t now_ns);
+/* The verdict; the first one counts. @what: static text of one that is not good: the reason of a
+ * fail_row(), the name of a gRPC status, or one of TRIAL_*. */
+void trial_end(struct trial *trial, enum breaker_verdict verdict, const char *what, int64_t now_ns);
+
+/* The static text for @text, of what may be given as @what; NULL: it is none. */
+const char *trial_what(const char *text);
 
 /* A verdict of who is in no trial: a dial, or a response that broke after a good head. */
-void trial_tell(struct endpoint *endpoint, unsigned loop, enum verdict verdict, const char *what,
-                int64_t now_ns);
+void trial_tell(struct endpoint *endpoint, unsigned loop, enum breaker_verdict verdict,
+                const char *what, int64_t now_ns);
 
 /* Gives up on who has waited too long for @endpoint on @loop. At every tick. */
 void trial_look(struct endpoint *endpoint, unsigned loop, int64_t now_ns);
