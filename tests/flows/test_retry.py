@@ -17,6 +17,16 @@ pytestmark = pytest.mark.timeout(120)
 GRPC = [("content-type", "application/grpc")]
 
 
+@pytest.fixture
+def weir(weir):
+    """The upstreams here fail a lot, and are to be asked all the same."""
+    def make(*upstreams, pipeline=None, **options):
+        off = {"hold": 0, "breaker": {"consecutive_failures": 0, "failure_share": 0}}
+        return weir(*upstreams, pipeline={**off, **(pipeline or {})}, **options)
+
+    return make
+
+
 def failing_first(n, failure, serve, ok=b"second"):
     """An upstream whose first @n answers are @failure."""
     tries = itertools.count()
