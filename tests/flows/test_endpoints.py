@@ -180,7 +180,7 @@ def test_one_that_refuses_connections_is_probed_when_its_time_is_over(weir, serv
     assert endpoint(w, f"127.0.0.1:{port}")["reason"] == "failures_in_a_row: connect_refused"
     back = serve(port=port)
     wait_for("it is used again", lambda: w.exchange(request()).status == 200 and len(back.requests) > 3, 10)
-    assert endpoint(w, back)["state"] == "up"
+    wait_for("it is let in", lambda: w.exchange(request()).status == 200 and endpoint(w, back)["state"] == "up")
 
 
 def test_what_clients_do_is_not_held_against_an_endpoint(weir, serve):

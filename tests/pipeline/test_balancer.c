@@ -128,6 +128,34 @@ static void one_out_of_service_is_not_picked(void **state) {
     assert_int_equal(counts[1], PICKS);
 }
 
+static void an_order_reaches_the_endpoint(void **state) {
+    struct balancer_wish none = {0};
+
+    endpoint_unref(pipeline_set_service(world.pipeline, SLICE("127.0.0.1:2"), ENDPOINT_DISABLED));
+    for (unsigned n = 0; n < PICKS; n++)
+        assert_int_not_equal(pick(&none), 1);
+    endpoint_unref(pipeline_set_service(world.pipeline, SLICE("127.0.0.1:1"), ENDPOINT_DRAINED));
+    endpoint_unref(pipeline_set_service(world.pipeline, SLICE("127.0.0.1:3"), ENDPOINT_DISABLED));
+    assert_null(balancer_pick(part, &none));
+    assert_null(pipeline_set_service(world.pipeline, SLICE("127.0.0.1:4"), ENDPOINT_DISABLED));
+    endpoint_unref(pipeline_set_service(world.pipeline, SLICE("127.0.0.1:1"), 0));
+    assert_int_equal(pick(&none), 0);
+}
+
+static void one_whose_breaker_is_open_is_not_picked(void **state) {
+    struct balancer_wish none = {0};
+
+    breaker_trip(&endpoint(0)->breaker, BREAKER_OFTEN, NULL, world.loops[0].now_ns);
+    for (unsigned n = 0; n < PICKS; n++)
+        assert_int_not_equal(pick(&none), 0);
+    assert_int_equal(balancer_outage(part), FAIL_NONE);
+    /* With none usable, one that says why. */
+    for (unsigned i = 1; i < ENDPOINTS; i++)
+        breaker_trip(&endpoint(i)->breaker, BREAKER_OFTEN, NULL, world.loops[0].now_ns);
+    assert_non_null(balancer_pick(part, &none));
+    assert_int_equal(balancer_outage(part), FAIL_ENDPOINT_NONE);
+}
+
 static void the_failed_one_is_taken_when_no_other_is_usable(void **state) {
     unsigned counts[ENDPOINTS];
 
@@ -290,6 +318,8 @@ int main(void) {
         WITH(the_failed_one_is_avoided_even_if_it_has_less_to_do),
         WITH(one_that_may_not_be_dialled_is_not_picked),
         WITH(one_out_of_service_is_not_picked),
+        WITH(an_order_reaches_the_endpoint),
+        WITH(one_whose_breaker_is_open_is_not_picked),
         WITH(the_failed_one_is_taken_when_no_other_is_usable),
         WITH(who_failed_before_is_not_sent_to_find_out),
         WITH(when_none_is_usable_one_says_why),

@@ -2,7 +2,9 @@
 #include "world.h"
 
 #include "base/alloc.h"
+#include "pipeline/watch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct loop *const loops = world.loops;
@@ -170,10 +172,27 @@ static void one_address_written_twice_is_one_endpoint(void **state) {
     pipeline_close(single);
 }
 
+static void orders_are_remembered_up_to_a_bound(void **state) {
+    char text[ENDPOINT_TEXT_BYTES];
+
+    for (unsigned i = 0; i <= PIPELINE_ORDERS_MAX; i++) {
+        snprintf(text, sizeof text, "10.0.0.1:%u", i + 1);
+        pipeline_remember_service(world.pipeline, slice_str(text), ENDPOINT_DISABLED);
+        pipeline_remember_service(world.pipeline, slice_str(text), ENDPOINT_DRAINED); /* the last one */
+        assert_int_equal(watch_order_for(world.pipeline, text), ENDPOINT_DRAINED);
+    }
+    assert_int_equal(world.pipeline->order_count, PIPELINE_ORDERS_MAX);
+    assert_int_equal(watch_order_for(world.pipeline, "10.0.0.1:1"), 0);
+    assert_int_equal(watch_order_for(world.pipeline, "10.0.0.1:2"), ENDPOINT_DRAINED);
+    pipeline_remember_service(world.pipeline, SLICE("10.0.0.1:2"), 0);
+    assert_int_equal(watch_order_for(world.pipeline, "10.0.0.1:2"), 0);
+}
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        WITH(orders_are_remembered_up_to_a_bound),
         WITH(permits_are_bounded_and_waited_for_in_line),
         WITH(a_permit_that_is_given_up_on_its_way_passes_on),
         WITH(a_stream_trades_its_permit_if_there_is_one_for_streams),

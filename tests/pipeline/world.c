@@ -13,6 +13,7 @@ void world_configure(void) {
         .endpoint_count = ENDPOINTS,
         .limits = {.concurrency = 2, .connections = 4, .streams = 1, .dials = 8},
         .queue = {.size = 3},
+        .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S},
         .dial_timeout_ns = NS_PER_S,
     };
 }
