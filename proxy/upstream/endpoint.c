@@ -86,8 +86,11 @@ unsigned endpoint_weight(const struct endpoint *endpoint, int64_t now_ns) {
     int64_t whole_ns = endpoint->settings->slow_start_ns, past_ns = now_ns - returned_ns;
     int64_t weight;
 
-    if (returned_ns == 0 || past_ns >= whole_ns)
+    if (returned_ns == 0 || whole_ns == 0 || past_ns >= whole_ns)
         return ENDPOINT_WEIGHT_MAX;
+    /* It has returned on a thread whose clock was read later than ours. */
+    if (past_ns < 0)
+        return ENDPOINT_WEIGHT_MIN;
     weight = past_ns * ENDPOINT_WEIGHT_MAX / whole_ns;
     return weight < ENDPOINT_WEIGHT_MIN ? ENDPOINT_WEIGHT_MIN : (unsigned)weight;
 }
