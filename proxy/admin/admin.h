@@ -12,6 +12,7 @@
  *     /drain     likewise: 202, and weir ends as on SIGTERM
  *     /reset     likewise: 202, and programs that keep dying are started again; with
  *                ?pipeline=NAME that one only
+ *     /endpoint  likewise, with ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable: 200
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -24,7 +25,9 @@
  *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
- *                                         "inflight", "dials", "failures_total" } ],
+ *                                         "inflight", "dials", "failures_total", "breaker",
+ *                                         "weight", and where there is one: "reason", "since_s",
+ *                                         "again_s" } ],
  *                        "process": { "command", "kind": "supervised|per request", "starts_total",
  *                                     "failed_starts_total", "killed_total",
  *                                     "state": "ready|partly ready|starting|waiting|held",
@@ -53,6 +56,16 @@ enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 /* What may be asked for. */
 enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN, ADMIN_RESET };
 
+/* What may be done with an endpoint: no new exchanges but of who belongs to it; none; all again. */
+enum admin_service { ADMIN_ENDPOINT_DRAIN, ADMIN_ENDPOINT_DISABLE, ADMIN_ENDPOINT_ENABLE };
+
+struct admin_change {
+    struct slice pipeline, endpoint; /* borrowed: a name, and an address as in /status */
+    enum admin_service service;
+};
+
+enum admin_found { ADMIN_CHANGED, ADMIN_CHANGED_UNKEPT, ADMIN_NO_PIPELINE, ADMIN_NO_ENDPOINT };
+
 struct admin;
 
 /* The sources are called on the admin thread, one at a time, and must not wait for a data loop.
@@ -71,6 +84,9 @@ struct admin_options {
     /* Passes on what a client of this host has asked for; @subject: of what, "": all. False when
      * that cannot be done now. NULL: there are no such pages. */
     bool (*order)(void *ctx, enum admin_order order, struct slice subject);
+    /* Takes an endpoint out of service, or back; UNKEPT: no file keeps that over a restart. NULL:
+     * there is no such page. */
+    enum admin_found (*change)(void *ctx, const struct admin_change *change);
     const char *token; /* borrowed; NULL: none is asked for */
 };
 

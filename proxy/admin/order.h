@@ -1,4 +1,4 @@
-/* Orders: POST /reload, /drain and /reset. Home: admin. */
+/* Orders: POST /reload, /drain, /reset and /endpoint. Home: admin. */
 #pragma once
 
 #include "admin/admin.h"

@@ -23,6 +23,8 @@ struct kind_key {
     bool is_exec;
 };
 
+static void check_routes(const struct config *config, const struct tomlc_node *root,
+                         struct errors *errors);
 static void read_command(struct reader *reader, const struct schema_key *key,
                          const struct tomlc_node *node, void *to);
 static void read_variables(struct reader *reader, const struct schema_key *key,
@@ -157,6 +159,27 @@ void processes_check(struct config *config, const struct tomlc_node *root, struc
         if (pipeline->process->stop.grace_ns == 0)
             pipeline->process->stop.grace_ns =
                 pipeline->protocol == PROTOCOL_EXEC ? STOP_GRACE_EXEC_NS : STOP_GRACE_NS;
+    }
+    if (config->pipeline_count > 0)
+        check_routes(config, root, errors);
+}
+
+/* Each request has a program of its own: there is nothing to come back to. */
+static void check_routes(const struct config *config, const struct tomlc_node *root,
+                         struct errors *errors) {
+    const struct tomlc_node *list = tomlc_find(root, "route");
+
+    for (size_t i = 0; i < config->route_count; i++) {
+        const struct config_route *route = &config->routes[i];
+        const struct tomlc_node *affinity = list->children[i].kind == TOMLC_TABLE
+                                                ? tomlc_find(&list->children[i], "affinity")
+                                                : NULL;
+
+        if (affinity && config->pipelines[route->pipeline].protocol == PROTOCOL_EXEC)
+            errors_add(errors, affinity->at,
+                       "route.affinity: found with pipeline = \"%s\", expected one with endpoints, "
+                       "not with protocol = \"exec\"",
+                       config->pipelines[route->pipeline].name);
     }
 }
 

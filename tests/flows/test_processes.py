@@ -478,6 +478,15 @@ def test_what_makes_no_sense_is_an_error(tmp_path, pipeline, error):
     assert status == 2 and error in err
 
 
+def test_affinity_needs_endpoints(tmp_path):
+    config = engine_config(tmp_path)
+    config["pipeline"][0] = {"name": "up", "protocol": "exec", "process": {"command": ["ls"]}}
+    config["route"][0]["affinity"] = {"cookie": "w"}
+    (tmp_path / "weir.toml").write_text(toml(config))
+    status, _, err = run_cli("check", tmp_path / "weir.toml")
+    assert status == 2 and "route.affinity: found with pipeline = \"up\"" in err
+
+
 def test_too_much_to_say_of_programs_is_an_error(tmp_path):
     config = engine_config(tmp_path, process={"command": ["x" * 4000] * 20})
     (tmp_path / "weir.toml").write_text(toml(config))
