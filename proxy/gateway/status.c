@@ -223,15 +223,15 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
-                      "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
-                      (int)pipeline->concurrency.limit, "queued",
-                      (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                      (int)pipeline->concurrency.line_max, "held",
-                      (int)atomic_load(&pipeline->hold.held), "streams",
-                      (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
-                      (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline)));
+            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name",
+                            pipeline->config->name, "inflight",
+                            (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
+                            (int)pipeline->concurrency.limit, "queued",
+                            (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
+                            (int)pipeline->concurrency.line_max, "held",
+                            (int)atomic_load(&pipeline->hold.held), "streams",
+                            (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
+                            (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline)));
     }
     return list;
 }

@@ -49,9 +49,9 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,   [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request, [STEP_AWAIT] = await,   [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,       [STEP_HOLD] = hold,     [STEP_PAUSE] = pause_before_retry,
+    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,       [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request, [STEP_AWAIT] = await,       [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,       [STEP_HOLD] = hold,         [STEP_PAUSE] = pause_before_retry,
     [STEP_HEALTH] = health,     [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
 };
 

@@ -124,7 +124,8 @@ static void take_out(struct pipeline_loop *part, struct hold_ticket *ticket) {
     end_probe(part); /* a dial that is under way goes on: its connection will be of use */
 }
 
-/* No loop takes more than its part of the permits, or others' backlogs would wait for all of its. */
+/* No loop takes more than its part of the permits, or others' backlogs would wait for all of its.
+ */
 static unsigned window_of(const struct pipeline_loop *part) {
     uint32_t holders = atomic_load_explicit(&part->shared->hold.holders, memory_order_relaxed);
     uint32_t most = part->shared->concurrency.limit;
@@ -138,8 +139,8 @@ static void probe(struct pipeline_loop *part) {
     struct hold *hold = &part->hold;
     int64_t now_ns = part->pools_shared->loop->now_ns;
     int64_t due_ns = atomic_load(&shared->probe_ns);
-    int64_t next_ns = now_ns + HOLD_PROBE_NS * 3 / 4 +
-                      (int64_t)random_below((uint64_t)(HOLD_PROBE_NS / 2));
+    int64_t next_ns =
+        now_ns + HOLD_PROBE_NS * 3 / 4 + (int64_t)random_below((uint64_t)(HOLD_PROBE_NS / 2));
     struct pool *pool;
     enum fail fail;
 

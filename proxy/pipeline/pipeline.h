@@ -60,9 +60,9 @@ struct pipeline_loop {
     struct gate_desk desk;          /* at shared->concurrency */
     struct hold hold;
     struct retry_tally retries;
-    struct endpoint_set *set;       /* counted */
-    struct pool **pools;            /* in the order of the set; owned array */
-    struct health **checks;         /* of the endpoints that this loop checks; owned */
+    struct endpoint_set *set; /* counted */
+    struct pool **pools;      /* in the order of the set; owned array */
+    struct health **checks;   /* of the endpoints that this loop checks; owned */
     size_t check_count;
     bool is_closed;
 };
