@@ -184,6 +184,8 @@ def test_who_is_held_is_answered_before_the_end(weir, serve, end):
     if end == signal.SIGTERM:
         assert w.await_exit() == 0
     else:
+        for client in clients:
+            client.close()
         wait_for("the old one is gone", lambda: w.gateways() and old not in w.gateways())
 
 
