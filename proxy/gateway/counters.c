@@ -23,6 +23,7 @@ static const uint16_t codes[] = {
     429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 };
 #define CODES (sizeof codes / sizeof *codes)
+#define STATUS_END 600
 
 static const struct {
     int err;
@@ -61,6 +62,7 @@ struct counters {
     metrics_cell *rejected;           /* [listener][pipeline + none][fail]; owned */
     struct per_pipeline *by_pipeline; /* owned */
     metrics_cell active, streams, tunnels;
+    uint8_t code_indices[STATUS_END]; /* by status, in codes[] */
 };
 
 void counters_evicted(const struct counters *c, struct metrics metrics, size_t listener,
@@ -81,7 +83,7 @@ static void add_pipelines(struct counters *c, const struct config *config);
 static void count_pipeline(const struct per_pipeline *p, struct metrics metrics,
                            const struct counters_exchange *done);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
-static unsigned code_index(unsigned status);
+static unsigned code_index(const struct counters *c, unsigned status);
 
 size_t counters_series(const struct config *config) {
     size_t pairs = 0;
@@ -103,6 +105,9 @@ struct counters *counters_new(const struct config *config) {
     c->listeners = config->listener_count;
     c->routes = config->route_count;
     c->pipelines = config->pipeline_count;
+    memset(c->code_indices, CODES, sizeof c->code_indices);
+    for (size_t i = 0; i < CODES; i++)
+        c->code_indices[codes[i]] = (uint8_t)i;
     add_route_families(c, config);
     add_rejected(c, config);
     add_listeners(c, config);
@@ -137,7 +142,7 @@ void counters_count(const struct counters *c, struct metrics metrics,
     const struct per_route *route = route_of(c, done->listener, done->route);
     size_t pipeline = done->pipeline == COUNTERS_NO_PIPELINE ? c->pipelines : done->pipeline;
 
-    metrics_add(metrics, route->codes[done->protocol][code_index(done->status)], 1);
+    metrics_add(metrics, route->codes[done->protocol][code_index(c, done->status)], 1);
     metrics_observe(metrics, route->duration, counters_bounds_ns, COUNTERS_BOUNDS,
                     done->duration_ns);
     if (done->first_byte_ns >= 0)
@@ -412,16 +417,6 @@ static struct per_route *route_of(const struct counters *c, size_t listener, siz
                         (route == COUNTERS_NO_ROUTE ? c->routes : route)];
 }
 
-static unsigned code_index(unsigned status) {
-    size_t low = 0, high = CODES;
-
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-
-        if (codes[middle] < status)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (unsigned)(low < CODES && codes[low] == status ? low : CODES);
+static unsigned code_index(const struct counters *c, unsigned status) {
+    return status < STATUS_END ? c->code_indices[status] : CODES;
 }

@@ -1,9 +1,11 @@
 /* What an attempt says of its endpoint.
  *
  * Bad is what the endpoint itself has failed in, as far as the pipeline's breaker.on lists it:
- * that counts in a row. Doubtful is what may be the request's fault (any other 5xx, a deadline that
- * the client has set) and is only held against an endpoint when its peers fare better. What the
- * client has caused, and what the upstream has refused unprocessed, says nothing. */
+ * that counts in a row. Poor is an answer that breaker.on lists: under overload all endpoints say
+ * it, so that it counts where the peers do not. Doubtful is what may be the request's fault (any
+ * other 5xx, a deadline that the client has set) and is only held against an endpoint when its
+ * peers fare better. What the client has caused, and what the upstream has refused unprocessed,
+ * says nothing. */
 #include "gateway/crossing.h"
 
 static enum breaker_verdict of_answer(const struct crossing *c, const char **what);
@@ -11,6 +13,7 @@ static enum breaker_verdict of_grpc(const struct crossing *c, const char **what)
 static enum breaker_verdict of_fail(const struct crossing *c);
 static enum breaker_verdict of_deadline(const struct crossing *c);
 static enum breaker_verdict bad_if(const struct crossing *c, unsigned reason);
+static enum breaker_verdict poor_if(const struct crossing *c, unsigned reason);
 
 void verdict_look(struct crossing *c) {
     const char *what = NULL;
@@ -46,16 +49,16 @@ static enum breaker_verdict of_answer(const struct crossing *c, const char **wha
     switch (status) {
     case 500:
         *what = TRIAL_500;
-        return bad_if(c, BREAKER_ON_500);
+        return poor_if(c, BREAKER_ON_500);
     case 502:
         *what = TRIAL_502;
-        return bad_if(c, BREAKER_ON_502);
+        return poor_if(c, BREAKER_ON_502);
     case 503:
         *what = TRIAL_503;
-        return bad_if(c, BREAKER_ON_503);
+        return poor_if(c, BREAKER_ON_503);
     case 504:
         *what = TRIAL_504;
-        return bad_if(c, BREAKER_ON_504);
+        return poor_if(c, BREAKER_ON_504);
     case 501: /* of the method, whoever is asked */
     case 505:
         return VERDICT_GOOD;
@@ -76,7 +79,7 @@ static enum breaker_verdict of_grpc(const struct crossing *c, const char **what)
     *what = grpc_status_name(status);
     switch (status) {
     case GRPC_UNAVAILABLE:
-        return bad_if(c, BREAKER_ON_503);
+        return poor_if(c, BREAKER_ON_503);
     case GRPC_UNKNOWN:
     case GRPC_DEADLINE_EXCEEDED:
     case GRPC_RESOURCE_EXHAUSTED:
@@ -123,4 +126,8 @@ static enum breaker_verdict of_deadline(const struct crossing *c) {
 
 static enum breaker_verdict bad_if(const struct crossing *c, unsigned reason) {
     return c->part->shared->config->breaker.on & reason ? VERDICT_BAD : VERDICT_DOUBTFUL;
+}
+
+static enum breaker_verdict poor_if(const struct crossing *c, unsigned reason) {
+    return bad_if(c, reason) == VERDICT_BAD ? VERDICT_POOR : VERDICT_DOUBTFUL;
 }

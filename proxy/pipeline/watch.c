@@ -29,6 +29,7 @@ void watch_set_up(struct pipeline *pipeline) {
     pipeline->outlier = (struct outlier_settings){
         .share = config->breaker.share,
         .calls_min = config->breaker.calls_min,
+        .in_a_row = config->breaker.in_a_row,
         .window_ns = config->breaker.window_ns,
         .stall_ns = config->breaker.stall_ns,
         .eject_max = config->breaker.eject_max,

@@ -68,6 +68,8 @@ enum breaker_change breaker_report(struct breaker *breaker, enum breaker_verdict
             atomic_store_explicit(&breaker->failures, 0, memory_order_relaxed);
         return BREAKER_SAME;
     }
+    if (verdict == VERDICT_POOR && !is_probe)
+        atomic_fetch_add(&breaker->failures, 1);
     if (verdict == VERDICT_BAD && !is_probe) {
         unsigned failures = atomic_fetch_add(&breaker->failures, 1) + 1;
 
@@ -171,6 +173,7 @@ static enum breaker_change probe_over(struct breaker *breaker, enum breaker_verd
         close_it(breaker, now_ns);
         return BREAKER_RETURNED;
     case VERDICT_BAD:
+    case VERDICT_POOR:
     case VERDICT_DOUBTFUL:
         break;
     }

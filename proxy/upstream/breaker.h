@@ -40,8 +40,10 @@ enum breaker_cause {
 enum breaker_verdict {
     VERDICT_NONE, /* nothing: the client left, or it was refused unprocessed */
     VERDICT_GOOD,
-    VERDICT_BAD,      /* it has failed */
-    VERDICT_DOUBTFUL, /* it may have: only told by comparing it with its peers */
+    VERDICT_BAD,  /* it has failed */
+    VERDICT_POOR, /* it has answered, that it or what is behind it fails: that counts in a row, but
+                     opens the breaker only where its peers fare better (outlier.h) */
+    VERDICT_DOUBTFUL, /* it may have failed: only told by comparing it with its peers */
 };
 
 /* What a report has changed. */

@@ -33,8 +33,11 @@ static struct figures sum(const struct endpoint *endpoint);
 static void judge(const struct look *look, struct endpoint *endpoint);
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share);
 static bool may_eject(const struct look *look, const struct endpoint *endpoint);
-static void eject(const struct look *look, struct endpoint *endpoint, const struct figures *own,
-                  const struct figures *peers);
+static bool has_failed_in_a_row(const struct look *look, const struct endpoint *endpoint,
+                                const struct figures *own, const struct figures *peers);
+static bool is_worse(const struct figures *own, const struct figures *peers, double share);
+static void eject(const struct look *look, struct endpoint *endpoint, enum breaker_cause cause,
+                  const struct figures *own, const struct figures *peers);
 static const struct figures *past_of(const struct endpoint *endpoint, unsigned age);
 static void add(struct figures *to, const struct figures *from);
 static struct figures less(const struct figures *from, const struct figures *what);
@@ -123,9 +126,14 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
         calls_due = 2 * own.calls;
         stalls_due = 2 * own.stalled + OUTLIER_STALLS_MIN;
         if (is_outlier(&own, &peers, settings->share) && may_eject(look, endpoint)) {
-            eject(look, endpoint, &own, &peers);
+            eject(look, endpoint, own.stalled * 2 > own.bad ? BREAKER_STALLS : BREAKER_OFTEN, &own,
+                  &peers);
             return;
         }
+    }
+    if (has_failed_in_a_row(look, endpoint, &own, &peers) && may_eject(look, endpoint)) {
+        eject(look, endpoint, BREAKER_IN_A_ROW, &own, &peers);
+        return;
     }
     if (settings->stall_ns > 0 && peers.answered >= settings->calls_min) {
         stalls_ns = OUTLIER_STALL_FACTOR * (int64_t)(peers.waited_ns / peers.answered);
@@ -140,8 +148,24 @@ static bool is_outlier(const struct figures *own, const struct figures *peers, d
     double own_share = (double)own->bad / n, peers_share = (double)peers->bad / m;
     double both = (double)(own->bad + peers->bad) / (n + m);
 
-    return own_share >= share && own_share >= 2 * peers_share &&
+    return is_worse(own, peers, share) &&
            own_share - peers_share >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
+}
+
+/* Too few for the test are told by their order. */
+static bool has_failed_in_a_row(const struct look *look, const struct endpoint *endpoint,
+                                const struct figures *own, const struct figures *peers) {
+    unsigned row = look->settings->in_a_row;
+
+    return row > 0 &&
+           atomic_load_explicit(&endpoint->breaker.failures, memory_order_relaxed) >= row &&
+           own->calls >= row && peers->calls >= row && is_worse(own, peers, look->settings->share);
+}
+
+static bool is_worse(const struct figures *own, const struct figures *peers, double share) {
+    double own_share = (double)own->bad / (double)own->calls;
+
+    return own_share >= share && own_share >= 2.0 * (double)peers->bad / (double)peers->calls;
 }
 
 static bool may_eject(const struct look *look, const struct endpoint *endpoint) {
@@ -155,10 +179,8 @@ static bool may_eject(const struct look *look, const struct endpoint *endpoint) 
     return left > 0 && out < (most > 0 ? most : 1);
 }
 
-static void eject(const struct look *look, struct endpoint *endpoint, const struct figures *own,
-                  const struct figures *peers) {
-    enum breaker_cause cause = own->stalled * 2 > own->bad ? BREAKER_STALLS : BREAKER_OFTEN;
-
+static void eject(const struct look *look, struct endpoint *endpoint, enum breaker_cause cause,
+                  const struct figures *own, const struct figures *peers) {
     if (!breaker_trip(&endpoint->breaker, cause, atomic_load(&endpoint->last_failure),
                       look->now_ns))
         return;

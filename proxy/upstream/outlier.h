@@ -7,9 +7,11 @@
  * window_ns. Of an endpoint OUTLIER_STALLS_MIN stalls are enough: it gets few calls more, because
  * those that it has are counted as in flight. An endpoint is ejected (its breaker opens) when its
  * share of bad ones is at least `share`, twice that of its peers, and further above it than chance
- * explains (OUTLIER_SIGMAS). What all do alike is no endpoint's fault: then none is. No more than
- * `eject_max` of a pipeline's endpoints are kept out for it, but one may always be, and one always
- * stays. Home: loop. */
+ * explains (OUTLIER_SIGMAS). So
+ * is one whose last in_a_row verdicts were poor or bad, however few, when its share and its peers'
+ * over the whole window say the same. What all do alike is no endpoint's fault: then none is. No
+ * more than `eject_max` of a pipeline's endpoints are kept out for it, but one may always be, and
+ * one always stays. Home: loop. */
 #pragma once
 
 #include "upstream/endpoint.h"
@@ -24,6 +26,7 @@
 struct outlier_settings {
     double share; /* of bad verdicts, 0.0-1.0; 0: nobody is ever ejected for it */
     unsigned calls_min;
+    unsigned in_a_row; /* as the breaker's; 0: none are enough */
     int64_t window_ns;
     int64_t stall_ns; /* a first byte that takes less is never stalled; 0: none ever is */
     double eject_max; /* share of the endpoints */

@@ -123,7 +123,7 @@ static void report(struct endpoint *endpoint, unsigned loop, enum breaker_verdic
                    const char *what, bool is_probe, int64_t now_ns) {
     struct endpoint_tally *tally = &endpoint->tallies[loop];
 
-    if (verdict == VERDICT_BAD && !is_probe) {
+    if ((verdict == VERDICT_BAD || verdict == VERDICT_POOR) && !is_probe) {
         if (tally->failed_ns == now_ns)
             return;
         tally->failed_ns = now_ns;

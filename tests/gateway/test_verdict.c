@@ -48,10 +48,10 @@ static void answers_are_good_or_the_gateways(void **state) {
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_int_equal(of_status(state, good[i]), VERDICT_GOOD);
-    assert_int_equal(of_status(state, 502), VERDICT_BAD);
+    assert_int_equal(of_status(state, 502), VERDICT_POOR);
     assert_string_equal(f->c->endpoint->last_failure, TRIAL_502);
-    assert_int_equal(of_status(state, 503), VERDICT_BAD);
-    assert_int_equal(of_status(state, 504), VERDICT_BAD);
+    assert_int_equal(of_status(state, 503), VERDICT_POOR);
+    assert_int_equal(of_status(state, 504), VERDICT_POOR);
     assert_int_equal(of_status(state, 500), VERDICT_DOUBTFUL);
     assert_string_equal(f->c->endpoint->last_failure, TRIAL_500);
     assert_int_equal(of_status(state, 599), VERDICT_DOUBTFUL);
@@ -69,7 +69,7 @@ static void what_is_not_listed_is_doubtful(void **state) {
     f->pipeline_config.breaker.on = BREAKER_ON_500;
     f->c->x.response_head.status = 500;
     verdict_look(f->c);
-    assert_int_equal(given(f), VERDICT_BAD);
+    assert_int_equal(given(f), VERDICT_POOR);
     assert_int_equal(of_failure(begin(state), FAIL_UPSTREAM_STALE), VERDICT_DOUBTFUL);
     f = begin(state);
     f->pipeline_config.breaker.on = 0;
@@ -109,7 +109,7 @@ static void grpc_says_it_in_its_status(void **state) {
         assert_int_equal(of_grpc(state, "0", is_head), VERDICT_GOOD);
         assert_int_equal(of_grpc(state, "5", is_head), VERDICT_GOOD);
         assert_int_equal(of_grpc(state, "12", is_head), VERDICT_GOOD);
-        assert_int_equal(of_grpc(state, "14", is_head), VERDICT_BAD);
+        assert_int_equal(of_grpc(state, "14", is_head), VERDICT_POOR);
         assert_int_equal(of_grpc(state, "2", is_head), VERDICT_DOUBTFUL);
         assert_int_equal(of_grpc(state, "4", is_head), VERDICT_DOUBTFUL);
         assert_int_equal(of_grpc(state, "8", is_head), VERDICT_DOUBTFUL);

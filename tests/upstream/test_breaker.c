@@ -104,6 +104,15 @@ static void what_is_doubtful_or_says_nothing_does_not_count(void **state) {
     assert_int_equal(exchange(VERDICT_BAD), BREAKER_TRIPPED);
 }
 
+static void poor_answers_count_but_do_not_open_it(void **state) {
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(exchange(VERDICT_POOR), BREAKER_SAME);
+    assert_int_equal(breaker.failures, 100);
+    assert_int_equal(exchange(VERDICT_BAD), BREAKER_TRIPPED);
+    now_ns += OPEN_NS;
+    assert_int_equal(probe(VERDICT_POOR), BREAKER_TRIPPED);
+}
+
 static void without_a_number_none_opens_it(void **state) {
     static const struct breaker_settings off = {.open_for_ns = OPEN_NS, .open_max_ns = OPEN_NS};
 
@@ -284,6 +293,7 @@ int main(void) {
         TEST(five_failures_in_a_row_open_it),
         TEST(a_success_begins_the_count_anew),
         TEST(what_is_doubtful_or_says_nothing_does_not_count),
+        TEST(poor_answers_count_but_do_not_open_it),
         TEST(without_a_number_none_opens_it),
         TEST(one_probe_at_a_time_once_its_time_is_over),
         TEST(a_probe_that_says_nothing_lets_the_next_one_find_out),

@@ -13,7 +13,7 @@
 #define PER_S 100
 #define STEP_NS (NS_PER_S / PER_S)
 
-enum kind { ERRS, STALLS, RESETS };
+enum kind { ERRS, STALLS, RESETS, BUSY };
 
 static const struct endpoint_settings endpoint_settings = {
     .breaker = {
@@ -21,6 +21,7 @@ static const struct endpoint_settings endpoint_settings = {
 static const struct outlier_settings settings = {
     .share = 0.3,
     .calls_min = 20,
+    .in_a_row = 5,
     .window_ns = 10 * NS_PER_S,
     .stall_ns = NS_PER_S,
     .eject_max = 0.5,
@@ -94,6 +95,8 @@ static void ask(size_t i) {
     trial_sent(&trial, world.now_ns - 5 * NS_PER_MS);
     if (is_bad && world.kind[i] == RESETS) {
         trial_end(&trial, VERDICT_BAD, "upstream_reset", world.now_ns);
+    } else if (is_bad && world.kind[i] == BUSY) {
+        trial_end(&trial, VERDICT_POOR, "status_503", world.now_ns);
     } else {
         trial_answered(&trial, world.now_ns);
         trial_end(&trial, is_bad ? VERDICT_DOUBTFUL : VERDICT_GOOD, is_bad ? "status_500" : NULL,
@@ -182,10 +185,10 @@ static void it_stays_away_while_it_fails(void **state) {
 }
 
 static void what_all_do_is_nobodys_fault(void **state) {
-    const enum kind kinds[] = {ERRS, STALLS};
+    const enum kind kinds[] = {ERRS, STALLS, BUSY};
 
     make(3);
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < 3; k++) {
         for (size_t i = 0; i < 3; i++)
             world.kind[i] = kinds[k];
         for (double share = 0.1; share < 1; share += 0.2) {
@@ -222,6 +225,23 @@ static void so_are_a_few_calls(void **state) {
         outlier_look(world.list, world.count, &settings, world.now_ns);
     }
     assert_true(is_open(0));
+}
+
+/* Five of five, and the peers have answered a few themselves. */
+static void few_calls_are_enough_in_a_row(void **state) {
+    make(2);
+    outlier_look(world.list, 2, &settings, world.now_ns);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_false(is_open(0));
+        trial_tell(world.list[0], 0, VERDICT_POOR, "status_503", world.now_ns);
+        trial_tell(world.list[1], 0, i == 3 ? VERDICT_POOR : VERDICT_GOOD, "status_503",
+                   world.now_ns);
+        world.now_ns += OUTLIER_BUCKET_NS;
+        outlier_look(world.list, 2, &settings, world.now_ns);
+    }
+    assert_true(is_open(0));
+    assert_int_equal(breaker_view(&world.list[0]->breaker).cause, BREAKER_IN_A_ROW);
+    assert_false(is_open(1));
 }
 
 static void one_alone_has_no_peers(void **state) {
@@ -374,6 +394,7 @@ int main(void) {
         TEST(what_all_do_is_nobodys_fault),
         TEST(chance_is_no_reason),
         TEST(so_are_a_few_calls),
+        TEST(few_calls_are_enough_in_a_row),
         TEST(one_alone_has_no_peers),
         TEST(no_more_than_half_of_them_go),
         TEST(of_two_one_may_go_but_not_both),
