@@ -271,8 +271,8 @@ struct config_route {
     enum config_priority priority;
     bool is_idempotent; /* its requests may be processed twice, whatever their method */
     struct {
-        char *header;   /* lower case; owned; NULL: none */
-        char *cookie;   /* owned; that weir sets; NULL: none; never with header */
+        char *header;            /* lower case; owned; NULL: none */
+        char *cookie;            /* owned; that weir sets; NULL: none; never with header */
         enum config_learn learn; /* where from the header's values are known */
         bool is_strict;          /* refused when its endpoint is not there */
     } affinity;
