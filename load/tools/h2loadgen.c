@@ -100,6 +100,7 @@ static struct {
     bool is_counting;
     uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
     uint64_t bytes, opened;
+    uint64_t started; /* those that failed left out */
     struct histogram ok;
     double cpu_s, self_s;
 } load;
@@ -366,6 +367,7 @@ static void conn_flush(struct conn *conn) {
 static void conn_fail(struct conn *conn, enum failure failure) {
     for (uint64_t k = 0; k < config.streams; k++) {
         load.errors[failure] += conn->streams[k].id > 0;
+        load.started -= conn->streams[k].id > 0;
         conn->streams[k].id = 0;
     }
     load.errors[failure] += failure == FAIL_CONNECT;
@@ -395,6 +397,11 @@ static void stream_begin(struct stream *stream) {
     };
     const nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_message};
 
+    /* Of --count requests each is answered, so that none is under way at the end. */
+    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+        stream->id = 0;
+        return;
+    }
     *stream = (struct stream){
         .conn = stream->conn, .start_ns = load.now_ns, .status = -1, .grpc_status = -1};
     if (config.is_grpc)
@@ -403,6 +410,7 @@ static void stream_begin(struct stream *stream) {
     else
         stream->id = nghttp2_submit_request(stream->conn->ng, NULL, head,
                                             sizeof head / sizeof *head, NULL, stream);
+    load.started += stream->id > 0;
     if (stream->id < 0)
         stream->id = 0; /* the connection is ending: conn_flush() sees that */
 }
@@ -452,10 +460,12 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     failure = check(stream, code);
     if (stream->status > 0 && stream->status < STATUS_MAX)
         load.statuses[stream->status]++;
-    if (failure >= 0)
+    if (failure >= 0) {
         load.errors[failure]++;
-    else if (load.is_counting)
+        load.started--;
+    } else if (load.is_counting) {
         histogram_add(&load.ok, now_ns > stream->start_ns ? now_ns - stream->start_ns : 0);
+    }
     load.now_ns = now_ns;
     stream_begin(stream);
     return 0;
