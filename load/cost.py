@@ -79,8 +79,8 @@ def callgrind(folder):
 
 
 def ask_callgrind(pid, command):
-    done = subprocess.run(["vgdb", f"--pid={pid}", "--wait=10", command],
-                          capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["vgdb", f"--pid={pid}", "--wait=60", command],
+                          capture_output=True, text=True, timeout=90)
     if done.returncode:
         raise CannotCount(f"callgrind cannot be asked: {done.stderr.strip()}")
 
@@ -96,14 +96,14 @@ def syscalls(row, enough=0):
                 tracer = common.Process([strace, "-f", "-c", "-U", "calls", "-o", counted.name, "-p", pid])
                 try:
                     try:
-                        tracer.wait_until(lambda: is_traced(pid))
+                        tracer.wait_until(lambda: is_traced(pid), seconds=30)
                     except common.Failure as failure:
                         raise CannotCount(str(failure))
                     load(proxy, row, count)
                 finally:
                     if tracer.is_running():
                         tracer.popen.send_signal(signal.SIGINT)
-                    tracer.popen.wait(10)
+                    tracer.popen.wait(30)
                 calls = re.findall(r"^ *(\d+) (?!total)\w+$", counted.read(), re.M)
                 return sum(map(int, calls))
 
@@ -153,8 +153,8 @@ class running:
 
 
 def load(proxy, row, count):
-    got = common.run_loadgen(proxy.port, "--count", count, "--seconds", 60, "--warmup", 0, "--timeout", 30,
-                             *ROWS[row][2], seconds=90, program=loadgen_of(row))
+    got = common.run_loadgen(proxy.port, "--count", count, "--seconds", 100, "--warmup", 0, "--timeout", 60,
+                             *ROWS[row][2], seconds=120, program=loadgen_of(row))
     if got["errors"] or got["ok"]["count"] != count:
         raise common.Failure(f"{row}: {got['ok']['count']} of {count} answers, {got['failures']}")
 

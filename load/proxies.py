@@ -104,7 +104,7 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
         pipeline=pipeline, access=access, more=more))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
-    process.wait_until(lambda: common.answers(admin, "/readyz"))
+    process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
 
 
