@@ -242,8 +242,7 @@ static const struct schema_key pipeline_keys[] = {
     {"retry.attempts", value_count, AT(retry.attempts), "2", 1, 10},
     {"retry.budget", value_share, AT(retry.budget), "0.2", 1, 100},
     {"retry.timeout", value_duration, AT(retry.timeout_ns), "\"0s\"", NS_PER_MS, HOURS(1)},
-    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]",
-     .choices = retry_reasons},
+    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]", .choices = retry_reasons},
 };
 #undef AT
 

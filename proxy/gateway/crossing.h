@@ -23,7 +23,8 @@
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
 #define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS */
 #define CROSSING_STREAMS (1u << 18)    /* a second message has come */
-#define CROSSING_TURN_OVER (1u << 19)  /* the hold's, the pause's, or the attempt's time has passed */
+#define CROSSING_TURN_OVER \
+    (1u << 19) /* the hold's, the pause's, or the attempt's time has passed */
 
 enum step {
     STEP_ROUTE,   /* which route and pipeline? */

@@ -98,8 +98,8 @@ struct gateway {
     struct resolver *resolver;
     struct board *children; /* borrowed: what the nursery shows of programs; NULL: there are none */
     struct share_home shares;
-    struct memo *memo;     /* in the shares, or own_memo */
-    struct memo *own_memo; /* owned; NULL: it is shared */
+    struct memo *memo;           /* in the shares, or own_memo */
+    struct memo *own_memo;       /* owned; NULL: it is shared */
     struct pipeline **pipelines; /* owned; as in the config */
     struct gateway_loop *loops;  /* owned */
     unsigned loop_count;

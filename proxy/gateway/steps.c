@@ -551,6 +551,12 @@ static bool is_event_stream(const struct response_head *head) {
 static void log_failure(const struct crossing *c) {
     const struct fail_row *row = fail_row(c->fail);
 
+    if (c->fail == FAIL_HOLD_TIMEOUT) { /* of whichever endpoint it may have tried before */
+        log_limited(&c->listener->gl->failures_logged, LOG_WARN, "%s: pipeline '%s'%s%s xid=%.*s",
+                    row->title, c->part->shared->config->name, c->why ? ": " : "",
+                    c->why ? c->why : "", SLICE_ARG(c->request_id));
+        return;
+    }
     /* What a client alone can cause is in the access log; the log is for the operator. */
     if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
         c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)

@@ -99,5 +99,15 @@ def test_a_thousand_clients_leave_no_call_without_an_fd(threads):
     scenario("fd-starvation", "--parts", "calls", "--slack", "3", "--threads", threads)
 
 
+@pytest.mark.parametrize("kind", ["http1", "grpc"])
+def test_nobody_notices_that_the_engine_is_restarted(kind):
+    """Of the time that it takes only that there is an end to it: the machine may have other work."""
+    scenario("upstream-restart", "--peers", "weir", "--kinds", kind, "--outages", "1", "--slack", "4", "--after", "4")
+
+
+def test_retries_do_not_bury_an_upstream():
+    scenario("retry-storm", "--peers", "weir", "--seconds", "3")
+
+
 def test_every_answer_over_http2_is_right_under_load():
     scenario("bench", "h2", "grpc", "grpc-stream", "grpc-echo", "--peers", "weir", "--quick")
