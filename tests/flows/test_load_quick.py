@@ -65,6 +65,18 @@ def test_nobody_is_refused_while_the_engine_is_restarted():
 
 
 @release_only
+@pytest.mark.parametrize("part", ["naive", "loop"])
+def test_a_crash_loop_stays_small(part):
+    scenario("incident-2", "--parts", part)
+
+
+@release_only
+@pytest.mark.parametrize("part", ["naive", "weir"])
+def test_no_program_outlives_its_request(part):
+    scenario("incident-4", "--parts", part)
+
+
+@release_only
 @pytest.mark.parametrize("part", ["fail", "stall", "reset"])
 def test_one_of_three_that_is_ill_is_left_alone(part):
     scenario("outliers", "--parts", part)
