@@ -145,11 +145,13 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
 /* The last is the test of two shares for being one: by how many standard deviations they differ. */
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share) {
     double n = (double)own->calls, m = (double)peers->calls;
-    double own_share = (double)own->bad / n, peers_share = (double)peers->bad / m;
-    double both = (double)(own->bad + peers->bad) / (n + m);
+    double both, apart;
 
-    return is_worse(own, peers, share) &&
-           own_share - peers_share >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
+    if (!is_worse(own, peers, share))
+        return false;
+    both = (double)(own->bad + peers->bad) / (n + m);
+    apart = (double)own->bad / n - (double)peers->bad / m;
+    return apart >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
 }
 
 /* Too few for the test are told by their order. */
@@ -163,9 +165,10 @@ static bool has_failed_in_a_row(const struct look *look, const struct endpoint *
 }
 
 static bool is_worse(const struct figures *own, const struct figures *peers, double share) {
-    double own_share = (double)own->bad / (double)own->calls;
+    double n = (double)own->calls, m = (double)peers->calls;
 
-    return own_share >= share && own_share >= 2.0 * (double)peers->bad / (double)peers->calls;
+    return n > 0 && m > 0 && (double)own->bad >= share * n &&
+           (double)own->bad * m >= 2 * (double)peers->bad * n;
 }
 
 static bool may_eject(const struct look *look, const struct endpoint *endpoint) {

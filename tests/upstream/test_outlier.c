@@ -191,9 +191,9 @@ static void what_all_do_is_nobodys_fault(void **state) {
     for (size_t k = 0; k < 3; k++) {
         for (size_t i = 0; i < 3; i++)
             world.kind[i] = kinds[k];
-        for (double share = 0.1; share < 1; share += 0.2) {
+        for (unsigned percent = 10; percent < 100; percent += 20) {
             for (size_t i = 0; i < 3; i++)
-                world.bad[i] = share;
+                world.bad[i] = percent / 100.0;
             pass(60 * NS_PER_S);
             assert_false(is_open(0) || is_open(1) || is_open(2));
         }
