@@ -147,7 +147,7 @@ static bool is_outlier(const struct figures *own, const struct figures *peers, d
     double n = (double)own->calls, m = (double)peers->calls;
     double both, apart;
 
-    if (!is_worse(own, peers, share))
+    if (n == 0 || m == 0 || !is_worse(own, peers, share))
         return false;
     both = (double)(own->bad + peers->bad) / (n + m);
     apart = (double)own->bad / n - (double)peers->bad / m;
