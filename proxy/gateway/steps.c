@@ -252,7 +252,7 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
-    trial_sent(&c->trial, c->sent_ns);
+    trial_sent(&c->trial, &x->request, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);

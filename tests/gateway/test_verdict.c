@@ -15,7 +15,7 @@ static struct fixture *begin(void **state) {
     f->c->step = STEP_AWAIT;
     f->c->fail = FAIL_NONE;
     assert_true(trial_begin(&f->c->trial, f->c->endpoint, 0, false, f->gl.loop.now_ns));
-    trial_sent(&f->c->trial, f->gl.loop.now_ns);
+    trial_sent(&f->c->trial, &f->c->x.request, f->gl.loop.now_ns);
     return f;
 }
 
