@@ -467,10 +467,11 @@ def test_an_endpoint_is_taken_out_of_service_and_back(weir, serve):
     gate = threading.Event()
     slow, other = serve(answering(pause=gate)), serve()
     w = weir(slow, other)
-    clients = [w.client() for _ in range(4)]
-    for client in clients:
-        client.send(request())
-    slow.await_requests(1)
+    clients = []
+    while not slow.requests:
+        clients.append(w.client())
+        clients[-1].send(request())
+        wait_for("it is under way", lambda: len(slow.requests) + len(other.requests) == len(clients))
     for do, state in (("drain", "drained"), ("disable", "disabled")):
         answer = post(w, do, slow)
         assert answer.status == 200 and b"no server.state_file" in answer.body
