@@ -129,6 +129,16 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
+enum config_balance { BALANCE_LEAST, BALANCE_HASH };
+
+/* What of a request tells where it belongs. */
+enum config_hash_of { HASH_CLIENT, HASH_PATH, HASH_HEADER, HASH_COOKIE };
+
+struct config_hash {
+    enum config_hash_of of;
+    char *name; /* HASH_HEADER (lower case), HASH_COOKIE; owned */
+};
+
 /* What counts as a failure in a row of an endpoint. */
 enum config_breaker_on {
     BREAKER_ON_CONNECT = 1 << 0,
@@ -183,6 +193,7 @@ struct config_pipeline {
     struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */
+    int64_t hold_ns;         /* how long one may wait while no endpoint is usable */
     int64_t dial_timeout_ns; /* one connect */
     int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
     int64_t ping_ns;         /* HTTP/2: with calls on it and silent for this: asked with a PING */
@@ -216,15 +227,23 @@ struct config_pipeline {
     int64_t slow_start_ns; /* of an endpoint that is used again; 0: its whole share at once */
     struct config_health health;
     struct {
-        unsigned attempts; /* tries in all, 1 = never again */
-        unsigned on;       /* enum config_retry_on bits */
+        unsigned attempts;  /* tries in all, 1 = never again */
+        unsigned on;        /* enum config_retry_on bits */
+        double budget;      /* further tries as a share of the requests */
+        int64_t timeout_ns; /* of one try, until its response head */
     } retry;
+    struct {
+        enum config_balance by;
+        struct config_hash hash; /* BALANCE_HASH */
+    } balance;
 };
 
 struct config_field_match {
     char *name;  /* owned; lower case */
     char *value; /* owned; NULL: any value will do */
 };
+
+enum config_learn { LEARN_NOTHING, LEARN_RESPONSE };
 
 /* Who is refused first when there is too much of everything. */
 enum config_priority { PRIORITY_CRITICAL, PRIORITY_DEFAULT, PRIORITY_BACKGROUND };
@@ -246,6 +265,13 @@ struct config_route {
     bool is_grpc_web;    /* gRPC-Web calls become gRPC calls; the pipeline's protocol is HTTP/2 */
     int64_t deadline_ns; /* -1: the pipeline's */
     enum config_priority priority;
+    bool is_idempotent; /* its requests may be processed twice, whatever their method */
+    struct {
+        char *header;   /* lower case; owned; NULL: none */
+        char *cookie;   /* owned; that weir sets; NULL: none; never with header */
+        enum config_learn learn; /* where from the header's values are known */
+        bool is_strict;          /* refused when its endpoint is not there */
+    } affinity;
 };
 
 #define CONFIG_ANY_LISTENER SIZE_MAX

@@ -2,6 +2,7 @@
 #include "config/schema.h"
 
 #include "base/clock.h"
+#include "config/balance.h"
 #include "config/certificates.h"
 #include "config/checks.h"
 #include "config/lists.h"
@@ -57,9 +58,20 @@ static const struct choice priorities[] = {
 
 static const struct choice retry_reasons[] = {
     {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
-    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, true},
-    {"502", RETRY_ON_502, true},          {"503", RETRY_ON_503, true},
-    {"504", RETRY_ON_504, true},          {0},
+    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, false},
+    {"502", RETRY_ON_502, false},         {"503", RETRY_ON_503, false},
+    {"504", RETRY_ON_504, false},         {0},
+};
+
+static const struct choice balances[] = {
+    {"least", BALANCE_LEAST, false},
+    {"hash", BALANCE_HASH, false},
+    {0},
+};
+
+static const struct choice lessons[] = {
+    {"response", LEARN_RESPONSE, false},
+    {0},
 };
 
 static const struct choice breaker_reasons[] = {
@@ -172,6 +184,7 @@ static const struct schema_key pipeline_keys[] = {
     {"tls.min_version", value_choice, AT(tls.min_version), "\"1.2\"", .choices = tls_versions},
     {"host", value_host, AT(host)},
     {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
+    {"hold", value_duration, AT(hold_ns), "\"5s\"", NS_PER_MS, HOURS(1)},
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.ping", value_duration, AT(ping_ns), "\"20s\"", NS_PER_MS, HOURS(24)},
@@ -221,8 +234,13 @@ static const struct schema_key pipeline_keys[] = {
     {"health.healthy_after", value_count, AT(health.healthy_after), "2", 1, 100},
     {"health.initial", value_choice, AT(health.initial), "\"healthy\"", .choices = health_initials},
     {"health.panic", value_share, AT(health.panic), "0.5", 1, 100},
+    {"balance.by", value_choice, AT(balance.by), "\"least\"", .choices = balances},
+    {"balance.hash", balance_hash, AT(balance.hash), "\"client\""},
     {"retry.attempts", value_count, AT(retry.attempts), "2", 1, 10},
-    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]", .choices = retry_reasons},
+    {"retry.budget", value_share, AT(retry.budget), "0.2", 1, 100},
+    {"retry.timeout", value_duration, AT(retry.timeout_ns), "\"0s\"", NS_PER_MS, HOURS(1)},
+    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]",
+     .choices = retry_reasons},
 };
 #undef AT
 
@@ -242,6 +260,11 @@ static const struct schema_key route_keys[] = {
     {"stream", value_boolean, AT(is_stream), "false"},
     {"grpc_web", value_boolean, AT(is_grpc_web), "false"},
     {"priority", value_choice, AT(priority), "\"default\"", .choices = priorities},
+    {"idempotent", value_boolean, AT(is_idempotent), "false"},
+    {"affinity.header", balance_header, AT(affinity.header)},
+    {"affinity.learn", value_choice, AT(affinity.learn), .choices = lessons},
+    {"affinity.cookie", balance_cookie, AT(affinity.cookie)},
+    {"affinity.strict", value_boolean, AT(affinity.is_strict), "false"},
 };
 #undef AT
 

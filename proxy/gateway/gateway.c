@@ -61,6 +61,9 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->loop_count = config->server.threads;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
+    if (!options->shares)
+        gateway->own_memo = xcalloc(1, sizeof *gateway->own_memo);
+    gateway->memo = options->shares ? &options->shares->memo : gateway->own_memo;
     err = security_open(&gateway->security, config, why);
     if (!err)
         err = open_pipelines(gateway, options->may_lack_addresses, why);
@@ -227,6 +230,7 @@ static void close_shared(struct gateway *gateway) {
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
     route_table_free(gateway->routes);
+    free(gateway->own_memo);
     free(gateway);
 }
 
@@ -264,7 +268,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
-        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
+        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
+                           again_let_go);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
         listener_init(&gl->listeners[i], gl, i);

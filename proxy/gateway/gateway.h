@@ -93,6 +93,8 @@ struct gateway {
     int memory_fd;                /* owned; of that look */
     struct resolver *resolver;
     struct share_home shares;
+    struct memo *memo;     /* in the shares, or own_memo */
+    struct memo *own_memo; /* owned; NULL: it is shared */
     struct pipeline **pipelines; /* owned; as in the config */
     struct gateway_loop *loops;  /* owned */
     unsigned loop_count;

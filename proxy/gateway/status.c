@@ -224,11 +224,12 @@ static json_t *pipelines_of(struct gateway *gateway) {
 
         json_array_append_new(
             list,
-            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
+            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
                       "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
                       (int)pipeline->concurrency.limit, "queued",
                       (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                      (int)pipeline->concurrency.line_max, "streams",
+                      (int)pipeline->concurrency.line_max, "held",
+                      (int)atomic_load(&pipeline->hold.held), "streams",
                       (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
                       (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline)));
     }
@@ -261,23 +262,31 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
 
 struct pipeline_gauge {
     const char *name, *help;
-    double (*value)(const struct pipeline *pipeline);
+    double (*value)(struct pipeline *pipeline);
 };
 
-static double inflight(const struct pipeline *p) {
+static double inflight(struct pipeline *p) {
     return gate_taken_in_all(&p->concurrency);
 }
 
-static double concurrency_limit(const struct pipeline *p) {
+static double concurrency_limit(struct pipeline *p) {
     return p->concurrency.limit;
 }
 
-static double queue_length(const struct pipeline *p) {
+static double queue_length(struct pipeline *p) {
     return atomic_load(&p->concurrency.waiting);
 }
 
-static double queue_limit(const struct pipeline *p) {
+static double queue_limit(struct pipeline *p) {
     return p->concurrency.line_max;
+}
+
+static double held(struct pipeline *p) {
+    return atomic_load(&p->hold.held);
+}
+
+static double budget(struct pipeline *p) {
+    return (double)retry_budget_left(&p->retries, clock_now_ns());
 }
 
 static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
@@ -286,6 +295,8 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
         {"weir_pipeline_concurrency_limit", "How many there may be.", concurrency_limit},
         {"weir_pipeline_queue_length", "Exchanges that wait.", queue_length},
         {"weir_pipeline_queue_limit", "How many may wait.", queue_limit},
+        {"weir_pipeline_held", "Exchanges that wait for an endpoint to come back.", held},
+        {"weir_pipeline_retry_budget_remaining", "Retries that the budget has left.", budget},
     };
     struct buffer labels = {0};
 

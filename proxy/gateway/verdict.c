@@ -101,6 +101,7 @@ static enum breaker_verdict of_fail(const struct crossing *c) {
     case FAIL_UPSTREAM_STALE:
         return VERDICT_DOUBTFUL; /* a race now and then; an endpoint that resets much is none */
     case FAIL_UPSTREAM_STALLED:
+    case FAIL_TRY_TIMEOUT:
         return bad_if(c, BREAKER_ON_TIMEOUT);
     case FAIL_DEADLINE:
         return of_deadline(c);

@@ -51,6 +51,8 @@ int pipeline_open(struct pipeline **out, const struct pipeline_options *options,
     watch_set_up(pipeline);
     gate_init(&pipeline->concurrency, concurrency_of(config), config->queue.size);
     gate_init(&pipeline->streams, config->limits.streams, 0);
+    pipeline->hold.max = config->queue.size;
+    retry_budget_init(&pipeline->retries, config->retry.budget);
     share(pipeline, &pipeline->concurrency, "concurrency", "");
     share(pipeline, &pipeline->streams, "streams", "");
     pthread_mutex_init(&pipeline->lock, NULL);
@@ -78,6 +80,7 @@ void pipeline_close(struct pipeline *pipeline) {
     endpoint_set_unref(pipeline->set);
     gate_deinit(&pipeline->concurrency);
     gate_deinit(&pipeline->streams);
+    retry_budget_deinit(&pipeline->retries);
     pthread_mutex_destroy(&pipeline->lock);
     free(pipeline->parts);
     free(pipeline->sources);

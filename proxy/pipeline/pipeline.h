@@ -3,6 +3,8 @@
 #pragma once
 
 #include "config/config.h"
+#include "pipeline/hold.h"
+#include "pipeline/retry.h"
 #include "upstream/health.h"
 #include "upstream/outlier.h"
 #include "upstream/pool.h"
@@ -35,6 +37,8 @@ struct pipeline {
     const struct config_pipeline *config; /* borrowed: outlives the gateway */
     struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
     struct gate streams;                  /* live streams; nobody waits for one */
+    struct hold_shared hold;
+    struct retry_budget retries;
     struct pool_settings pool;
     struct endpoint_settings endpoint;
     struct outlier_settings outlier;
@@ -54,6 +58,8 @@ struct pipeline_loop {
     struct pipeline *shared;        /* borrowed */
     struct pool_loop *pools_shared; /* borrowed */
     struct gate_desk desk;          /* at shared->concurrency */
+    struct hold hold;
+    struct retry_tally retries;
     struct endpoint_set *set;       /* counted */
     struct pool **pools;            /* in the order of the set; owned array */
     struct health **checks;         /* of the endpoints that this loop checks; owned */
@@ -97,7 +103,8 @@ void pipeline_mark(struct pipeline *pipeline);
 
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted);
+                        struct pool_loop *shared, gate_granted_fn *granted,
+                        void (*let_go)(struct hold_ticket *ticket));
 /* Closes all pools: dials are cancelled, idle connections closed. */
 void pipeline_loop_close(struct pipeline_loop *part);
 
@@ -113,12 +120,6 @@ void pipeline_loop_look(struct pipeline_loop *part);
 /* At every tick: gives up on exchanges that stall, and finds outliers. Until the drain. */
 void pipeline_loop_tick(struct pipeline_loop *part);
 
-/* The balancer: the better of two usable pools picked at random (fewer exchanges in flight), other
- * than @avoid if there is a choice. Usable: its endpoint is, and it has an idle connection or
- * one with room, or its endpoint may be dialled. NULL when there is no endpoint in service; when
- * none is usable, one that says why. */
-struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid);
-
 /* A right to be in flight. Zeroed memory is one that was not asked for. */
 enum permit_kind { PERMIT_NONE, PERMIT_WAITING, PERMIT_CONCURRENCY, PERMIT_STREAM };
 
@@ -130,6 +131,9 @@ struct permit {
 /* GATE_IN, GATE_WAIT (the part's granted() follows; then permit_granted()) or GATE_FULL. */
 enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit);
 void permit_granted(struct permit *permit);
+
+/* Acquires one if it is free and nobody waits for it. */
+bool permit_try(struct pipeline_loop *part, struct permit *permit);
 
 /* The exchange has become a stream: trades the permit for a stream's, if one is free. */
 void permit_to_stream(struct pipeline_loop *part, struct permit *permit);

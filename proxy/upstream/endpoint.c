@@ -2,6 +2,7 @@
 #include "upstream/endpoint.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "transport/tls.h"
@@ -29,6 +30,7 @@ struct endpoint *endpoint_new(const struct sockaddr_storage *address, unsigned c
     atomic_init(&endpoint->refs, 1);
     endpoint->address = *address;
     write_text(endpoint);
+    endpoint->id = hash_of(slice_str(endpoint->text)) | 1;
     gate_init(&endpoint->connections, connections, UINT32_MAX);
     endpoint->settings = &no_settings;
     breaker_init(&endpoint->breaker, &no_settings.breaker);
@@ -84,8 +86,11 @@ unsigned endpoint_weight(const struct endpoint *endpoint, int64_t now_ns) {
     int64_t whole_ns = endpoint->settings->slow_start_ns, past_ns = now_ns - returned_ns;
     int64_t weight;
 
-    if (returned_ns == 0 || past_ns >= whole_ns)
+    if (returned_ns == 0 || whole_ns == 0 || past_ns >= whole_ns)
         return ENDPOINT_WEIGHT_MAX;
+    /* It has returned on a thread whose clock was read later than ours. */
+    if (past_ns < 0)
+        return ENDPOINT_WEIGHT_MIN;
     weight = past_ns * ENDPOINT_WEIGHT_MAX / whole_ns;
     return weight < ENDPOINT_WEIGHT_MIN ? ENDPOINT_WEIGHT_MIN : (unsigned)weight;
 }
@@ -133,6 +138,7 @@ void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now
                                                                        : DIAL_ERROR],
                      1);
     atomic_store(&endpoint->dial_fail, (int)fail);
+    atomic_store(&endpoint->dial_failed_ns, now_ns);
     atomic_store(&endpoint->dial_after_ns, now_ns + backoff_ns);
 }
 

@@ -51,6 +51,7 @@ struct endpoint {
     const struct endpoint_settings *settings; /* borrowed */
     struct sockaddr_storage address;
     char text[ENDPOINT_TEXT_BYTES];         /* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
+    uint64_t id;                            /* a hash of text: the same everywhere; not 0 */
     struct gate connections;                /* one right per socket */
     _Atomic uint32_t inflight;              /* exchanges on it: the balancer's measure */
     _Atomic uint32_t streams;               /* HTTP/2: of these, those that have a stream */
@@ -58,6 +59,7 @@ struct endpoint {
     _Atomic uint32_t dial_failures;         /* in a row */
     _Atomic int64_t dial_after_ns;          /* CLOCK_MONOTONIC; no dial before */
     _Atomic int dial_fail;                  /* enum fail of the last one */
+    _Atomic int64_t dial_failed_ns;         /* when that was */
     _Atomic uint64_t dialled[DIAL_RESULTS]; /* finished dials since start */
     _Atomic uint64_t failures;              /* exchanges that failed on it since start */
     _Atomic unsigned conditions;            /* enum endpoint_condition bits */
@@ -111,6 +113,10 @@ static inline bool endpoint_is_up(const struct endpoint *endpoint) {
 }
 
 bool endpoint_may_dial(const struct endpoint *endpoint, int64_t now_ns);
+/* Ends the backoff, whatever is left of it. */
+static inline void endpoint_let_dial(struct endpoint *endpoint) {
+    atomic_store(&endpoint->dial_after_ns, 0);
+}
 void endpoint_dial_failed(struct endpoint *endpoint, enum fail fail, int64_t now_ns);
 void endpoint_dial_succeeded(struct endpoint *endpoint);
 

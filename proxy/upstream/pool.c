@@ -116,6 +116,16 @@ void pool_look(struct pool *pool) {
     }
 }
 
+bool pool_is_alive(const struct pool *pool) {
+    int64_t failed_ns =
+        atomic_load_explicit(&pool->endpoint->dial_failed_ns, memory_order_relaxed);
+
+    if (pool->settings->is_http2 || endpoint_is_up(pool->endpoint) ||
+        pool->shared->loop->now_ns - failed_ns > POOL_DOUBT_NS || list_is_empty(&pool->idle))
+        return pool_is_connected(pool);
+    return CONTAINER_OF(pool->idle.next, struct upstream_conn, link)->idle_since_ns > failed_ns;
+}
+
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,
                              enum fail *fail) {
     struct endpoint *endpoint = pool->endpoint;

@@ -109,6 +109,18 @@ void pool_close(struct pool *pool);
  * and awaited there. */
 void pool_look(struct pool *pool);
 
+/* Is there a connection that an exchange can have now? */
+static inline bool pool_is_connected(const struct pool *pool) {
+    return !list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
+           atomic_load_explicit(&pool->open_count, memory_order_relaxed) > 0;
+}
+
+/* The same where a dial has just failed: is it one that has shown since then that the endpoint
+ * lives, or outlived that by POOL_DOUBT_NS? When an upstream dies its connections end one by one,
+ * and a new one may be refused before the last of them has. */
+#define POOL_DOUBT_NS (20 * NS_PER_MS)
+bool pool_is_alive(const struct pool *pool);
+
 /* @is_fresh: dials, unless the bound is reached, though there are idle connections: one of them has
  * just turned out to be dead. */
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,

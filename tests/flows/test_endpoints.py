@@ -153,7 +153,7 @@ def test_one_of_three_that_is_ill_is_left_alone(weir, faulty, mode, share):
 def test_failures_in_a_row_open_the_breaker_until_a_probe_succeeds(weir, faulty):
     upstream = faulty()
     upstream.mode = "reset"
-    w = weir(upstream, pipeline={"breaker": {"consecutive_failures": 3, "open_for": "100s"}})
+    w = weir(upstream, pipeline={"hold": 0, "breaker": {"consecutive_failures": 3, "open_for": "100s"}})
     for _ in range(3):
         assert w.exchange(request("POST", body=b"x")).status == 502
     row = await_state(w, upstream, "ejected")
@@ -491,7 +491,7 @@ def test_an_endpoint_is_taken_out_of_service_and_back(weir, serve):
 
 def test_with_none_in_service_clients_are_told(weir, serve):
     upstream = serve()
-    w = weir(upstream)
+    w = weir(upstream, pipeline={"hold": 0})
     assert post(w, "disable", upstream).status == 200
     answer = w.exchange(request())
     assert answer.status == 503 and "details=\"endpoint_none\"" in answer.fields.get("proxy-status")
