@@ -489,6 +489,28 @@ def test_an_endpoint_is_taken_out_of_service_and_back(weir, serve):
              lambda: f"endpoint '{slow.endpoint}' of pipeline 'up' is drained by order" in w.log())
 
 
+def test_who_belongs_to_a_drained_endpoint_stays_there(weir, serve):
+    two = [serve(), serve()]
+    w = weir(*two, route={"affinity": {"cookie": "where"}})
+
+    def ask(cookie=None):
+        """(the endpoint that was asked, the cookie)"""
+        before = [len(one.requests) for one in two]
+        answer = w.exchange(request(fields=[f"Cookie: {cookie}"] if cookie else []))
+        assert answer.status == 200
+        asked = next(one for one, n in zip(two, before) if len(one.requests) > n)
+        said = answer.fields.get("set-cookie")
+        return asked, said.split(";")[0] if said else cookie
+
+    mine, cookie = ask()
+    other = two[1 - two.index(mine)]
+    assert post(w, "drain", mine).status == 200
+    assert all(ask(cookie)[0] is mine for _ in range(10))
+    assert all(ask()[0] is other for _ in range(10))
+    assert post(w, "disable", mine).status == 200
+    assert ask(cookie)[0] is other
+
+
 def test_with_none_in_service_clients_are_told(weir, serve):
     upstream = serve()
     w = weir(upstream, pipeline={"hold": 0})
