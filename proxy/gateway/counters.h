@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "exchange/exchange.h"
+#include "handler/call.h"
 #include "metrics/metrics.h"
 #include "transport/handshakes.h"
 
@@ -60,6 +61,10 @@ void counters_evicted(const struct counters *counters, struct metrics metrics, s
                       unsigned count);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
+
+/* One call of a handler is over, @duration_ns after it was asked for. */
+void counters_handler(const struct counters *counters, struct metrics metrics, size_t handler,
+                      enum call_outcome outcome, int64_t duration_ns);
 
 /* Sums over all loops, for the status page. */
 int64_t counters_accepted(const struct counters *counters, const struct metrics_segment *segment,

@@ -59,6 +59,8 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
+    gateway->handlers = options->handlers;
+    gateway->handling_memory.limit = config->server.handler_memory;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
     err = security_open(&gateway->security, config, why);
@@ -151,6 +153,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += gate_taken(&gateway->pipelines[i]->concurrency) +
                            gate_taken(&gateway->pipelines[i]->streams);
+    census->permits += atomic_load(&gateway->handling_memory.used) > 0;
     free(gateway->loops);
     close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
@@ -262,6 +265,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
         loop_timer_start(&gl->loop, &gl->share_timer, 0);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
+    if (gateway->handlers)
+        gl->desk = handler_desk_open(gateway->handlers, &gl->loop);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
@@ -350,6 +355,9 @@ static void on_drain_timer(struct timer *timer) {
     }
     if (gl->are_pools_closed && gl->loop.conns == 0) {
         loop_timer_stop(&gl->loop, &gl->share_timer);
+        if (gl->desk)
+            handler_desk_close(gl->desk);
+        gl->desk = NULL;
         loop_stop(&gl->loop);
     } else {
         loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);
