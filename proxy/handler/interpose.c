@@ -88,10 +88,6 @@ EXPORT void free(void *memory) {
     /* Outside any instance: its heap was dropped, or will be. */
 }
 
-EXPORT void cfree(void *memory) {
-    free(memory);
-}
-
 EXPORT void *memalign(size_t align, size_t size) {
     return align_to(align, size, __builtin_return_address(0));
 }
@@ -135,7 +131,7 @@ EXPORT size_t malloc_usable_size(void *memory) {
     if (heaps_have(memory))
         return heap_current ? heap_size(heap_current, memory) : 0;
     if (!of_libc)
-        of_libc = (size_t(*)(void *))interpose_find("malloc_usable_size");
+        interpose_find("malloc_usable_size", &of_libc);
     return of_libc(memory);
 }
 

@@ -7,5 +7,5 @@
 /* Looks up libc's functions that stand behind ours, so that nobody has to later. */
 void interpose_open(void);
 
-/* The function @name of libc. */
-void *interpose_find(const char *name);
+/* Makes @function, a pointer to a function, that of libc's @name. */
+void interpose_find(const char *name, void *function);

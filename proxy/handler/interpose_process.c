@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,24 +26,27 @@ void __assert_fail(const char *claim, const char *file, unsigned line, const cha
 void __stack_chk_fail(void);
 
 static struct {
-    _Noreturn void (*abort)(void);
-    _Noreturn void (*exit)(int);
-    _Noreturn void (*quick_exit)(int);
-    _Noreturn void (*pthread_exit)(void *);
-    _Noreturn void (*assert_fail)(const char *, const char *, unsigned, const char *);
-    _Noreturn void (*stack_chk_fail)(void);
+    __attribute__((noreturn)) void (*abort)(void);
+    __attribute__((noreturn)) void (*exit)(int);
+    __attribute__((noreturn)) void (*quick_exit)(int);
+    __attribute__((noreturn)) void (*pthread_exit)(void *);
+    __attribute__((noreturn)) void (*assert_fail)(const char *, const char *, unsigned,
+                                                  const char *);
+    __attribute__((noreturn)) void (*stack_chk_fail)(void);
     __typeof__(signal) *signal;
     __typeof__(sigprocmask) *sigprocmask;
     __typeof__(pthread_sigmask) *pthread_sigmask;
 } libc;
 
-void *interpose_find(const char *name) {
-    return dlsym(RTLD_NEXT, name);
+void interpose_find(const char *name, void *function) {
+    void *found = dlsym(RTLD_NEXT, name);
+
+    memcpy(function, &found, sizeof found); /* what ISO C has no cast for */
 }
 
 /* Before main, and before any constructor that could need it (libraries change signals, too). */
 __attribute__((constructor(101))) void interpose_open(void) {
-#define FIND(member, name) libc.member = (__typeof__(libc.member))interpose_find(name)
+#define FIND(member, name) interpose_find(name, &libc.member)
     if (libc.abort)
         return;
     FIND(abort, "abort");
