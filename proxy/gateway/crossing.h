@@ -54,7 +54,8 @@ struct crossing {
     struct slice allow;         /* arena; of a 405 */
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
-    struct handling *handling; /* arena; once the route's handlers are asked; NULL: there are none */
+    struct handling
+        *handling;         /* arena; once the route's handlers are asked; NULL: there are none */
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;

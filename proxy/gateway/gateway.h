@@ -57,8 +57,8 @@ struct gateway_loop {
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
-    struct handler_desk *desk;   /* owned; NULL: there are no handlers */
-    struct buffer scratch; /* log lines */
+    struct handler_desk *desk; /* owned; NULL: there are no handlers */
+    struct buffer scratch;     /* log lines */
     struct log_limit failures_logged, overload_logged;
     struct pressure pressure;
     _Atomic unsigned actions; /* of pressure, in force; any thread may read */
@@ -104,7 +104,7 @@ struct gateway {
     struct pipeline **pipelines; /* owned; as in the config */
     struct handlers *handlers;   /* borrowed: the caller; NULL: there are none */
     struct handling_memory handling_memory;
-    struct gateway_loop *loops;  /* owned */
+    struct gateway_loop *loops; /* owned */
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
@@ -132,7 +132,7 @@ struct gateway_options {
     struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
                                    they are not */
     unsigned share_slot;        /* ours in it */
-    struct handlers *handlers; /* borrowed: started; closed behind the gateway; NULL: none */
+    struct handlers *handlers;  /* borrowed: started; closed behind the gateway; NULL: none */
     struct keeper *keeper;   /* borrowed: for what is to survive; closed before the gateway; NULL:
                                 nothing does */
     bool may_lack_addresses; /* names that do not resolve within GATEWAY_NAMES_NS are no error */

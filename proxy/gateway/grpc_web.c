@@ -17,8 +17,8 @@
 
 struct grpc_web {
     enum grpc_web_form asked, answer; /* of the request; that the response shall have */
-    struct slice type;                /* arena; the request's content-type, whatever becomes of it */
-    bool is_known;                    /* whether the upstream's answer is one of gRPC */
+    struct slice type; /* arena; the request's content-type, whatever becomes of it */
+    bool is_known;     /* whether the upstream's answer is one of gRPC */
     bool is_grpc;
     struct base64_decoder decoder;
     struct base64_encoder encoder;
@@ -92,8 +92,7 @@ void grpc_web_respond(struct crossing *c) {
         if (fields->list[i].id != FIELD_CONTENT_LENGTH && fields->list[i].id != FIELD_TRAILER)
             fields->list[kept++] = fields->list[i];
     fields->count = kept;
-    set_content_type(fields,
-                     grpc_web_from_grpc(&x->arena, value, c->web->answer));
+    set_content_type(fields, grpc_web_from_grpc(&x->arena, value, c->web->answer));
     if (x->response_content.kind != CONTENT_NONE || !body_is_done(&x->response))
         x->response_content = (struct content){CONTENT_CHUNKED, 0};
 }

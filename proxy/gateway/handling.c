@@ -62,8 +62,8 @@ static enum handling_outcome call_all(struct crossing *c, enum call_phase phase)
         }
         /* Below the first is beyond the last. */
         while (h->next < c->route->handler_count &&
-               !handlers_has_phase(c->listener->gl->gateway->handlers,
-                                   c->route->handlers[h->next], phase))
+               !handlers_has_phase(c->listener->gl->gateway->handlers, c->route->handlers[h->next],
+                                   phase))
             advance(h);
         if (h->next >= c->route->handler_count)
             return HANDLING_DONE;

@@ -60,8 +60,8 @@ bool handling_has_content(const struct crossing *c);
 /* Gives back what is charged for content that is gone; all of it: @is_over. */
 void handling_give_back(struct crossing *c, bool is_over);
 
-/* Does what @handler wants done (handling_answer.c): to the head that is on its way, or by an answer
- * of its own. */
+/* Does what @handler wants done (handling_answer.c): to the head that is on its way, or by an
+ * answer of its own. */
 enum handling_outcome handling_apply(struct crossing *c, const struct config_handler *handler,
                                      const struct call_answer *answer);
 /* What an answer of that HTTP status is to a gRPC client. */

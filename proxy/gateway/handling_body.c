@@ -8,12 +8,10 @@
 
 #include <weir/handler.h>
 
-
 static enum handling_outcome collect(struct crossing *c, const struct config_handler *config,
                                      size_t bytes);
 static enum handling_outcome collect_message(struct crossing *c,
-                                             const struct config_handler *config,
-                                             bool may_be_cut);
+                                             const struct config_handler *config, bool may_be_cut);
 static void on_content(struct body *body);
 static void end(struct crossing *c);
 static bool charge(struct crossing *c);
@@ -99,8 +97,7 @@ static enum handling_outcome collect(struct crossing *c, const struct config_han
 }
 
 static enum handling_outcome collect_message(struct crossing *c,
-                                             const struct config_handler *config,
-                                             bool may_be_cut) {
+                                             const struct config_handler *config, bool may_be_cut) {
     struct body *body = &c->x.request;
     enum handling_outcome outcome = HANDLING_DONE;
     size_t length;

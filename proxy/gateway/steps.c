@@ -46,10 +46,10 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,       [STEP_HANDLE] = handle,     [STEP_QUEUE] = queue,
-    [STEP_LEASE] = lease,       [STEP_SEND] = send_request, [STEP_AWAIT] = await,
-    [STEP_HANDLED] = handled,   [STEP_RESPOND] = respond,   [STEP_RELAY] = relay,
-    [STEP_HEALTH] = health,     [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,     [STEP_HANDLE] = handle,     [STEP_QUEUE] = queue,
+    [STEP_LEASE] = lease,     [STEP_SEND] = send_request, [STEP_AWAIT] = await,
+    [STEP_HANDLED] = handled, [STEP_RESPOND] = respond,   [STEP_RELAY] = relay,
+    [STEP_HEALTH] = health,   [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {

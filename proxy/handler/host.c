@@ -32,8 +32,8 @@ static bool refuse(struct weir_call *call, unsigned status, struct weir_text tit
                    struct weir_text remedy);
 static bool set_status(struct weir_call *call, unsigned status);
 
-const struct weir_host host = {
-    .size = sizeof host,
+const struct weir_host plugin_host = {
+    .size = sizeof plugin_host,
     .alloc = alloc,
     .log = say,
     .count = count,

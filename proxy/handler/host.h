@@ -6,4 +6,4 @@
 #include "handler/guest.h"
 
 /* What is handed to init(). One for all: the functions know their handler by the thread. */
-extern const struct weir_host host;
+extern const struct weir_host plugin_host;
