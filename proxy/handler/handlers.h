@@ -34,6 +34,10 @@ void handler_desk_close(struct handler_desk *desk);
 unsigned handlers_flags(const struct handlers *handlers, size_t handler);
 bool handlers_has_phase(const struct handlers *handlers, size_t handler, enum call_phase phase);
 
+/* When it is called, and what is to survive of that (handler/quarantine.h). */
+struct quarantine;
+struct quarantine *handlers_quarantine(struct handlers *handlers, size_t handler);
+
 /* A dirty fault has happened: the process is to be replaced. Any thread. */
 bool handlers_are_tainted(const struct handlers *handlers);
 
