@@ -59,7 +59,17 @@ struct guest_handler {
     const char *name;         /* borrowed: the config */
     _Atomic uint64_t *events; /* one per event of the plugin; may be memory shared with others */
     unsigned event_count;
-    struct log_limit *lines; /* of host->log() */
+    struct log_limit *lines;       /* of host->log() */
+    struct cells *cells;           /* borrowed; NULL: there are no tables */
+    struct watched_files *watched; /* borrowed; NULL: no files */
+};
+
+#define GUEST_FILES_MAX 8 /* that one instance watches */
+
+/* Of an instance: closed when it is. */
+struct guest_files {
+    struct weir_file *list[GUEST_FILES_MAX];
+    unsigned count;
 };
 
 typedef void guest_fn(void *arg);
@@ -68,6 +78,7 @@ struct guest {
     struct weir_call call;
     const struct guest_handler *handler; /* borrowed */
     struct heap *heap;                   /* borrowed: the instance that runs; NULL: malloc's own */
+    struct guest_files *files;           /* borrowed: the same; NULL: none can be watched */
     uintptr_t stack_low, stack_high;     /* of its thread */
     sigjmp_buf out;
     volatile sig_atomic_t is_armed;     /* plugin code runs */

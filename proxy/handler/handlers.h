@@ -14,6 +14,8 @@ struct handlers_options {
     const struct config *config; /* borrowed: outlives the handlers */
     unsigned loops;
     int cells_fd; /* memory for tables of cells that outlives the gateway; -1: it does not */
+    void (*on_taint)(void *ctx); /* once; on any thread; may be NULL */
+    void *ctx;
 };
 
 /* Loads plugins and makes one instance of each, so that what is wrong shows now; forks the zygote.

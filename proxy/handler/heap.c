@@ -89,6 +89,15 @@ int heaps_reserve(unsigned count) {
     return 0;
 }
 
+void heaps_release(void) {
+    if (!heaps)
+        return;
+    munmap((void *)heaps_base, heaps_size);
+    munmap(heaps, heap_count * sizeof *heaps);
+    heaps = NULL;
+    heaps_base = heaps_size = 0;
+}
+
 struct heap *heap_at(unsigned index) {
     assert(index < heap_count);
     return &heaps[index];

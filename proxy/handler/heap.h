@@ -23,8 +23,10 @@
 
 struct heap;
 
-/* Reserves addresses for @count heaps; once in a process, before any heap. -errno. */
+/* Reserves addresses for @count heaps; one range at a time in a process. -errno. */
 int heaps_reserve(unsigned count);
+/* Gives them back. Nobody has any memory of theirs. */
+void heaps_release(void);
 
 /* The @index-th; empty. */
 struct heap *heap_at(unsigned index);

@@ -9,9 +9,7 @@
 
 #define LOG_TEXT_MAX 1024 /* bytes of a line of host->log() */
 
-static struct guest *enter(const struct weir_call *call);
 static struct guest *enter_phase(const struct weir_call *call, enum call_phase phase);
-static void leave(struct guest *guest);
 static struct slice slice_from(struct weir_text text);
 static void *alloc(struct weir_call *call, size_t bytes);
 static void say(struct weir_call *call, enum weir_log_level level, struct weir_text text);
@@ -49,22 +47,30 @@ const struct weir_host plugin_host = {
     .respond_field = respond_field,
     .refuse = refuse,
     .set_status = set_status,
+    .table = host_table,
+    .cell_get = host_cell_get,
+    .cell_swap = host_cell_swap,
+    .watch = host_watch,
+    .content = host_content,
+    .verify = host_verify,
+    .sha256 = host_sha256,
+    .equal = host_equal,
 };
 
 static void *alloc(struct weir_call *call, size_t bytes) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
     void *memory = NULL;
 
     if (!guest)
         return NULL;
     if (call && call->room)
         memory = answer_alloc(call->room, bytes);
-    leave(guest);
+    host_leave(guest);
     return memory;
 }
 
 static void say(struct weir_call *call, enum weir_log_level level, struct weir_text text) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
     struct slice id = SLICE_NONE;
     char copy[LOG_TEXT_MAX];
     size_t len = text.len < sizeof copy ? text.len : sizeof copy;
@@ -80,17 +86,17 @@ static void say(struct weir_call *call, enum weir_log_level level, struct weir_t
         log_limited(guest->handler->lines, (enum log_level)level, "handler '%s': %.*s%s%.*s",
                     guest->handler->name, (int)len, copy, id.len ? " xid=" : "", SLICE_ARG(id));
     guest->in_lock = 0;
-    leave(guest);
+    host_leave(guest);
 }
 
 static void count(struct weir_call *call, unsigned event, uint64_t n) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
 
     if (!guest)
         return;
     if (event < guest->handler->event_count)
         atomic_fetch_add_explicit(&guest->handler->events[event], n, memory_order_relaxed);
-    leave(guest);
+    host_leave(guest);
 }
 
 static int64_t now(void) {
@@ -119,17 +125,17 @@ static bool respond_field(struct weir_call *call, struct weir_text name, struct 
 
 static bool edit(struct weir_call *call, enum answer_kind kind, struct weir_text name,
                  struct weir_text value) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
     bool is_done;
 
     if (!guest || !guest->call.room) {
         if (guest)
-            leave(guest);
+            host_leave(guest);
         return false;
     }
     is_done = edit_may_name(slice_from(name)) && edit_is_value(slice_from(value)) &&
               answer_add(guest->call.room, kind, slice_from(name), slice_from(value));
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
@@ -141,35 +147,35 @@ static bool set_path(struct weir_call *call, struct weir_text path) {
         return false;
     is_done = edit_is_path(slice_from(path)) &&
               answer_add(guest->call.room, ANSWER_PATH, SLICE_NONE, slice_from(path));
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
 static bool set_variable(struct weir_call *call, struct weir_text name, struct weir_text value) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
     bool is_done;
 
     if (!guest || !guest->call.room) {
         if (guest)
-            leave(guest);
+            host_leave(guest);
         return false;
     }
     is_done = edit_is_variable(slice_from(name), slice_from(value)) &&
               answer_has_variable_room(guest->call.room, guest->call.frame, slice_from(name)) &&
               answer_add(guest->call.room, ANSWER_VARIABLE, slice_from(name), slice_from(value));
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
 static struct weir_text variable(struct weir_call *call, struct weir_text name) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
     struct weir_text value = {"", 0};
 
     if (!guest)
         return value;
     if (guest->call.room)
         value = answer_variable(guest->call.room, guest->call.frame, slice_from(name));
-    leave(guest);
+    host_leave(guest);
     return value;
 }
 
@@ -181,7 +187,7 @@ static bool respond(struct weir_call *call, unsigned status, struct weir_text co
         return false;
     is_done = edit_is_status(status) && answer_reply(guest->call.room, ANSWER_RESPOND, status,
                                                      slice_from(content), SLICE_NONE);
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
@@ -196,7 +202,7 @@ static bool refuse(struct weir_call *call, unsigned status, struct weir_text tit
               edit_is_value(slice_from(remedy)) &&
               answer_reply(guest->call.room, ANSWER_REFUSE, status, slice_from(title),
                            slice_from(remedy));
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
@@ -207,12 +213,11 @@ static bool set_status(struct weir_call *call, unsigned status) {
     if (!guest)
         return false;
     is_done = edit_is_status(status) && answer_add_status(guest->call.room, status);
-    leave(guest);
+    host_leave(guest);
     return is_done;
 }
 
-/* NULL: this is no call of this thread. */
-static struct guest *enter(const struct weir_call *call) {
+struct guest *host_enter(const struct weir_call *call) {
     struct guest *guest = guest_current;
 
     if (!guest || (call && call != &guest->call))
@@ -223,17 +228,17 @@ static struct guest *enter(const struct weir_call *call) {
 }
 
 static struct guest *enter_phase(const struct weir_call *call, enum call_phase phase) {
-    struct guest *guest = enter(call);
+    struct guest *guest = host_enter(call);
 
     if (guest && (!guest->call.room || guest->call.frame->phase != phase)) {
-        leave(guest);
+        host_leave(guest);
         return NULL;
     }
     return guest;
 }
 
 /* A kick that came meanwhile is taken now, where nothing is held. */
-static void leave(struct guest *guest) {
+void host_leave(struct guest *guest) {
     guest->in_host--;
     if (guest->in_host > 0)
         return;

@@ -29,6 +29,7 @@ static const struct {
 _Thread_local struct guest *guest_current __attribute__((tls_model("initial-exec")));
 
 static struct sigaction before[FAULTS];
+static bool is_open;
 
 static void on_fault(int number, siginfo_t *info, void *context);
 static void on_kick(int number, siginfo_t *info, void *context);
@@ -43,6 +44,9 @@ void traps_open(void) {
                               .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_NODEFER)};
     struct sigaction kick = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
+    if (is_open)
+        return;
+    is_open = true;
     for (size_t i = 0; i < FAULTS; i++)
         sigaction(faults[i].number, &fault, &before[i]);
     sigaction(KICK_SIGNAL, &kick, NULL);
@@ -54,6 +58,9 @@ void traps_open(void) {
 
 void traps_close(void) {
 #ifndef HANDLER_HAS_SANITIZER
+    if (!is_open)
+        return;
+    is_open = false;
     for (size_t i = 0; i < FAULTS; i++)
         sigaction(faults[i].number, &before[i], NULL);
     signal(KICK_SIGNAL, SIG_IGN);
