@@ -69,7 +69,9 @@ static void stack_overflow(struct scene *s) {
 }
 
 static void fpe(struct scene *s) {
-    sink = (size_t)(1 / zero);
+    volatile int some = 7;
+
+    sink = (size_t)(some / zero);
 }
 
 static void ill(struct scene *s) {
@@ -250,15 +252,20 @@ static void wild_write_outside(struct scene *s) {
 }
 
 static void huge(struct scene *s) {
-    size_t bytes = 20ul << 30;
-    char *volatile block = malloc(bytes);
+    volatile size_t bytes = 20ul << 30;
+    volatile char *volatile block = malloc(bytes);
 
-    memset(block, 1, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        block[i] = 1;
 }
 
 static void eat_memory(struct scene *s) {
-    for (;;)
-        memset(malloc(1 << 20), 1, 1 << 20);
+    volatile char *volatile block;
+
+    do {
+        block = malloc(1 << 20);
+        block[0] = 1;
+    } while (block);
 }
 
 static void spin(struct scene *s) {
