@@ -1,12 +1,15 @@
 """Handlers in front of an upstream: what they see, edit and answer, and what is wrong with them."""
 
 import json
+import os
+import re
 import signal
+import subprocess
 
 import pytest
 import websockets
 from harness.certs import Authority, secure_client
-from harness.env import free_port, wait_for
+from harness.env import BINARY, free_port, scaled, wait_for
 from harness.handlers import do, handler, problem, start
 from harness.http2 import Http2Client
 from harness.upstream import answering
@@ -317,3 +320,22 @@ def test_a_reload_with_a_plugin_that_refuses_keeps_what_is_served(weir, serve):
     w.signal(signal.SIGHUP)
     w.await_metric("weir_config_reloads_total", 1, result="ok")
     wait_for("the new one serves", lambda: w.exchange(request(fields=[do("respond 418 x", tag="b")])).status == 418)
+
+
+def test_the_example_in_the_header_works_where_weir_is_installed(weir, serve, tmp_path):
+    """Its build line, too: with what `meson install` installs, and nothing else of weir."""
+    root = tmp_path / "root"
+    subprocess.run(["meson", "install", "-C", str(BINARY.parent), "--no-rebuild", "--tags", "devel",
+                    "--destdir", str(root)], check=True, capture_output=True, timeout=scaled(30))
+    header, = root.rglob("handler.h")
+    pc, = root.rglob("weir-handler.pc")
+    comment = header.read_text().partition("*/")[0]
+    lines = [line[2:].strip("\n") for line in comment.splitlines() if line.startswith(" *     ")]
+    (tmp_path / "my-plugin.c").write_text("\n".join(lines))
+    command = re.search(r"`(cc [^`]*)`", comment)[1]
+    env = {**os.environ, "PKG_CONFIG_PATH": str(pc.parent), "PKG_CONFIG_SYSROOT_DIR": str(root)}
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, check=True, timeout=scaled(30))
+    upstream = serve()
+    w = start(weir, upstream, {"name": "mine", "plugin": str(tmp_path / "my-plugin.so")})
+    assert w.exchange(request()).status == 200
+    assert upstream.requests[0].fields.get("x-seen-by") == "my-plugin"
