@@ -151,6 +151,13 @@ static int load(struct handlers *handlers, char **why) {
         }
         handlers->list[i].plugin = plugin;
         handler_init(handlers, i);
+        if (config->handlers[i].on_quarantine == QUARANTINE_BYPASS &&
+            !(handlers_flags(handlers, i) & WEIR_SKIPPABLE)) {
+            *why = xasprintf("handler '%s': on_quarantine = \"bypass\" is not for plugin '%s', "
+                             "which requests must not pass without: use \"refuse\"",
+                             config->handlers[i].name, config->handlers[i].plugin);
+            return -EINVAL;
+        }
     }
     return 0;
 }
@@ -231,8 +238,8 @@ static int try_each(struct handlers *handlers, char **why) {
                        ? xasprintf("handler '%s': plugin '%s' failed in init (%s)",
                                    handler->config->name, handler->config->plugin,
                                    fault_kind_name(guest.fault.kind))
-                       : xasprintf("handler '%s': %s", handler->config->name,
-                                   said[0] ? said : "its plugin refuses the configuration");
+                       : xasprintf("handler '%s': its plugin refuses its config: %s",
+                                   handler->config->name, said[0] ? said : "no reason given");
             if (guest.fault.kind != FAULT_NONE)
                 fault_report(handler, &guest.fault, SLICE_NONE);
         } else if (!instance_end(&guest, handler, instance)) {

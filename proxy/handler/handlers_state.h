@@ -86,7 +86,7 @@ struct handler {
     unsigned running; /* slots that have calls of it */
     int64_t mean_ns;  /* of lately finished calls */
     /* Any thread: */
-    _Atomic uint64_t faults[FAULT_KINDS], dirty_faults;
+    _Atomic uint64_t calls, faults[FAULT_KINDS], dirty_faults;
     _Atomic uint64_t events[PLUGIN_EVENTS_MAX];
 };
 
@@ -152,7 +152,7 @@ struct handlers {
     pthread_mutex_t lock;        /* of what follows, of the queues and of calls in them */
     pthread_cond_t work;         /* there are calls, or it is over */
     pthread_cond_t watch;        /* a slot has retired, or works again, or it is over */
-    pthread_cond_t over;  /* a worker has ended in good order, or was given up */
+    pthread_cond_t over;         /* a worker has ended in good order, or was given up */
     unsigned queued, idle, next; /* next: whose turn it is */
     bool is_watch_asleep, is_retired_seen;
     bool is_ending, is_watch_ending; /* of the workers; of the watchdog behind them */

@@ -193,7 +193,7 @@ static void *work(void *arg) {
     struct handler *handler;
     char name[16];
 
-    snprintf(name, sizeof name, "weir-handler-%u", slot->index % 1000);
+    snprintf(name, sizeof name, "weir-worker-%u", slot->index % 1000);
     pthread_setname_np(pthread_self(), name);
     trap_enter_thread(&slot->guest, slot->signal_stack);
     atomic_store(&slot->tid, (pid_t)syscall(SYS_gettid));
@@ -210,6 +210,7 @@ static void *work(void *arg) {
             run(slot, call, &now_ns);
         }
         calls_post_all(atomic_exchange(&slot->done, NULL));
+        atomic_fetch_add(&handler->calls, count);
         pthread_mutex_lock(&handlers->lock);
         if (atomic_exchange(&slot->busy, NULL))
             handler->running--;
@@ -434,6 +435,8 @@ _Noreturn static void leave(struct slot *slot, enum slot_state state) {
     struct handler *busy = atomic_exchange(&slot->busy, NULL);
 
     trap_leave_thread();
+    if (busy)
+        atomic_fetch_add(&busy->calls, 1);
     pthread_mutex_lock(&handlers->lock);
     if (busy)
         busy->running--;
