@@ -286,7 +286,7 @@ def test_check_shows_handlers(tmp_path):
     ({"plugin": "puppet_abi"}, "99"),
     ({"config": {"refuse": True}}, "refuse: found true, expected nothing of the kind"),
     ({"on_quarantine": "bypass"}, "bypass"),
-    ({"config": {"crash": True}}, "crashed"),
+    ({"config": {"crash": True}}, "failed in init (abort)"),
 ], ids=["version", "refuses", "not skippable", "crashes"])
 def test_check_says_what_is_wrong_with_a_plugin(tmp_path, options, expected):
     status, _, err = check(tmp_path, handler(**options))

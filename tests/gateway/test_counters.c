@@ -1,6 +1,7 @@
 /* Which series there are, and what one exchange adds to them. */
 #include "gateway/counters.h"
 
+#include "handler/guest.h"
 #include "support/unit.h"
 
 #include <errno.h>
@@ -273,6 +274,12 @@ static void calls_of_handlers_are_counted_by_what_came_of_them(void **state) {
     assert_true(reads("weir_handler_duration_seconds_bucket{handler=\"h\",le=\"0.0025\"}", "0"));
     assert_true(reads("weir_handler_duration_seconds_bucket{handler=\"h\",le=\"0.005\"}", "2"));
     assert_true(reads("weir_handler_duration_seconds_count{handler=\"i\"}", "1"));
+    counters_handler_faults(made.counters, made.one, 1, FAULT_SEGV, 1);
+    counters_handler_faults(made.counters, made.one, 1, FAULT_SEGV, 3);
+    counters_handler_dirty(made.counters, made.one, 1, 2);
+    assert_true(reads("weir_handler_faults_total{handler=\"i\",kind=\"segv\"}", "3"));
+    assert_true(reads("weir_handler_faults_total{handler=\"h\",kind=\"hang\"}", "0"));
+    assert_true(reads("weir_handler_dirty_faults_total{handler=\"i\"}", "2"));
     config_free(made.config);
     made.config = parse(LISTENERS PIPELINE ROUTE);
     assert_true(series > counters_series(made.config));
