@@ -5,6 +5,7 @@
 #include "handler/trap.h"
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static struct {
 static _Unwind_Reason_Code look(struct _Unwind_Context *context, void *arg);
 static bool is_harmless(uintptr_t start);
 static void learn(uintptr_t start);
+static void learn_waits(void);
 static void put_right(const struct guest *guest, ucontext_t *context, uintptr_t address);
 
 bool classify_is_clean(const struct guest *guest, ucontext_t *context, uintptr_t address) {
@@ -96,8 +98,27 @@ static bool is_harmless(uintptr_t start) {
     return false;
 }
 
+/* Functions that only wait for the kernel, or ask it for something. */
+static void learn_waits(void) {
+    static const char *const names[] = {
+        "nanosleep",    "clock_nanosleep", "sleep",    "usleep",      "pause",      "poll",
+        "ppoll",        "select",          "pselect",  "read",        "write",      "readv",
+        "writev",       "pread64",         "pwrite64", "recv",        "recvfrom",   "recvmsg",
+        "send",         "sendto",          "sendmsg",  "connect",     "accept",     "accept4",
+        "open",         "open64",          "openat",   "close",       "fsync",      "fdatasync",
+        "wait4",        "waitpid",         "syscall",  "sched_yield", "epoll_wait", "epoll_pwait",
+        "gettimeofday", "clock_gettime",   "time"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *function = dlsym(RTLD_DEFAULT, names[i]);
+
+        if (function)
+            learn((uintptr_t)_Unwind_FindEnclosingFunction(function + 1));
+    }
+}
+
 static void learn(uintptr_t start) {
-    if (!is_harmless(start) && harmless.count < HARMLESS_MAX)
+    if (start != 0 && !is_harmless(start) && harmless.count < HARMLESS_MAX)
         harmless.starts[harmless.count++] = start;
 }
 
@@ -247,5 +268,6 @@ void classify_learn(void) {
         }
     guest_current = before;
     harmless.is_learning = false;
+    learn_waits();
     munmap(pages, 4 * page);
 }
