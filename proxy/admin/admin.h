@@ -25,7 +25,7 @@
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
  *                                         "inflight", "dials", "failures_total" } ] } ],
- *       "handlers": [ { "name", "state": "ok|quarantined|probing", "isolation", "calls_total",
+ *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
  *                       "faults_total", "queued", "queue_size" } ] }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of

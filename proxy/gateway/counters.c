@@ -4,6 +4,7 @@
 #include "codec/grpc.h"
 
 #include "base/alloc.h"
+#include "handler/guest.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -54,7 +55,8 @@ static const char *const outcomes[] = {"continue", "respond",     "refuse",   "f
 
 struct per_handler {
     metrics_cell calls[OUTCOMES];
-    metrics_cell duration;
+    metrics_cell faults[FAULT_KINDS]; /* the first one is none */
+    metrics_cell duration, dirty;
 };
 
 struct counters {
@@ -202,6 +204,16 @@ void counters_handler(const struct counters *c, struct metrics metrics, size_t h
     metrics_add(metrics, c->by_handler[handler].calls[outcome], 1);
     metrics_observe(metrics, c->by_handler[handler].duration, counters_bounds_ns, COUNTERS_BOUNDS,
                     duration_ns);
+}
+
+void counters_handler_faults(const struct counters *c, struct metrics metrics, size_t handler,
+                             unsigned kind, uint64_t total) {
+    metrics_set(metrics, c->by_handler[handler].faults[kind], (int64_t)total);
+}
+
+void counters_handler_dirty(const struct counters *c, struct metrics metrics, size_t handler,
+                            uint64_t total) {
+    metrics_set(metrics, c->by_handler[handler].dirty, (int64_t)total);
 }
 
 int64_t counters_accepted(const struct counters *c, const struct metrics_segment *segment,
@@ -404,6 +416,11 @@ static void add_handlers(struct counters *c, const struct config *config) {
         metrics_family(c->builder, METRICS_HISTOGRAM, "weir_handler_duration_seconds",
                        "From asking for a call of a handler to its answer.");
 
+    unsigned faults = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_faults_total",
+                                     "Calls of a handler that crashed or hung, by kind.");
+    unsigned dirty = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_dirty_faults_total",
+                                    "Those that left the process in doubt.");
+
     c->by_handler = xcalloc(config->handler_count, sizeof *c->by_handler);
     for (size_t handler = 0; handler < config->handler_count; handler++) {
         struct per_handler *h = &c->by_handler[handler];
@@ -421,6 +438,15 @@ static void add_handlers(struct counters *c, const struct config *config) {
             buffer_append_char(&labels, '\0');
             h->calls[i] = metrics_series(c->builder, calls, labels.base);
         }
+        for (unsigned kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++) {
+            labels.len = len;
+            metrics_label(&labels, "kind", fault_kind_name(kind));
+            buffer_append_char(&labels, '\0');
+            h->faults[kind] = metrics_series(c->builder, faults, labels.base);
+        }
+        labels.len = len;
+        buffer_append_char(&labels, '\0');
+        h->dirty = metrics_series(c->builder, dirty, labels.base);
         buffer_deinit(&labels);
     }
 }

@@ -66,6 +66,13 @@ void counters_accept_error(const struct counters *counters, struct metrics metri
 void counters_handler(const struct counters *counters, struct metrics metrics, size_t handler,
                       enum call_outcome outcome, int64_t duration_ns);
 
+/* How often a handler has failed since the gateway began, by enum fault_kind, and in all with doubt
+ * about the process. By one loop only. */
+void counters_handler_faults(const struct counters *counters, struct metrics metrics,
+                             size_t handler, unsigned kind, uint64_t total);
+void counters_handler_dirty(const struct counters *counters, struct metrics metrics, size_t handler,
+                            uint64_t total);
+
 /* Sums over all loops, for the status page. */
 int64_t counters_accepted(const struct counters *counters, const struct metrics_segment *segment,
                           size_t listener);

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gateway/crossing.h"
+#include "gateway/handling.h"
 #include "gateway/overload.h"
 #include "gateway/survival.h"
 #include "transport/h2o_thread.h"
@@ -346,6 +347,8 @@ static void on_drain_timer(struct timer *timer) {
     struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, drain_timer);
     bool has_clients = !list_is_empty(&gl->crossings);
 
+    if (gl->desk && gl->loop.index == 0)
+        handling_count(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
@@ -385,6 +388,8 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
+    if (gl->desk && gl->loop.index == 0)
+        handling_count(gl);
     health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);

@@ -1,5 +1,7 @@
 #include "gateway/handling.h"
 
+#include "handler/guest.h"
+
 #include <weir/handler.h>
 
 static enum handling_outcome call_all(struct crossing *c, enum call_phase phase);
@@ -39,6 +41,18 @@ void handling_let_go(struct crossing *c) {
     h->call = NULL;
     h->is_response = false; /* another attempt has another response */
     handling_give_back(c, true);
+}
+
+void handling_count(struct gateway_loop *gl) {
+    const struct gateway *gateway = gl->gateway;
+
+    for (size_t i = 0; i < gateway->config->handler_count; i++) {
+        for (unsigned kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++)
+            counters_handler_faults(gateway->counters, gl->metrics, i, kind,
+                                    handlers_faults(gateway->handlers, i, kind));
+        counters_handler_dirty(gateway->counters, gl->metrics, i,
+                               handlers_dirty_faults(gateway->handlers, i));
+    }
 }
 
 enum handling_outcome handling_fail(struct crossing *c, const struct config_handler *handler,

@@ -47,3 +47,6 @@ bool handlers_are_tainted(const struct handlers *handlers);
 json_t *handlers_status(struct handlers *handlers);
 void handlers_collect(struct handlers *handlers, struct buffer *text);
 bool handlers_reset(struct handlers *handlers, const char *name);
+/* Since the start: of an enum fault_kind (handler/guest.h), and of those that were dirty. */
+uint64_t handlers_faults(const struct handlers *handlers, size_t handler, unsigned kind);
+uint64_t handlers_dirty_faults(const struct handlers *handlers, size_t handler);

@@ -38,21 +38,6 @@ void handlers_collect(struct handlers *handlers, struct buffer *text) {
 
     if (!handlers)
         return;
-    family(text, "weir_handler_faults_total", "counter", "Calls that crashed or hung, by kind.");
-    for (size_t i = 0; i < handlers->count; i++)
-        for (int kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++) {
-            label_handler(&labels, &handlers->list[i]);
-            metrics_label(&labels, "kind", fault_kind_name((enum fault_kind)kind));
-            sample(text, "weir_handler_faults_total", &labels,
-                   atomic_load(&handlers->list[i].faults[kind]));
-        }
-    family(text, "weir_handler_dirty_faults_total", "counter",
-           "Those that left the process in doubt.");
-    for (size_t i = 0; i < handlers->count; i++) {
-        label_handler(&labels, &handlers->list[i]);
-        sample(text, "weir_handler_dirty_faults_total", &labels,
-               atomic_load(&handlers->list[i].dirty_faults));
-    }
     family(text, "weir_handler_quarantined", "gauge", "1 while it is not called.");
     for (size_t i = 0; i < handlers->count; i++) {
         label_handler(&labels, &handlers->list[i]);
@@ -80,6 +65,14 @@ void handlers_collect(struct handlers *handlers, struct buffer *text) {
            "Threads that hang in a plugin and cannot be stopped.");
     sample(text, "weir_handler_workers_stuck", &labels, atomic_load(&handlers->abandoned));
     buffer_deinit(&labels);
+}
+
+uint64_t handlers_faults(const struct handlers *handlers, size_t handler, unsigned kind) {
+    return atomic_load_explicit(&handlers->list[handler].faults[kind], memory_order_relaxed);
+}
+
+uint64_t handlers_dirty_faults(const struct handlers *handlers, size_t handler) {
+    return atomic_load_explicit(&handlers->list[handler].dirty_faults, memory_order_relaxed);
 }
 
 bool handlers_reset(struct handlers *handlers, const char *name) {

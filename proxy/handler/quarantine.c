@@ -1,8 +1,10 @@
 #include "handler/quarantine.h"
 
 #include "base/log.h"
+#include "config/units.h"
 
 static void hold(struct quarantine *q, int64_t until_ns);
+static void log_held(const struct config_handler *config, uint64_t faults, uint64_t calls);
 static void release(struct quarantine *q);
 static void count(struct quarantine *q, bool is_fault, int64_t number);
 static bool is_share_reached(const struct quarantine *q, int64_t number, uint64_t *calls,
@@ -50,10 +52,7 @@ void quarantine_tell(struct quarantine *q, bool is_probe, bool is_fault, int64_t
         count(q, is_fault, number);
         if (is_fault && is_share_reached(q, number, &calls, &faults)) {
             hold(q, now_ns + q->config->hold_ns);
-            log_error("handler '%s' goes into quarantine: %llu of its last %llu calls faulted; it "
-                      "is tried again in %lld s, or when POST /handler/reset?name=%s says so",
-                      name, (unsigned long long)faults, (unsigned long long)calls,
-                      (long long)((q->config->hold_ns + NS_PER_S - 1) / NS_PER_S), name);
+            log_held(q->config, faults, calls);
         }
     }
     pthread_mutex_unlock(&q->lock);
@@ -98,6 +97,17 @@ void quarantine_take_up(struct quarantine *q, const json_t *saved, const struct 
 static void hold(struct quarantine *q, int64_t until_ns) {
     atomic_store(&q->state, QUARANTINE_HELD);
     q->until_ns = until_ns;
+}
+
+static void log_held(const struct config_handler *config, uint64_t faults, uint64_t calls) {
+    struct buffer hold = {0};
+
+    units_append_duration(&hold, config->hold_ns);
+    log_error("handler '%s' goes into quarantine: %llu of its last %llu calls faulted; it is tried "
+              "again in %.*s, or when POST /handler/reset?name=%s says so",
+              config->name, (unsigned long long)faults, (unsigned long long)calls, SLICE_ARG(hold),
+              config->name);
+    buffer_deinit(&hold);
 }
 
 static void release(struct quarantine *q) {
