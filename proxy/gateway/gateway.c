@@ -61,6 +61,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
     gateway->handlers = options->handlers;
+    gateway->keeper = options->keeper;
     gateway->handling_memory.limit = config->server.handler_memory;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
@@ -348,7 +349,7 @@ static void on_drain_timer(struct timer *timer) {
     bool has_clients = !list_is_empty(&gl->crossings);
 
     if (gl->desk && gl->loop.index == 0)
-        handling_count(gl);
+        handling_look(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
@@ -389,7 +390,7 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
     if (gl->desk && gl->loop.index == 0)
-        handling_count(gl);
+        handling_look(gl);
     health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);

@@ -104,6 +104,8 @@ struct gateway {
     struct pipeline **pipelines; /* owned; as in the config */
     struct handlers *handlers;   /* borrowed: the caller; NULL: there are none */
     struct handling_memory handling_memory;
+    uint64_t quarantined;       /* loop 0's: which handlers were, at its last look */
+    struct keeper *keeper;      /* borrowed: the caller */
     struct gateway_loop *loops; /* owned */
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */

@@ -197,6 +197,7 @@ def test_a_reload_keeps_it(weir, serve, tmp_path):
     path = tmp_path / "state.json"
     w = start(weir, serve(), handler(**TOUCHY), server={"state_file": str(path)})
     bring_in(w)
+    wait_for("the state file has it", lambda: path.exists() and '"a"' in path.read_text())
     old = w.gateway
     w.signal(signal.SIGHUP)
     wait_for("another one serves", lambda: any(g != old and f"gateway {g} serves" in w.log() for g in w.gateways()))
