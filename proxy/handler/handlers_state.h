@@ -130,6 +130,8 @@ struct slot {
     /* The watchdog's: */
     uint64_t seen_run;
     int64_t kicked_since_ns; /* 0: it is not being kicked */
+    int64_t kicked_cpu_ns;   /* what its thread had used then */
+    uint32_t kicks_before, kicks_sent;
     int64_t kick_next_ns;
     struct call *abandoned; /* the call that it hangs in */
 };

@@ -177,6 +177,8 @@ static void on_kick(int number, siginfo_t *info, void *context) {
     struct guest *guest = guest_current;
     int saved = errno;
 
+    if (guest)
+        atomic_fetch_add(&guest->kicks, 1);
     if (!guest || !guest->is_armed || guest->is_unwinding ||
         atomic_load(&guest->kick_run) != atomic_load(&guest->run))
         return;
