@@ -224,9 +224,8 @@ static int try_each(struct handlers *handlers, char **why) {
     int err = 0;
 
     traps_open();
-#ifndef HANDLER_HAS_SANITIZER
-    classify_learn();
-#endif
+    if (!HANDLER_HAS_SANITIZER)
+        classify_learn();
     guest_current = &guest;
     for (size_t i = 0; !err && i < handlers->count; i++) {
         struct handler *handler = &handlers->list[i];

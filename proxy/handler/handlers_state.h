@@ -108,7 +108,7 @@ enum slot_state {
     SLOT_OVER,  /* all is over */
 };
 
-struct slot {
+struct worker_slot {
     struct handlers *handlers; /* borrowed */
     unsigned index;
     pthread_t thread;
@@ -143,7 +143,7 @@ struct handlers {
     size_t count;
     struct cells *cells;
     struct watched_files *files;
-    struct slot *slots; /* owned */
+    struct worker_slot *slots; /* owned */
     unsigned slot_count, worker_count;
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
@@ -182,14 +182,14 @@ void fault_report(struct handler *handler, const struct fault *fault, struct sli
 /* worker.c */
 
 /* Memory and instances of a slot. -errno. Home: main, watchdog. */
-int slot_open(struct slot *slot, struct handlers *handlers, unsigned index);
-void slot_close(struct slot *slot);
+int slot_open(struct worker_slot *slot, struct handlers *handlers, unsigned index);
+void slot_close(struct worker_slot *slot);
 /* Starts its thread. -errno. */
-int slot_start(struct slot *slot);
+int slot_start(struct worker_slot *slot);
 /* Takes what a thread that does not run any more left behind out of the way. */
-void slot_clear(struct slot *slot);
+void slot_clear(struct worker_slot *slot);
 /* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
-void slot_relieve(struct slot *slot);
+void slot_relieve(struct worker_slot *slot);
 /* Makes an instance. False: the fault is in the slot's guest, or *why says why it refused. Home:
  * the guest's. */
 bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,

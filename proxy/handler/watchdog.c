@@ -21,14 +21,14 @@
 #define KICK_ABANDONED_NS (100 * NS_PER_MS)
 
 static int64_t look(struct handlers *handlers, int64_t now_ns);
-static bool look_at(struct slot *slot, int64_t now_ns);
-static bool kick(struct slot *slot, uint64_t number, int64_t now_ns);
-static int64_t cpu_ns(const struct slot *slot);
-static void abandon(struct slot *slot, int64_t now_ns);
-static void report_abandoned(struct slot *slot, struct call *call, bool has_vanished,
+static bool look_at(struct worker_slot *slot, int64_t now_ns);
+static bool kick(struct worker_slot *slot, uint64_t number, int64_t now_ns);
+static int64_t cpu_ns(const struct worker_slot *slot);
+static void abandon(struct worker_slot *slot, int64_t now_ns);
+static void report_abandoned(struct worker_slot *slot, struct call *call, bool has_vanished,
                              int64_t now_ns);
-static void look_at_abandoned(struct slot *slot, int64_t now_ns);
-static void replace(struct slot *slot);
+static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns);
+static void replace(struct worker_slot *slot);
 static void start_another(struct handlers *handlers);
 static void wait_for(struct handlers *handlers, int64_t ns);
 
@@ -84,7 +84,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
         handlers->beat_ns = now_ns + SLEEP_NS;
     }
     for (unsigned i = 0; i < handlers->slot_count; i++) {
-        struct slot *slot = &handlers->slots[i];
+        struct worker_slot *slot = &handlers->slots[i];
 
         switch (atomic_load(&slot->state)) {
         case SLOT_RUNNING:
@@ -106,7 +106,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
 }
 
 /* True: it is being kicked. */
-static bool look_at(struct slot *slot, int64_t now_ns) {
+static bool look_at(struct worker_slot *slot, int64_t now_ns) {
     uint64_t number = atomic_load(&slot->guest.run);
     int64_t kick_at_ns = atomic_load(&slot->kick_at_ns);
     bool is_same = kick_at_ns != 0 && number == slot->seen_run;
@@ -130,7 +130,7 @@ static bool look_at(struct slot *slot, int64_t now_ns) {
 }
 
 /* One at a time. False: enough of them have been in vain, or it is not there any more. */
-static bool kick(struct slot *slot, uint64_t number, int64_t now_ns) {
+static bool kick(struct worker_slot *slot, uint64_t number, int64_t now_ns) {
     uint32_t arrived = atomic_load(&slot->guest.kicks);
     int64_t kicked_ns = now_ns - slot->kicked_since_ns;
 
@@ -147,7 +147,7 @@ static bool kick(struct slot *slot, uint64_t number, int64_t now_ns) {
 }
 
 /* That its thread has used. */
-static int64_t cpu_ns(const struct slot *slot) {
+static int64_t cpu_ns(const struct worker_slot *slot) {
     struct timespec used;
     clockid_t clock;
 
@@ -157,7 +157,7 @@ static int64_t cpu_ns(const struct slot *slot) {
 }
 
 /* Whoever takes the call from its place, it or us, decides what becomes of the slot. */
-static void abandon(struct slot *slot, int64_t now_ns) {
+static void abandon(struct worker_slot *slot, int64_t now_ns) {
     struct handlers *handlers = slot->handlers;
     struct call *call = atomic_exchange(&slot->current, NULL);
     bool has_vanished =
@@ -186,7 +186,7 @@ static void abandon(struct slot *slot, int64_t now_ns) {
     start_another(handlers);
 }
 
-static void report_abandoned(struct slot *slot, struct call *call, bool has_vanished,
+static void report_abandoned(struct worker_slot *slot, struct call *call, bool has_vanished,
                              int64_t now_ns) {
     struct fault fault = {.kind = has_vanished ? FAULT_EXIT : FAULT_HANG, .is_dirty = true};
 
@@ -200,7 +200,7 @@ static void report_abandoned(struct slot *slot, struct call *call, bool has_vani
 }
 
 /* One that gets out after all makes its slot free again. */
-static void look_at_abandoned(struct slot *slot, int64_t now_ns) {
+static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     if (atomic_load(&slot->state) == SLOT_ABANDONED && now_ns >= slot->kick_next_ns) {
         slot->kick_next_ns = now_ns + KICK_ABANDONED_NS;
         if (!trap_kick(&slot->guest, atomic_load(&slot->guest.run), atomic_load(&slot->tid)))
@@ -218,7 +218,7 @@ static void look_at_abandoned(struct slot *slot, int64_t now_ns) {
     atomic_store(&slot->state, SLOT_FREE);
 }
 
-static void replace(struct slot *slot) {
+static void replace(struct worker_slot *slot) {
     struct handlers *handlers = slot->handlers;
     int err;
 
@@ -240,7 +240,7 @@ static void replace(struct slot *slot) {
 
 static void start_another(struct handlers *handlers) {
     for (unsigned i = 0; i < handlers->slot_count; i++) {
-        struct slot *slot = &handlers->slots[i];
+        struct worker_slot *slot = &handlers->slots[i];
 
         if (atomic_load(&slot->state) == SLOT_FREE && slot_start(slot) == 0) {
             atomic_fetch_add(&handlers->replaced, 1);

@@ -282,7 +282,7 @@ static void count_to(const char *expected) {
 }
 
 static void a_lost_instance_begins_anew(void **state) {
-#ifndef HANDLER_HAS_SANITIZER
+#if !HANDLER_HAS_SANITIZER
     struct asked asked;
 
     begin("fault_statics", 1, 1, 20 * NS_PER_S, 10);
