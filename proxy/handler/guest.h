@@ -42,6 +42,7 @@ struct fault {
     int signal;        /* 0: none */
     uintptr_t address; /* that it failed on; or 0 */
     uintptr_t pc;      /* where; 0: not known */
+    uintptr_t caller;  /* the innermost place in the plugin's code; 0: not known */
     char text[FAULT_TEXT_MAX]; /* what the plugin said, as of a failed assertion; "" */
 };
 

@@ -142,10 +142,10 @@ _Noreturn void guest_leave(enum fault_kind kind, const char *text) {
     struct guest *guest = guest_current;
 
     guest->is_unwinding = 1;
-    guest->fault = (struct fault){.kind = kind, .pc = (uintptr_t)__builtin_return_address(0)};
+    guest->fault = (struct fault){.kind = kind};
     if (text)
         strncpy(guest->fault.text, text, sizeof guest->fault.text - 1);
-    guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, NULL, 0);
+    guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, NULL, &guest->fault);
     siglongjmp(guest->out, 1);
 }
 
@@ -165,8 +165,7 @@ static void on_fault(int number, siginfo_t *info, void *context) {
                 guest->fault.kind = faults[i].kind;
         if (info->si_code > 0)
             guest->fault.address = (uintptr_t)info->si_addr;
-        guest->fault.is_dirty =
-            guest->in_lock || !classify_is_clean(guest, context, guest->fault.address);
+        guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, context, &guest->fault);
     } else {
         guest->fault.is_dirty = true; /* the classifier itself has stumbled */
     }
@@ -187,7 +186,7 @@ static void on_kick(int number, siginfo_t *info, void *context) {
     }
     guest->is_unwinding = 1;
     guest->fault = (struct fault){.kind = FAULT_HANG, .pc = pc_of(context)};
-    if (classify_is_clean(guest, context, 0))
+    if (classify_is_clean(guest, context, &guest->fault))
         siglongjmp(guest->out, 1);
     guest->is_unwinding = 0;
     errno = saved;
