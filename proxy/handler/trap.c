@@ -29,9 +29,7 @@ static const struct {
 _Thread_local struct guest *guest_current __attribute__((tls_model("initial-exec")));
 
 static struct sigaction before[FAULTS];
-#ifndef HANDLER_HAS_SANITIZER
 static bool is_open;
-#endif
 
 static void on_fault(int number, siginfo_t *info, void *context);
 static void on_kick(int number, siginfo_t *info, void *context);
