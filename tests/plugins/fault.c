@@ -527,6 +527,14 @@ static int init(const struct weir_host *host, struct weir_text config, void **st
     return 0;
 }
 
+static void end(void *arg) {
+    struct state *state = arg;
+
+    for (size_t i = 0; i < 64; i++)
+        free(state->kept[i]);
+    free(state);
+}
+
 static const char *const events[] = {"worked", NULL};
 
 WEIR_PLUGIN = {
@@ -540,4 +548,5 @@ WEIR_PLUGIN = {
     .events = events,
     .init = init,
     .request = request,
+    .end = end,
 };
