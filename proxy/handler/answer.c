@@ -36,12 +36,13 @@ bool answer_add(struct answer_room *room, enum answer_kind kind, struct slice na
                 struct slice value) {
     struct answer_record record = {kind, (uint32_t)name.len, (uint32_t)value.len};
     size_t left = room_left(room);
-    char *to = room->records + room->head.record_bytes;
+    char *to;
 
     /* Each by itself first: their sum could wrap. */
     if (name.len > left || value.len > left || record_bytes(name.len, value.len) > left ||
         room->head.records == ANSWER_RECORDS_MAX)
         return false;
+    to = room->records + room->head.record_bytes;
     memcpy(to, &record, sizeof record);
     if (name.len > 0)
         memcpy(to + sizeof record, name.base, name.len);

@@ -262,6 +262,7 @@ static void release(struct handlers *handlers) {
     heaps_release();
     watched_close(handlers->files);
     for (size_t i = 0; i < handlers->count; i++) {
+        calls_drop(&handlers->list[i]);
         quarantine_deinit(&handlers->list[i].quarantine);
         plugin_close(handlers->list[i].plugin);
     }

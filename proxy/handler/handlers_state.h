@@ -172,6 +172,8 @@ void calls_post(struct handler_desk *desk, struct call *first);
 void calls_post_all(struct call *newest);
 /* Puts what was taken in front of its queue again. Any thread. */
 void calls_requeue(struct call *call);
+/* Those that wait when there is no loop and no worker any more. */
+void calls_drop(struct handler *handler);
 /* A call that has run: its handler's quarantine learns of it. */
 void call_tell(struct call *call, bool is_fault, int64_t now_ns);
 

@@ -12,6 +12,7 @@ static struct answer_room room;
 static char packed[sizeof(struct answer_room)];
 static struct frame *frame;
 static struct arena arena;
+static char first[512];
 static struct call_answer answer;
 
 static struct slice text_of(struct weir_text text) {
@@ -64,7 +65,7 @@ static bool read_back(void) {
     size_t bytes = answer_packed_bytes(&room);
 
     arena_deinit(&arena);
-    arena_init(&arena, NULL, 0);
+    arena_init(&arena, first, sizeof first);
     answer_pack(&room, packed);
     return answer_read(packed, bytes, frame, &arena, &answer);
 }
@@ -283,7 +284,7 @@ static void scribbles_are_survived(void **state) {
         for (int i = 0; i < 1 + round % 4; i++)
             exact[rnd(&seed) % bytes] = (char)(rnd(&seed) % 4 ? rnd(&seed) % 8 : rnd(&seed));
         arena_deinit(&arena);
-        arena_init(&arena, NULL, 0);
+        arena_init(&arena, first, sizeof first);
         if (answer_read(exact, bytes - rnd(&seed) % 3, frame, &arena, &answer)) {
             for (unsigned i = 0; i < answer.edit_count; i++)
                 assert_true(edit_may_name(answer.edits[i].name) &&
@@ -305,7 +306,7 @@ static void scribbles_are_survived(void **state) {
         assert_true(bytes <= sizeof packed);
         answer_pack(&room, packed);
         arena_deinit(&arena);
-        arena_init(&arena, NULL, 0);
+        arena_init(&arena, first, sizeof first);
         answer_read(packed, bytes, frame, &arena, &answer);
     }
 }

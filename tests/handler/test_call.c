@@ -282,9 +282,10 @@ static void count_to(const char *expected) {
 }
 
 static void a_lost_instance_begins_anew(void **state) {
-#if !HANDLER_HAS_SANITIZER
     struct asked asked;
 
+    if (HANDLER_HAS_SANITIZER)
+        skip(); /* nobody would catch it */
     begin("fault_statics", 1, 1, 20 * NS_PER_S, 10);
     count_to("1");
     count_to("2");
@@ -295,7 +296,6 @@ static void a_lost_instance_begins_anew(void **state) {
     count_to("1");
     count_to("2");
     end();
-#endif
 }
 
 static void each_instance_has_its_own_statics(void **state) {

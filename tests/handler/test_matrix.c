@@ -71,9 +71,9 @@ static const struct kind {
     {"block_signals", CALL_HANG, CLEAN, 0},
     {"stack_smash", CALL_FAULT, DIRTY, 100}, /* who has called it cannot be known any more */
     {"unwind", CALL_FAULT, DIRTY, 100},
-    {"stdio_bad", CALL_FAULT, DIRTY, 1}, /* the plugin's FILE stays locked */
+    {"stdio_bad", CALL_FAULT, DIRTY, 100},
     {"stdio_loop", CALL_HANG, EITHER, 20},
-    {"syslog_bad", CALL_FAULT, DIRTY, 1},
+    {"syslog_bad", CALL_FAULT, DIRTY, 1}, /* behind it syslog() is locked for good; so is dlopen() */
     {"dlopen_bad", CALL_FAULT, DIRTY, 1},
     {"free_foreign", CALL_FAULT, DIRTY, 100},
     {"raise_abort", CALL_FAULT, DIRTY, 100},
