@@ -203,12 +203,13 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
 }
 
 static void limit(void) {
-    struct rlimit none = {0, 0}, memory;
+    struct rlimit none = {0, 0}, memory, stack = {WORKER_STACK_BYTES, WORKER_STACK_BYTES};
     unsigned long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
 
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setrlimit(RLIMIT_CORE, &none);
+    setrlimit(RLIMIT_STACK, &stack);
     if (file && fscanf(file, "%lu", &pages) == 1) {
         memory.rlim_cur = memory.rlim_max =
             pages * (unsigned long)sysconf(_SC_PAGESIZE) + PROCESS_MEMORY_BYTES;

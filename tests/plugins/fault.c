@@ -263,7 +263,7 @@ static void eat_memory(struct scene *s) {
     volatile char *volatile block;
 
     do {
-        block = malloc(1 << 20);
+        block = malloc(4 << 20);
         block[0] = 1;
     } while (block);
 }
