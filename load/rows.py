@@ -29,7 +29,12 @@ ROWS = {
                     ["--grpc", "--path", "/load.Engine/Stream100", "--messages", 100]),
     "grpc-echo": ("gRPC, 10 messages there and back", "grpc",
                   ["--grpc", "--path", "/load.Engine/Echo", "--messages", 10, "--echo"]),
+    "handler-1": ("a handler that does nothing, 1 conn", "handlers", ["--bytes", 13, "--connections", 1]),
+    "handler-8": ("a handler that does nothing, 8 conns", "handlers", ["--bytes", 13, "--connections", 8]),
+    "handler-64": ("a handler that does nothing, 64 conns", "handlers", ["--bytes", 13]),
 }
+# What a handler may add to a request, in us of CPU.
+HANDLER_BARS = {"handler-1": 8, "handler-8": 2.5, "handler-64": 2.5}
 
 
 def loadgen_of(row):

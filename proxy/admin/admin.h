@@ -13,6 +13,8 @@
  *     /reset     likewise: 202, and programs that keep dying are started again; with
  *                ?pipeline=NAME that one only
  *     /endpoint  likewise, with ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable: 200
+ *     /handler/reset?name=NAME
+ *                likewise: 200, and that handler is no longer in quarantine; 404: there is none
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -35,7 +37,9 @@
  *                                     "instances": [ { "instance", "state", "pid", "since_s",
  *                                                      "resident_bytes" } ],
  *                                     or "running", "ending" } } ],
- *       "children": { "running", "ending", "instances", "ready", "held", "resident_bytes" } }
+ *       "children": { "running", "ending", "instances", "ready", "held", "resident_bytes" },
+ *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
+ *                       "faults_total", "queued", "queue_size" } ] }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of
  * it but listeners and pipelines. */
@@ -87,6 +91,9 @@ struct admin_options {
     /* Takes an endpoint out of service, or back; UNKEPT: no file keeps that over a restart. NULL:
      * there is no such page. */
     enum admin_found (*change)(void *ctx, const struct admin_change *change);
+    /* Lets the handler @name out of quarantine. False: there is none of that name. NULL likewise.
+     */
+    bool (*reset)(void *ctx, const char *name);
     const char *token; /* borrowed; NULL: none is asked for */
 };
 

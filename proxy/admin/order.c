@@ -20,6 +20,10 @@ static const struct order orders[] = {
 };
 
 static struct slice subject_of(h2o_req_t *req);
+#define NAME_MAX_BYTES 64 /* of a handler */
+
+static void reset(h2o_req_t *req, const struct admin_options *options);
+static bool query_name(h2o_req_t *req, char *to, size_t max);
 static bool is_allowed(h2o_req_t *req, const struct admin_options *options);
 static void change_endpoint(h2o_req_t *req, const struct admin_options *options);
 static bool take_change(struct admin_change *change, struct slice query, char *memory);
@@ -32,15 +36,18 @@ static void answer(h2o_req_t *req, int status, const char *reason, const char *t
 bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
     const struct order *order = orders;
     bool is_endpoint = options->change && slice_equal(path, SLICE("/endpoint"));
+    bool is_reset = options->reset && slice_equal(path, SLICE("/handler/reset"));
 
     while (order->path && !slice_equal(path, slice_str(order->path)))
         order++;
-    if (!is_endpoint && (!options->order || !order->path))
+    if (!is_endpoint && !is_reset && (!options->order || !order->path))
         return false;
     if (!is_allowed(req, options)) {
         /* It was told. */
     } else if (is_endpoint) {
         change_endpoint(req, options);
+    } else if (is_reset) {
+        reset(req, options);
     } else if (!options->order(options->ctx, order->order, subject_of(req))) {
         answer(req, 503, "Service Unavailable", order->refusal);
     } else {
@@ -165,6 +172,34 @@ static struct slice subject_of(h2o_req_t *req) {
     if (req->query_at != SIZE_MAX)
         query = slice_of(req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
     return slice_starts(query, key) ? slice_skip(query, key.len) : SLICE("");
+}
+
+static void reset(h2o_req_t *req, const struct admin_options *options) {
+    char name[NAME_MAX_BYTES + 1];
+
+    if (!query_name(req, name, sizeof name))
+        answer(req, 400, "Bad Request", "needs ?name= and the name of a handler\n");
+    else if (!options->reset(options->ctx, name))
+        answer(req, 404, "Not Found", "no handler of that name; see /status\n");
+    else
+        answer(req, 200, "OK", "what is known of its faults is forgotten\n");
+}
+
+/* Names need no percent-encoding (config/values.c). */
+static bool query_name(h2o_req_t *req, char *to, size_t max) {
+    struct slice query = slice_of(req->path.base, req->path.len);
+
+    if (req->query_at == SIZE_MAX)
+        return false;
+    query = slice_skip(query, req->query_at + 1);
+    if (!slice_starts(query, SLICE("name=")))
+        return false;
+    query = slice_skip(query, strlen("name="));
+    if (query.len == 0 || query.len >= max || memchr(query.base, '\0', query.len))
+        return false;
+    memcpy(to, query.base, query.len);
+    to[query.len] = '\0';
+    return true;
 }
 
 static bool is_local(h2o_req_t *req) {

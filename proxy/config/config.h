@@ -36,6 +36,8 @@ enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO, PROTOCOL_E
 
 struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
+    unsigned handler_threads;  /* workers that run handlers, 1-64; 0 without any handler */
+    size_t handler_memory;     /* content of requests that is collected for handlers at once */
     int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
     int64_t drain_reload_ns;
     int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
@@ -242,6 +244,32 @@ struct config_pipeline {
     } balance;
 };
 
+enum config_isolation { ISOLATION_THREAD, ISOLATION_PROCESS };
+
+enum config_on_quarantine { QUARANTINE_REFUSE, QUARANTINE_BYPASS };
+
+#define CONFIG_HANDLERS_MAX 64
+#define CONFIG_ROUTE_HANDLERS_MAX 16
+
+/* A plugin, and how it is run. */
+struct config_handler {
+    char *name;         /* owned; unique */
+    char *plugin;       /* path of the shared library; owned */
+    int64_t timeout_ns; /* of a call, its time in the queue included; > 0 */
+    enum config_isolation isolation;
+    struct {
+        double quarantine_share; /* of the calls within the window; 0: never */
+        unsigned min_calls;      /* fewer say nothing */
+        int64_t window_ns;
+        bool demote; /* a fault in libc moves it to a process */
+    } fault;
+    enum config_on_quarantine on_quarantine;
+    int64_t hold_ns; /* how long it is not called then, before it is tried again */
+    unsigned queue;  /* calls that may wait; further ones are refused */
+    size_t body_max; /* of content that is collected for it */
+    char *config;    /* its own table as JSON text; owned */
+};
+
 struct config_field_match {
     char *name;  /* owned; lower case */
     char *value; /* owned; NULL: any value will do */
@@ -276,6 +304,8 @@ struct config_route {
         enum config_learn learn; /* where from the header's values are known */
         bool is_strict;          /* refused when its endpoint is not there */
     } affinity;
+    size_t *handlers; /* owned; indexes, in the order in which they are called */
+    size_t handler_count;
 };
 
 #define CONFIG_ANY_LISTENER SIZE_MAX
@@ -289,8 +319,11 @@ struct config {
     size_t listener_count;
     struct config_pipeline *pipelines; /* owned; at least one */
     size_t pipeline_count;
+    struct config_handler *handlers; /* owned; NULL: none */
+    size_t handler_count;
     struct config_route *routes; /* owned; at least one */
     size_t route_count;
+    char *folder;   /* of the file: where relative paths of handlers begin; owned */
     char *warnings; /* owned; lines like those of config_errors, about what will do but should be
                        known of; NULL: none */
 };

@@ -3,6 +3,7 @@
 #include "gateway/crossing.h"
 
 #include "base/clock.h"
+#include "gateway/handling.h"
 
 #include <time.h>
 
@@ -14,6 +15,7 @@
 #define KEY(name) SLICE(",\"" name "\":")
 
 static void write_line(struct crossing *c, unsigned status, int64_t duration_ns);
+static void write_handling(struct buffer *out, const struct handling *h);
 static void write_time(struct buffer *out);
 static void write_text(struct buffer *out, struct slice key, struct slice value, size_t max);
 static void write_uint(struct buffer *out, struct slice key, uint64_t n);
@@ -97,7 +99,9 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
                FIELD_MAX);
     write_text(out, KEY("method"), head->method_text, FIELD_MAX);
     write_text(out, KEY("host"), head->authority, FIELD_MAX);
-    write_text(out, KEY("target"), head->path, TARGET_MAX);
+    write_text(out, KEY("target"),
+               c->handling && c->handling->target.len > 0 ? c->handling->target : head->path,
+               TARGET_MAX);
     write_text(out, KEY("protocol"), http_version_text(head->version), FIELD_MAX);
     write_uint(out, KEY("status"), status);
     if (c->is_grpc)
@@ -124,11 +128,27 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
         if (c->why)
             write_text(out, KEY("detail"), slice_str(c->why), FIELD_MAX);
     }
+    if (c->handling)
+        write_handling(out, c->handling);
     if (agent)
         write_text(out, KEY("user_agent"), agent->value, FIELD_MAX);
     write_text(out, KEY("request_id"), c->request_id, FIELD_MAX);
     buffer_append_char(out, '}');
     log_access(buffer_slice(out));
+}
+
+/* Who answered or failed, and what the handlers have noted. */
+static void write_handling(struct buffer *out, const struct handling *h) {
+    if (h->last)
+        write_text(out, "handler", slice_str(h->last->name), FIELD_MAX);
+    for (unsigned i = 0; i < h->variable_count; i++) {
+        buffer_append(out, i == 0 ? SLICE(",\"variables\":{") : SLICE(","));
+        buffer_append_json(out, h->variables[i].name);
+        buffer_append_char(out, ':');
+        buffer_append_json(out, h->variables[i].value);
+    }
+    if (h->variable_count > 0)
+        buffer_append_char(out, '}');
 }
 
 static void write_time(struct buffer *out) {

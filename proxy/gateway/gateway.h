@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "gateway/counters.h"
 #include "gateway/security.h"
+#include "handler/handlers.h"
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
@@ -60,7 +61,8 @@ struct gateway_loop {
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
-    struct buffer scratch; /* log lines */
+    struct handler_desk *desk; /* owned; NULL: there are no handlers */
+    struct buffer scratch;     /* log lines */
     struct log_limit failures_logged, overload_logged;
     struct pressure pressure;
     _Atomic unsigned actions; /* of pressure, in force; any thread may read */
@@ -79,6 +81,12 @@ struct gateway_loop {
     bool are_pools_closed;
     bool are_tunnels_ending; /* WebSockets are told to go, new ones too */
     _Atomic bool are_tunnels_posted, is_drain_posted, is_abort_posted, has_ended;
+};
+
+/* Content that waits for handlers to look at it. */
+struct handling_memory {
+    size_t limit; /* bytes */
+    _Atomic size_t used;
 };
 
 /* Home: shared; immutable while the loops run, but for atomics. */
@@ -101,12 +109,14 @@ struct gateway {
     struct memo *memo;           /* in the shares, or own_memo */
     struct memo *own_memo;       /* owned; NULL: it is shared */
     struct pipeline **pipelines; /* owned; as in the config */
-    struct gateway_loop *loops;  /* owned */
+    struct handlers *handlers;   /* borrowed: the caller; NULL: there are none */
+    struct handling_memory handling_memory;
+    struct gateway_loop *loops; /* owned */
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
-    struct keeper *keeper;      /* borrowed; NULL: nothing survives */
-    uint64_t survival_sum;      /* of endpoints' states at the last look; home: loop 0 */
+    struct keeper *keeper; /* borrowed; NULL: nothing survives */
+    uint64_t survival_sum; /* of endpoints' and handlers' states at the last look; home: loop 0 */
     int64_t survival_looked_ns; /* likewise */
 };
 
@@ -132,6 +142,7 @@ struct gateway_options {
     struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
                                    they are not */
     unsigned share_slot;        /* ours in it */
+    struct handlers *handlers;  /* borrowed: started; closed behind the gateway; NULL: none */
     struct keeper *keeper;   /* borrowed: for what is to survive; closed before the gateway; NULL:
                                 nothing does */
     struct board *children;  /* borrowed: what the nursery shows; NULL: the configuration has no

@@ -5,13 +5,14 @@
  * the next step now), WAIT (an event will wake us), FAIL (c->fail says why) or DONE (the exchange
  * is gone).
  *
- *   ROUTE -> QUEUE -> LEASE -> SEND -> AWAIT -> RESPOND -> RELAY -> FINISH
- *              `-> HOLD -^                 |`-- failed: REPLY -> FINISH
- *                   ^    ^------ PAUSE <---|
- *                   `----------------------' */
+ *   ROUTE -> HANDLE -> QUEUE -> LEASE -> SEND -> AWAIT -> HANDLED -> RESPOND -> RELAY -> FINISH
+ *                        `-> HOLD -^                 |`-- failed: REPLY -> FINISH
+ *                             ^    ^------ PAUSE <---|
+ *                             `----------------------' */
 #include "gateway/crossing.h"
 
 #include "base/log.h"
+#include "gateway/handling.h"
 #include "gateway/overload.h"
 
 #include <assert.h>
@@ -21,11 +22,14 @@
 enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
+static enum answer handle(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum answer lease(struct crossing *c);
 static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
+static enum answer handled(struct crossing *c);
+static enum answer answer_of(struct crossing *c, enum handling_outcome outcome);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
 static bool request_goes_on(const struct crossing *c);
@@ -39,6 +43,7 @@ static enum answer look_at_client(struct crossing *c);
 static enum answer fail(struct crossing *c, enum fail reason, const char *why);
 static void handle_fail(struct crossing *c);
 static bool try_again(struct crossing *c);
+static void send_own_answer(struct crossing *c);
 static void let_go(struct crossing *c);
 static void start_deadline(struct crossing *c, int64_t ns);
 static void become_stream(struct crossing *c);
@@ -49,10 +54,20 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,       [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request, [STEP_AWAIT] = await,       [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,       [STEP_HOLD] = hold,         [STEP_PAUSE] = pause_before_retry,
-    [STEP_HEALTH] = health,     [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,
+    [STEP_HANDLE] = handle,
+    [STEP_QUEUE] = queue,
+    [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request,
+    [STEP_AWAIT] = await,
+    [STEP_HANDLED] = handled,
+    [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,
+    [STEP_HOLD] = hold,
+    [STEP_PAUSE] = pause_before_retry,
+    [STEP_HEALTH] = health,
+    [STEP_REPLY] = await_reply,
+    [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {
@@ -161,6 +176,32 @@ static enum answer route(struct crossing *c) {
     else
         start_deadline(c, deadline_ns);
     return NEXT;
+}
+
+static enum answer handle(struct crossing *c) {
+    return c->route->handler_count == 0 ? NEXT : answer_of(c, handling_request(c));
+}
+
+static enum answer handled(struct crossing *c) {
+    return c->handling ? answer_of(c, handling_response(c)) : NEXT;
+}
+
+static enum answer answer_of(struct crossing *c, enum handling_outcome outcome) {
+    switch (outcome) {
+    case HANDLING_DONE:
+        return NEXT;
+    case HANDLING_WAIT:
+        return WAIT;
+    case HANDLING_ANSWERED:
+        let_go(c);
+        loop_timer_stop(c->x.loop, &c->x.deadline);
+        send_own_answer(c);
+        c->step = STEP_REPLY - 1;
+        return NEXT;
+    case HANDLING_FAILED:
+        break;
+    }
+    return FAIL;
 }
 
 static enum answer queue(struct crossing *c) {
@@ -455,7 +496,6 @@ static enum answer fail(struct crossing *c, enum fail reason, const char *why) {
 /* Tries again, or answers, or breaks off what was begun. */
 static void handle_fail(struct crossing *c) {
     struct exchange *x = &c->x;
-    struct content content;
 
     verdict_fail(c);
     lease_end(&c->lease);
@@ -474,12 +514,19 @@ static void handle_fail(struct crossing *c) {
         x->client->abort(x);
         c->step = STEP_FINISH;
     } else {
-        reply_make(c, &content);
-        c->status = x->response_head.status;
+        reply_make(c);
+        send_own_answer(c);
         c->step = STEP_REPLY;
-        x->is_response_begun = true;
-        x->client->send_response(x, content);
     }
+}
+
+/* x->response_head and x->response. */
+static void send_own_answer(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    c->status = x->response_head.status;
+    x->is_response_begun = true;
+    x->client->send_response(x, x->response_content);
 }
 
 static bool try_again(struct crossing *c) {
@@ -504,6 +551,8 @@ static bool try_again(struct crossing *c) {
 static void let_go(struct crossing *c) {
     lease_end(&c->lease);
     programs_let_go(c);
+    if (c->handling)
+        handling_let_go(c);
     if (!c->part)
         return;
     permit_release(c->part, &c->permit);
@@ -559,7 +608,9 @@ static void log_failure(const struct crossing *c) {
     }
     /* What a client alone can cause is in the access log; the log is for the operator. */
     if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
-        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
+        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT ||
+        c->fail == FAIL_GRPC_WEB ||
+        (c->handling && c->handling->last)) /* the handlers' room tells of its own */
         return;
     if (c->endpoint)
         atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "handler/handlers.h"
 #include "serve/deaths.h"
 #include "serve/histories.h"
 #include "serve/limits.h"
@@ -33,7 +34,7 @@
 struct server {
     /* What the supervisor has told. */
     struct config_options limits;
-    int config_fd, admin_fd;
+    int config_fd, admin_fd, cells_fd;
     bool is_substitute; /* of a gateway that has died: nobody else serves */
     char *name;         /* of the configuration; owned */
     void *memory;       /* owned mapping */
@@ -48,6 +49,7 @@ struct server {
     struct config *config;
     struct counters *counters;
     struct metrics_segment *segment;
+    struct handlers *handlers; /* NULL: there are none */
     struct gateway *gateway;
     struct admin *admin;
     struct keeper *keeper;  /* of the state file; NULL: there is none */
@@ -68,6 +70,8 @@ static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
 static int become(const char *user);
+static void tell_taint(void *unused);
+static int prepare_handlers(struct server *server);
 static int make_segment(struct server *server);
 static int open_gateway(struct server *server);
 static void go_live(struct server *server);
@@ -81,7 +85,7 @@ static void release(struct server *server);
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     struct server server = {
-        .config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .others = OTHER_COUNTERS_NONE};
+        .config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .cells_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -147,6 +151,9 @@ static int take(struct server *server, struct control_message *message) {
         return take_shares(server, message, (unsigned)strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
         return take_nursery(server, message);
+    } else if (control_is(message->text, "cells", &rest) && message->fd_count == 1) {
+        server->cells_fd = message->fds[0];
+        message->fds[0] = -1;
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -252,6 +259,9 @@ static int start(struct server *server) {
         return status;
     /* Behind the change of user, which undoes it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    status = prepare_handlers(server);
+    if (status)
+        return status;
     options = (struct log_options){(enum log_level)server->config->log.level,
                                    server->config->log.file, server->config->log.access};
     err = log_open(&options, &failed);
@@ -283,6 +293,29 @@ static int become(const char *user) {
     return 0;
 }
 
+/* Any thread. That the supervisor is behind by a whole socket of messages is not reckoned with:
+ * then the gateway goes on as it is. */
+static void tell_taint(void *unused) {
+    control_send(CONTROL_FD, "tainted", NULL, 0);
+}
+
+/* While there is one thread only. */
+static int prepare_handlers(struct server *server) {
+    char *why = NULL;
+
+    if (server->config->handler_count == 0 ||
+        handlers_prepare(&server->handlers,
+                         &(struct handlers_options){.config = server->config,
+                                                    .loops = server->config->server.threads,
+                                                    .cells_fd = server->cells_fd,
+                                                    .on_taint = tell_taint},
+                         &why) == 0)
+        return 0;
+    fprintf(stderr, "weir: %s\n", why);
+    free(why);
+    return EXIT_UNUSABLE;
+}
+
 static int make_segment(struct server *server) {
     unsigned writers = server->config->server.threads;
 
@@ -300,8 +333,13 @@ static int open_gateway(struct server *server) {
     struct keeper_section deaths = deaths_section(&server->crashes);
     struct keeper_section histories = histories_section(&server->histories);
     char *why = NULL;
-    int err;
+    int err = server->handlers ? handlers_start(server->handlers, &why) : 0;
 
+    if (err) {
+        fprintf(stderr, "weir: %s\n", why);
+        free(why);
+        return 1;
+    }
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
     server->histories = (struct histories){server->config, server->children, server->nursery_fd};
@@ -319,6 +357,7 @@ static int open_gateway(struct server *server) {
                            .share_slot = server->share_slot,
                            .children = server->children,
                            .nursery = server->nursery_fd,
+                           .handlers = server->handlers,
                            .keeper = server->keeper,
                            .may_lack_addresses = server->is_substitute,
                        },
@@ -369,6 +408,12 @@ static bool pass_on(void *ctx, enum admin_order order, struct slice subject) {
     return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
 }
 
+static bool reset_handler(void *ctx, const char *name) {
+    const struct server *server = ctx;
+
+    return server->handlers && handlers_reset(server->handlers, name);
+}
+
 static enum admin_found change_endpoint(void *ctx, const struct admin_change *change) {
     static const enum gateway_service services[] = {
         [ADMIN_ENDPOINT_DRAIN] = GATEWAY_ENDPOINT_DRAINED,
@@ -396,6 +441,7 @@ static void go_live(struct server *server) {
         .health = health_of,
         .order = pass_on,
         .change = change_endpoint,
+        .reset = reset_handler,
         .token = config->admin.token,
     };
     int err;
@@ -498,7 +544,15 @@ static int end(struct server *server) {
     admin_close(server->admin); /* its sources are the gateway's */
     keeper_close(server->keeper);
     server->keeper = NULL;
+    if (handlers_are_tainted(server->handlers)) {
+        /* Locks may be held by threads that are no more: nothing is freed, and no destructor runs.
+         */
+        log_info("ends without a census: a fault of a handler has left it in doubt");
+        log_close();
+        _exit(0);
+    }
     is_clean = gateway_close(server->gateway, &census);
+    handlers_close(server->handlers);
     log_line(
         is_clean ? LOG_INFO : LOG_ERROR,
         "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",

@@ -93,6 +93,7 @@ void supervisor_start(struct supervisor *s, bool is_next) {
                                       .number = ++s->started,
                                       .shares_fd = s->shares_fd,
                                       .slot = free_slot(s),
+                                      .cells_fd = s->cells_fd,
                                       /* What was good enough to serve once has to be again. */
                                       .is_substitute = !is_next && !s->serving,
                                       .nursery = &s->nursery,
@@ -138,8 +139,8 @@ void supervisor_take_over(struct supervisor *s) {
     log_info("gateway %d serves (generation %u)", (int)g->pid, g->number);
     supervisor_serve_programs(s);
     if (old)
-        retire(old, old->is_wedged ? s->current.plan.drain_shutdown_ns
-                                   : s->current.plan.drain_reload_ns);
+        retire(old, old->is_wedged || old->is_tainted ? s->current.plan.drain_shutdown_ns
+                                                      : s->current.plan.drain_reload_ns);
     else
         supervisor_make_live(s);
     if (!s->has_served && s->options->on_ready)

@@ -9,9 +9,14 @@
  *                        the board for its heartbeats
  *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
  *     nursery            fds: its channel to the nursery, and the nursery's board; left out when
- * the configuration starts no programs listener I         fds: sockets of the I-th listener of the
- * configuration, bound admin              fd: the socket of the admin plane, listening; left out
- * when it is off start and later: nursery            the same: the nursery is another one now
+ *                        the configuration starts no programs
+ *     cells              fd: memory for the cells of handlers, which all gateways share; left out
+ *                        when there is none
+ *     listener I         fds: sockets of the I-th listener of the configuration, bound
+ *     admin              fd: the socket of the admin plane, listening; left out when it is off
+ *     start
+ * and later:
+ *     nursery            the same: the nursery is another one now
  *     others             fds: segments that /metrics adds to its own; replaces what was told before
  *     live               it is the one that serves now: open the admin plane
  *     retire NS          a successor serves: close the admin plane, finish within NS nanoseconds
@@ -26,6 +31,7 @@
  *     reload             somebody asked for it on the admin plane
  *     drain              likewise
  *     deaths MS...       the same, from the state file, where the supervisor knows of none
+ *     tainted            a fault of a handler has left it in doubt: it wants a successor
  *     stack TEXT         of one thread, when it was asked for or a signal ends it
  * The end of the socket ends the gateway at once. */
 #pragma once

@@ -170,6 +170,8 @@ static int hand_over(const struct generation *generation,
     if (!err && generation_give_nursery((struct generation *)generation, options->nursery) != 0)
         log_error("gateway %d has no way to the nursery: requests that need a program are refused",
                   (int)generation->pid);
+    if (!err && options->cells_fd >= 0)
+        err = control_send(control, "cells", &options->cells_fd, 1);
     for (unsigned i = 0; !err && i < plan->listener_count; i++) {
         snprintf(text, sizeof text, "listener %u", i);
         err = send_sockets(control, text, kept_find(options->kept, plan->listeners[i].address),

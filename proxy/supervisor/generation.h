@@ -48,6 +48,7 @@ struct generation {
     bool has_retired;  /* it said so */
     bool end_soon;     /* nothing of it moves any more */
     bool is_wedged;    /* and was told of in the log */
+    bool is_tainted;   /* it said so: what it has in memory is in doubt */
 };
 
 struct generation_options {
@@ -57,6 +58,7 @@ struct generation_options {
     unsigned number;
     int shares_fd;      /* the table of shared limits */
     unsigned slot;      /* in it */
+    int cells_fd;       /* memory for the cells of handlers; -1: none */
     bool is_substitute; /* its predecessor has died */
     struct nursery_link *nursery;
 };

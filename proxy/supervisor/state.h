@@ -40,6 +40,7 @@ struct supervisor {
     int shares_fd;              /* owned; -1: not made yet */
     struct share_table *shares; /* owned mapping: a slot per generation */
     struct nursery_link nursery;
+    int cells_fd;               /* owned; memory for the cells of handlers; -1: there is none */
     struct notify notify;
     struct crashes crashes;
     struct examination examination;
@@ -56,8 +57,9 @@ struct supervisor {
     const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
     struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
     struct reach reaches[RUN_PLAN_LISTENERS_MAX];
-    int64_t looked_ns;  /* when the heartbeats were last looked at */
-    int64_t trusted_ns; /* silence before this is not held against anybody */
+    int64_t looked_ns;     /* when the heartbeats were last looked at */
+    int64_t trusted_ns;    /* silence before this is not held against anybody */
+    int64_t taint_next_ns; /* no tainted gateway is replaced before this */
     bool has_served;
     bool is_ending;
     bool is_finishing; /* no gateway is left: what the nursery has ends */
