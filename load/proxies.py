@@ -80,6 +80,10 @@ pipeline = "engine"
 {routes}"""
 
 
+# For start_weir(routes=...): no request is turned away because a tracer, or the machine, is slow.
+NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
+
+
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
                max_wait="2s", server="", listener="", pipeline="", access="off", routes="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
