@@ -37,8 +37,6 @@ SYSCALLS_SPARE = 0.02  # what happens rarely: a tick, a partial read
 # Requests of the shorter run, of which the longer one has so many more, and how often that is done.
 FEW, MANY_INSTRUCTIONS, MANY_SYSCALLS = 1024, 4096, 8192
 ROUNDS = 3
-# A traced weir is slow, which is no reason to turn requests away.
-NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
 UNITS = {"instructions": "instructions in user space", "syscalls": "system calls"}
 
 
@@ -144,7 +142,7 @@ class running:
         upstream, self.engine = proxies.start_engine(program=engine_of(self.row))
         try:
             self.proxy = proxies.start_weir(upstream, kind=ROWS[self.row][1], tracer=self.tracer,
-                                            routes=NEVER_LATE)
+                                            routes=proxies.NEVER_LATE)
         except BaseException:
             self.engine.stop()
             raise

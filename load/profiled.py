@@ -54,7 +54,7 @@ def train(binary):
             continue
         upstream, engine = proxies.start_engine(program=engine_of(row))
         try:
-            proxy = proxies.start_weir(upstream, kind=kind)
+            proxy = proxies.start_weir(upstream, kind=kind, routes=proxies.NEVER_LATE)
             try:
                 got = common.run_loadgen(proxy.port, "--seconds", SECONDS, *options, program=loadgen_of(row))
             finally:

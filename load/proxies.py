@@ -81,6 +81,10 @@ pipeline = "engine"
 {route}{routes}"""
 
 
+# For start_weir(routes=...): no request is turned away because a tracer, or the machine, is slow.
+NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
+
+
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
                max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", nofile=None,
                tracer=()):

@@ -51,23 +51,22 @@ void buffer_append_json(struct buffer *b, struct slice s) {
         unsigned char c = (unsigned char)s.base[i];
         size_t len = plain_len(slice_skip(s, i));
 
+        if (len == 0)
+            len = utf8_len((const unsigned char *)s.base + i, s.len - i);
         if (len > 0) {
             buffer_append(b, slice_of(s.base + i, len));
             i += len;
-        } else if (c == '"' || c == '\\') {
+            continue;
+        }
+        if (c == '"' || c == '\\') {
             buffer_append_char(b, '\\');
             buffer_append_char(b, (char)c);
-            i++;
         } else if (c < 0x20 || c == 0x7f) {
             buffer_printf(b, "\\u%04x", c);
-            i++;
-        } else if ((len = utf8_len((const unsigned char *)s.base + i, s.len - i)) > 0) {
-            buffer_append(b, slice_of(s.base + i, len));
-            i += len;
         } else {
             buffer_append(b, SLICE("\\ufffd"));
-            i++;
         }
+        i++;
     }
     buffer_append_char(b, '"');
 }
