@@ -1,18 +1,19 @@
 /* Where an exchange belongs: the key that its pipeline balances by, and the sessions of its route.
  *
- * A session is known by a field that the client shows (Mcp-Session-Id), whose value the upstream has
- * given out in a response, or by a cookie that weir sets. Which endpoint it belongs to stands in a
- * table (loop/memo.h) in the supervisor's memory: it is shared by all loops, and there after a
- * reload, after the death of a gateway, and for those that are still draining. It costs no write to a
- * file per session, and what clients and upstreams see of a session id is what the other one has
+ * A session is known by a field that the client shows (Mcp-Session-Id), whose value the upstream
+ * has given out in a response, or by a cookie that weir sets. Which endpoint it belongs to stands
+ * in a table (loop/memo.h) in the supervisor's memory: it is shared by all loops, and there after a
+ * reload, after the death of a gateway, and for those that are still draining. It costs no write to
+ * a file per session, and what clients and upstreams see of a session id is what the other one has
  * said. What is not in the table goes where the balancer's hash leads. A cookie is chosen so that
- * this is the endpoint that it was set by: it survives a restart of everything, and tells nothing of
- * what is behind weir, because it is random. */
+ * this is the endpoint that it was set by: it survives a restart of everything, and tells nothing
+ * of what is behind weir, because it is random. */
 #include "gateway/crossing.h"
 
 #include "base/hash.h"
 
-#define COOKIE_TRIES_MAX 256 /* to find one that leads to an endpoint; of n, n are needed on average */
+#define COOKIE_TRIES_MAX \
+    256 /* to find one that leads to an endpoint; of n, n are needed on average */
 
 static bool key_of_request(struct crossing *c, const struct config_hash *hash, uint64_t *key);
 static struct slice client_of(const struct sockaddr *address);
@@ -66,6 +67,8 @@ void affinity_respond(struct crossing *c) {
     const struct config_route *route = c->route;
     struct memo *memo = c->listener->gl->gateway->memo;
 
+    if (!c->endpoint)
+        return; /* a program of its own */
     if (route->affinity.learn)
         learn(c);
     if (route->affinity.cookie && !c->has_session)
@@ -85,7 +88,8 @@ static bool key_of_request(struct crossing *c, const struct config_hash *hash, u
         text = client_of(c->x.client_address);
         break;
     case HASH_PATH: {
-        const char *query = head->path.len > 0 ? memchr(head->path.base, '?', head->path.len) : NULL;
+        const char *query =
+            head->path.len > 0 ? memchr(head->path.base, '?', head->path.len) : NULL;
 
         text = head->path;
         text.len = query ? (size_t)(query - text.base) : text.len;

@@ -1,5 +1,5 @@
-/* What can still be done for an exchange that has failed, or has nowhere to go: wait for an endpoint
- * in the hold, or try again.
+/* What can still be done for an exchange that has failed, or has nowhere to go: wait for an
+ * endpoint in the hold, or try again.
  *
  * It is tried again only while nothing has been said to the client and its request can be said
  * again, and only what surely was not processed or may be processed twice: by its method (RFC 9110
@@ -33,8 +33,8 @@ enum again again_after(struct crossing *c, enum fail fail) {
         return c->goaways <= CROSSING_GOAWAYS_MAX ? AGAIN_NOW : AGAIN_NOT;
     }
     /* Those that were sent, and those that were not, each by themselves. */
-    tries = fail_row(fail)->retry == FAIL_RETRY_UNSENT ? c->attempts - c->sends
-                                                       : c->sends - c->goaways;
+    tries =
+        fail_row(fail)->retry == FAIL_RETRY_UNSENT ? c->attempts - c->sends : c->sends - c->goaways;
     if (tries >= config->retry.attempts)
         return AGAIN_NOT;
     pushback_ns = fail == FAIL_UPSTREAM_STATUS ? pushback_of(c) : 0;
@@ -98,7 +98,7 @@ void again_sent(struct crossing *c) {
 }
 
 bool again_must_hold(const struct crossing *c) {
-    return c->part->shared->config->hold_ns > 0 && hold_is_due(c->part);
+    return c->part->shared->config->hold_ns > 0 && !programs_is_exec(c) && hold_is_due(c->part);
 }
 
 enum again_hold again_hold(struct crossing *c) {
@@ -160,8 +160,7 @@ static bool is_listed(const struct crossing *c, enum fail fail) {
     case FAIL_RETRY_IDEMPOTENT:
         /* The keepalive race is nobody's failure; other resets must be listed. A status or a
          * timeout is only looked at when it is. */
-        return again_is_repeatable(c) &&
-               (fail != FAIL_UPSTREAM_RESET || (on & RETRY_ON_RESET));
+        return again_is_repeatable(c) && (fail != FAIL_UPSTREAM_RESET || (on & RETRY_ON_RESET));
     }
     return false;
 }

@@ -2,6 +2,7 @@
  * times. Made when a codec begins to read a head, gone when the answer is through. Home: loop. */
 #pragma once
 
+#include "child/run.h"
 #include "codec/grpc.h"
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
@@ -22,7 +23,8 @@
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
 #define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS */
 #define CROSSING_STREAMS (1u << 18)    /* a second message has come */
-#define CROSSING_TURN_OVER (1u << 19)  /* the hold's, the pause's, or the attempt's time has passed */
+#define CROSSING_TURN_OVER \
+    (1u << 19) /* the hold's, the pause's, or the attempt's time has passed */
 
 enum step {
     STEP_ROUTE,   /* which route and pipeline? */
@@ -68,6 +70,8 @@ struct crossing {
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;
+    struct run
+        *run; /* of a pipeline that runs a program for each exchange; NULL: none (any more) */
     enum fail lease_fail;
     struct balancer_wish wish; /* what does not change from attempt to attempt */
     bool has_session;          /* of an affinity; its key is in wish */
@@ -175,6 +179,18 @@ void reply_make(struct crossing *c, struct content *content);
 /* The same as bytes, for a head that could not be read. */
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);
+
+/* Programs behind pipelines (programs.c). */
+
+/* Why no request is to be sent to the pipeline now: its program keeps dying. FAIL_NONE: it may be.
+ */
+enum fail programs_refuse(struct crossing *c, const char **why);
+/* Does the pipeline run a program for each exchange? */
+bool programs_is_exec(const struct crossing *c);
+/* Has it started. FAIL_NONE, else as run_start(). */
+enum fail programs_start(struct crossing *c, const char **why);
+/* Lets go of the program, which takes the permit with it until nobody of its tree is left. */
+void programs_let_go(struct crossing *c);
 
 /* What is particular of gRPC calls (grpc.c). */
 
