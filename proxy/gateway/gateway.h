@@ -55,10 +55,10 @@ struct gateway_loop {
     struct pool_loop pools;
     struct run_loop programs;
     const struct board_row **child_rows; /* owned array; as in the config; where they were last */
-    struct pipeline_loop *parts; /* owned; as in the config */
-    struct list crossings;       /* struct crossing that have started, oldest first */
-    struct list watches;         /* struct crossing that watch weir's health */
-    _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
+    struct pipeline_loop *parts;         /* owned; as in the config */
+    struct list crossings;               /* struct crossing that have started, oldest first */
+    struct list watches;                 /* struct crossing that watch weir's health */
+    _Atomic int64_t oldest_ns;           /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
     struct handler_desk *desk; /* owned; NULL: there are no handlers */
