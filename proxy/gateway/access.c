@@ -140,7 +140,7 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
 /* Who answered or failed, and what the handlers have noted. */
 static void write_handling(struct buffer *out, const struct handling *h) {
     if (h->last)
-        write_text(out, "handler", slice_str(h->last->name), FIELD_MAX);
+        write_text(out, KEY("handler"), slice_str(h->last->name), FIELD_MAX);
     for (unsigned i = 0; i < h->variable_count; i++) {
         buffer_append(out, i == 0 ? SLICE(",\"variables\":{") : SLICE(","));
         buffer_append_json(out, h->variables[i].name);
