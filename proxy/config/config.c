@@ -98,6 +98,8 @@ void config_free(struct config *config) {
     for (size_t i = 0; i < config->pipeline_count; i++) {
         free(config->pipelines[i].name);
         free(config->pipelines[i].host);
+        free(config->pipelines[i].queue.fair_field);
+        free(config->pipelines[i].queue.priority_field);
         certificates_free_pipeline(&config->pipelines[i].tls);
         list_free_endpoints(&config->pipelines[i]);
     }

@@ -41,6 +41,12 @@ char *config_summary(const struct config *config) {
     return text.base;
 }
 
+const char *config_priority_name(enum config_priority priority) {
+    static const char *const names[] = {"critical", "default", "background"};
+
+    return names[priority];
+}
+
 const char *config_protocol_name(enum config_protocol protocol) {
     static const char *const names[] = {"http1", "http2", "auto"};
 
@@ -86,7 +92,11 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
             add_cell(&table, "%s", pipeline->endpoints[e].text);
             if (e > 0)
                 continue;
-            add_cell(&table, "%u at once", pipeline->limits.concurrency);
+            if (pipeline->limits.concurrency)
+                add_cell(&table, "%u at once", pipeline->limits.concurrency);
+            else
+                add_cell(&table, "%u to %u at once", pipeline->limits.concurrency_min,
+                         pipeline->limits.concurrency_max);
             if (pipeline->protocol == PROTOCOL_HTTP2)
                 add_cell(&table, "%u HTTP/2 connections of %u streams per endpoint",
                          pipeline->limits.connections, pipeline->limits.streams_per_connection);

@@ -35,6 +35,7 @@ void access_record(struct crossing *c) {
         .received_bytes = x->request.pushed,
         .sent_bytes = x->response.taken,
         .retries = c->attempts > 1 ? c->attempts - 1 : 0,
+        .priority = c->priority,
         .grpc_status = c->is_grpc ? (int)grpc_outcome(c) : -1,
     };
 

@@ -23,6 +23,7 @@ static const uint16_t codes[] = {
     429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 };
 #define CODES (sizeof codes / sizeof *codes)
+#define PRIORITIES (PRIORITY_BACKGROUND + 1)
 
 static const struct {
     int err;
@@ -55,6 +56,7 @@ struct counters {
     metrics_cell *rejected;           /* [listener][pipeline + none][fail]; owned */
     metrics_cell *queue_wait;         /* [pipeline]; owned */
     metrics_cell *retries;            /* [pipeline]; owned */
+    metrics_cell *dropped;            /* [pipeline][priority]; owned */
     metrics_cell active, streams, tunnels;
 };
 
@@ -73,6 +75,7 @@ static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
+static bool is_dropped(enum fail fail);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
 static unsigned code_index(unsigned status);
 
@@ -85,7 +88,7 @@ size_t counters_series(const struct config *config) {
     return pairs * (sizeof(struct per_route) / sizeof(metrics_cell)) +
            config->listener_count *
                ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + HANDSHAKE_RESULTS + 1) +
-           config->pipeline_count * 2;
+           config->pipeline_count * (2 + PRIORITIES);
 }
 
 struct counters *counters_new(const struct config *config) {
@@ -119,6 +122,7 @@ void counters_free(struct counters *c) {
     free(c->rejected);
     free(c->queue_wait);
     free(c->retries);
+    free(c->dropped);
     free(c);
 }
 
@@ -152,6 +156,8 @@ void counters_count(const struct counters *c, struct metrics metrics,
                         done->queue_wait_ns);
     if (done->retries > 0)
         metrics_add(metrics, c->retries[pipeline], done->retries);
+    if (is_dropped(done->fail))
+        metrics_add(metrics, c->dropped[pipeline * PRIORITIES + done->priority], 1);
 }
 
 void counters_exchange_active(const struct counters *c, struct metrics metrics, int by) {
@@ -360,16 +366,30 @@ static void add_pipelines(struct counters *c, const struct config *config) {
     unsigned retries = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_retries_total",
                                       "Attempts beyond the first.");
 
+    unsigned dropped =
+        metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_queue_dropped_total",
+                       "Exchanges that a queue has refused or dropped, by priority.");
+
     c->queue_wait = xcalloc(c->pipelines, sizeof *c->queue_wait);
+    c->dropped = xcalloc(c->pipelines * PRIORITIES, sizeof *c->dropped);
     c->retries = xcalloc(c->pipelines, sizeof *c->retries);
     for (size_t pipeline = 0; pipeline < c->pipelines; pipeline++) {
         struct buffer labels = {0};
+        size_t len;
 
         metrics_label(&labels, "pipeline", config->pipelines[pipeline].name);
+        len = labels.len;
         buffer_append_char(&labels, '\0');
         c->queue_wait[pipeline] =
             metrics_histogram(c->builder, wait, labels.base, counters_bounds_ns, COUNTERS_BOUNDS);
         c->retries[pipeline] = metrics_series(c->builder, retries, labels.base);
+        for (unsigned priority = 0; priority < PRIORITIES; priority++) {
+            labels.len = len;
+            metrics_label(&labels, "priority", config_priority_name(priority));
+            buffer_append_char(&labels, '\0');
+            c->dropped[pipeline * PRIORITIES + priority] =
+                metrics_series(c->builder, dropped, labels.base);
+        }
         buffer_deinit(&labels);
     }
 }
@@ -377,6 +397,12 @@ static void add_pipelines(struct counters *c, const struct config *config) {
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route) {
     return &c->by_route[listener * (c->routes + 1) +
                         (route == COUNTERS_NO_ROUTE ? c->routes : route)];
+}
+
+/* Was it the queue's decision? */
+static bool is_dropped(enum fail fail) {
+    return fail == FAIL_QUEUE_FULL || fail == FAIL_QUEUE_TIMEOUT || fail == FAIL_QUEUE_DROPPED ||
+           fail == FAIL_OVERLOADED || fail == FAIL_DEADLINE_UNMET;
 }
 
 static unsigned code_index(unsigned status) {

@@ -43,6 +43,7 @@ struct counters_exchange {
     enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
+    enum config_priority priority; /* where there is a pipeline */
     int grpc_status; /* -1: no gRPC call */
 };
 

@@ -5,7 +5,7 @@
 #include "codec/grpc.h"
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/permit.h"
 #include "route/route.h"
 
 /* First block of the arena: the usual request and response heads fit. */
@@ -53,6 +53,7 @@ struct crossing {
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
+    enum config_priority priority; /* of the route, or as the client may say */
     struct permit permit;
     struct lease lease;
     enum fail lease_fail;
@@ -90,8 +91,9 @@ void crossing_pool_drop(struct gateway_loop *gl);
 
 /* The step machine (steps.c). */
 void steps_run(struct task *task);
-/* The pipelines' gate callback. */
+/* The pipelines' gate callbacks. */
 void steps_permit_granted(struct gate_ticket *ticket, void *gift);
+void steps_permit_refused(struct gate_ticket *ticket);
 
 /* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c).
  * Into @out, whose fields live in the arena. */
@@ -110,6 +112,8 @@ bool forward_is_stopped(const struct crossing *c);
 
 /* weir's own answer to c->fail: fills x->response_head and x->response (reply.c). */
 void reply_make(struct crossing *c, struct content *content);
+/* After how long whoever is refused with it should come back: 1 to 60 s. */
+unsigned reply_retry_ms(const struct crossing *c);
 /* The same as bytes, for a head that could not be read. */
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);

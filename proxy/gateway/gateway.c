@@ -264,7 +264,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
-        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
+        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
+                           steps_permit_refused);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
         listener_init(&gl->listeners[i], gl, i);

@@ -3,12 +3,15 @@
 
 #include "codec/h1_write.h"
 
-#define RETRY_AFTER_S 1 /* queues turn over within seconds */
-#define STRING(number) STRING_OF(number)
-#define STRING_OF(text) #text
+#define S_MS 1000
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
+unsigned reply_retry_ms(const struct crossing *c) {
+    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
+                   : QUEUE_RETRY_MIN_MS;
+}
+
 static void finish(struct exchange *x, struct slice text, struct content *content);
 static void add(struct exchange *x, enum field_id id, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
@@ -36,7 +39,8 @@ void reply_make(struct crossing *c, struct content *content) {
     add(x, FIELD_PROXY_STATUS, detail_of(&x->arena, c->fail));
     add(x, FIELD_X_REQUEST_ID, c->request_id);
     if (row->http == 503)
-        add(x, FIELD_RETRY_AFTER, SLICE(STRING(RETRY_AFTER_S)));
+        add(x, FIELD_RETRY_AFTER,
+            arena_printf(&x->arena, "%u", (reply_retry_ms(c) + S_MS / 2) / S_MS));
     if (c->fail == FAIL_METHOD)
         add(x, FIELD_ALLOW, c->allow);
     /* Where the head alone is sent it still tells the length. */
@@ -73,7 +77,7 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   "content-length: %zu\r\n%sconnection: close\r\n\r\n",
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
                   row->reason, SLICE_ARG(request_id), problem->len,
-                  row->http == 503 ? "retry-after: " STRING(RETRY_AFTER_S) "\r\n" : "");
+                  row->http == 503 ? "retry-after: 1\r\n" : "");
     buffer_append(out, buffer_slice(problem));
     access_record_refusal(listener, refusal, request_id, COUNTERS_HTTP1);
 }

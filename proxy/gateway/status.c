@@ -9,6 +9,8 @@ static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t af
 static json_t *fds_of(struct gateway *gateway);
 static json_t *listeners_of(struct gateway *gateway);
 static json_t *pipelines_of(struct gateway *gateway);
+static json_t *queued_of(const struct pipeline *pipeline);
+static const char *queue_state_of(struct pipeline *pipeline);
 static json_t *endpoints_of(struct pipeline *pipeline);
 static const char *state_of(const struct endpoint *endpoint);
 static double oldest_s(const struct gateway *gateway);
@@ -226,15 +228,32 @@ static json_t *pipelines_of(struct gateway *gateway) {
 
         json_array_append_new(
             list,
-            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
+            json_pack("{s:s, s:i, s:i, s:b, s:i, s:i, s:o, s:s, s:i, s:i, s:o}", "name",
+                      pipeline->config->name,
                       "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
-                      (int)pipeline->concurrency.limit, "queued",
+                      (int)gate_limit(&pipeline->concurrency), "is_auto",
+                      pipeline->config->limits.concurrency == 0, "queued",
                       (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                      (int)pipeline->concurrency.line_max, "streams",
+                      (int)pipeline->queue.size, "queued_by_priority", queued_of(pipeline),
+                      "queue_state", queue_state_of(pipeline), "streams",
                       (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
                       (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
     }
     return list;
+}
+
+static json_t *queued_of(const struct pipeline *pipeline) {
+    json_t *queued = json_object();
+
+    for (unsigned p = 0; p < QUEUE_PRIORITIES; p++)
+        json_object_set_new(
+            queued, config_priority_name(p),
+            json_integer((json_int_t)atomic_load(&pipeline->queue.classes[p].count)));
+    return queued;
+}
+
+static const char *queue_state_of(struct pipeline *pipeline) {
+    return queue_is_overloaded(&pipeline->queue) ? "overloaded" : "calm";
 }
 
 static json_t *endpoints_of(struct pipeline *pipeline) {
@@ -296,22 +315,17 @@ static double inflight(const struct pipeline *p) {
 }
 
 static double concurrency_limit(const struct pipeline *p) {
-    return p->concurrency.limit;
-}
-
-static double queue_length(const struct pipeline *p) {
-    return atomic_load(&p->concurrency.waiting);
+    return gate_limit(&p->concurrency);
 }
 
 static double queue_limit(const struct pipeline *p) {
-    return p->concurrency.line_max;
+    return p->queue.size;
 }
 
 static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
     static const struct pipeline_gauge gauges[] = {
         {"weir_pipeline_inflight", "Exchanges in flight, streams excluded.", inflight},
         {"weir_pipeline_concurrency_limit", "How many there may be.", concurrency_limit},
-        {"weir_pipeline_queue_length", "Exchanges that wait.", queue_length},
         {"weir_pipeline_queue_limit", "How many may wait.", queue_limit},
     };
     struct buffer labels = {0};
@@ -324,6 +338,15 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
             sample(text, gauges[g].name, &labels, gauges[g].value(gateway->pipelines[i]));
         }
     }
+    family(text, "weir_pipeline_queue_length", "gauge", "Exchanges that wait, by priority.");
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++)
+        for (unsigned p = 0; p < QUEUE_PRIORITIES; p++) {
+            labels.len = 0;
+            metrics_label(&labels, "pipeline", gateway->config->pipelines[i].name);
+            metrics_label(&labels, "priority", config_priority_name(p));
+            sample(text, "weir_pipeline_queue_length", &labels,
+                   atomic_load(&gateway->pipelines[i]->queue.classes[p].count));
+        }
     buffer_deinit(&labels);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "gateway/overload.h"
+#include "gateway/turns.h"
 
 #include <assert.h>
 
@@ -72,10 +73,14 @@ void steps_run(struct task *task) {
 }
 
 void steps_permit_granted(struct gate_ticket *ticket, void *gift) {
-    struct permit *permit = CONTAINER_OF(ticket, struct permit, ticket);
-    struct crossing *c = CONTAINER_OF(permit, struct crossing, permit);
+    struct crossing *c = CONTAINER_OF(permit_told(ticket), struct crossing, permit);
 
-    permit_granted(permit);
+    exchange_wake(&c->x, EXCHANGE_GRANTED);
+}
+
+void steps_permit_refused(struct gate_ticket *ticket) {
+    struct crossing *c = CONTAINER_OF(permit_told(ticket), struct crossing, permit);
+
     exchange_wake(&c->x, EXCHANGE_GRANTED);
 }
 
@@ -137,7 +142,8 @@ static enum answer route(struct crossing *c) {
         grpc_web_look(c);
     if (forward_is_stopped(c))
         return fail(c, FAIL_MAX_FORWARDS, NULL);
-    shed = overload_shed(gl, match.route->priority);
+    c->priority = turns_priority(c);
+    shed = overload_shed(gl, c->priority);
     if (shed)
         return fail(c, shed, NULL);
     if (c->is_grpc)
@@ -158,15 +164,21 @@ static enum answer queue(struct crossing *c) {
 
     if (c->queued_ns == 0) {
         c->queued_ns = x->loop->now_ns;
+        c->permit.waiter.priority = c->priority;
+        c->permit.waiter.client = turns_client(c);
+        c->permit.waiter.deadline_ns =
+            timer_is_running(&x->deadline) ? x->deadline.at_ms * NS_PER_MS : 0;
         switch (permit_acquire(c->part, &c->permit)) {
         case GATE_IN:
             break;
         case GATE_FULL:
-            return fail(c, FAIL_QUEUE_FULL, NULL);
+            return fail(c, c->permit.waiter.refused, NULL);
         case GATE_WAIT:
             loop_timer_start(x->loop, &c->wait, config->queue.max_wait_ns);
             return WAIT;
         }
+    } else if (c->permit.kind == PERMIT_REFUSED) {
+        return fail(c, c->permit.waiter.refused, NULL);
     } else if (c->permit.kind == PERMIT_WAITING) {
         if (x->events & CROSSING_WAIT_OVER)
             return fail(c, FAIL_QUEUE_TIMEOUT, NULL);
@@ -265,6 +277,8 @@ static enum answer respond(struct crossing *c) {
         x->is_tunnel = true;
     if (x->is_tunnel || is_event_stream(&x->response_head))
         become_stream(c);
+    if (!x->is_stream && !c->is_grpc && x->response_head.status < 500)
+        permit_answered(c->part, c->first_byte_ns - c->sent_ns);
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
     if (c->listener->gl->are_tunnels_ending)
@@ -279,6 +293,10 @@ static enum answer relay(struct crossing *c) {
         /* What is still to be sent to the client waits here: the upstream is free. */
         x->events &= ~EXCHANGE_UPSTREAM_DONE;
         c->is_upstream_done = true;
+        /* Which a gRPC call turns out to be is seen at its end only, and its head may come before
+         * anything was done. */
+        if (!x->is_stream && c->is_grpc && grpc_outcome(c) == GRPC_OK)
+            permit_answered(c->part, x->loop->now_ns - c->sent_ns);
         let_go(c);
     }
     if (x->response.state == BODY_RESET)
@@ -349,6 +367,8 @@ static void handle_fail(struct crossing *c) {
     struct content content;
 
     lease_end(&c->lease);
+    if (c->fail == FAIL_DEADLINE && c->step == STEP_AWAIT && !x->is_stream)
+        permit_answered(c->part, x->loop->now_ns - c->sent_ns);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (may_retry(c)) {
         log_debug("retrying after '%s' from '%s' xid=%.*s", fail_row(c->fail)->reason,

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "config/config.h"
+#include "pipeline/limiter.h"
+#include "pipeline/queue.h"
 #include "upstream/pool.h"
 #include "upstream/resolver.h"
 
@@ -23,7 +25,11 @@ struct pipeline_loop;
 /* Home: shared. */
 struct pipeline {
     const struct config_pipeline *config; /* borrowed: outlives the gateway */
-    struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
+    struct gate concurrency;              /* exchanges in flight, no streams */
+    struct queue queue;                   /* who waits for it */
+    struct limiter limiter;               /* limits.concurrency = "auto" */
+    pthread_mutex_t limiter_lock;         /* guards limiter */
+    unsigned concurrency_max;             /* what the connections can carry, whatever it says */
     struct gate streams;                  /* live streams; nobody waits for one */
     struct pool_settings pool;
     struct share_home *shares;       /* borrowed: outlives it; where its limits are counted */
@@ -39,6 +45,8 @@ struct pipeline_loop {
     struct pipeline *shared;        /* borrowed */
     struct pool_loop *pools_shared; /* borrowed */
     struct gate_desk desk;          /* at shared->concurrency */
+    struct service_sample answers;  /* that the shared part has not learned from yet */
+    int64_t learned_ns;             /* when it did */
     struct endpoint_set *set;       /* counted */
     struct pool **pools;            /* in the order of the set; owned array */
     bool is_closed;
@@ -68,7 +76,8 @@ void endpoint_set_unref(struct endpoint_set *set);
 
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted);
+                        struct pool_loop *shared, gate_granted_fn *granted,
+                        gate_refused_fn *refused);
 /* Closes all pools: dials are cancelled, idle connections closed. */
 void pipeline_loop_close(struct pipeline_loop *part);
 
@@ -86,21 +95,3 @@ void pipeline_loop_look(struct pipeline_loop *part);
  * one with room, or its endpoint may be dialled. NULL when there is no endpoint at all; when none
  * is usable, one that says why. */
 struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid);
-
-/* A right to be in flight. Zeroed memory is one that was not asked for. */
-enum permit_kind { PERMIT_NONE, PERMIT_WAITING, PERMIT_CONCURRENCY, PERMIT_STREAM };
-
-struct permit {
-    struct gate_ticket ticket; /* of the concurrency gate */
-    enum permit_kind kind;
-};
-
-/* GATE_IN, GATE_WAIT (the part's granted() follows; then permit_granted()) or GATE_FULL. */
-enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit);
-void permit_granted(struct permit *permit);
-
-/* The exchange has become a stream: trades the permit for a stream's, if one is free. */
-void permit_to_stream(struct pipeline_loop *part, struct permit *permit);
-
-/* Gives back what it is, in any state. */
-void permit_release(struct pipeline_loop *part, struct permit *permit);

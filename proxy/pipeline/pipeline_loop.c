@@ -1,4 +1,4 @@
-/* A loop's part of a pipeline: its pools, the balancer, and permits. */
+/* A loop's part of a pipeline: its pools and the balancer. */
 #include "base/alloc.h"
 #include "base/random.h"
 #include "pipeline/pipeline.h"
@@ -10,9 +10,11 @@ static size_t count_usable(const struct pipeline_loop *part, const struct endpoi
 static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns);
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted) {
+                        struct pool_loop *shared, gate_granted_fn *granted,
+                        gate_refused_fn *refused) {
     *part = (struct pipeline_loop){.shared = pipeline, .pools_shared = shared};
     gate_desk_init(&part->desk, &pipeline->concurrency, shared->loop, granted);
+    part->desk.refused = refused;
     pthread_mutex_lock(&pipeline->lock);
     pipeline->parts[shared->loop->index] = part;
     pthread_mutex_unlock(&pipeline->lock);
@@ -104,41 +106,6 @@ struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoi
         n++;
     }
     return best;
-}
-
-enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit) {
-    enum gate_outcome outcome = gate_enter(&part->desk, &permit->ticket);
-
-    if (outcome == GATE_IN)
-        permit->kind = PERMIT_CONCURRENCY;
-    else if (outcome == GATE_WAIT)
-        permit->kind = PERMIT_WAITING;
-    return outcome;
-}
-
-void permit_granted(struct permit *permit) {
-    permit->kind = PERMIT_CONCURRENCY;
-}
-
-void permit_to_stream(struct pipeline_loop *part, struct permit *permit) {
-    if (permit->kind != PERMIT_CONCURRENCY || !gate_try(&part->shared->streams))
-        return;
-    gate_leave(&part->shared->concurrency, &permit->ticket, part->pools_shared->loop);
-    permit->kind = PERMIT_STREAM;
-}
-
-void permit_release(struct pipeline_loop *part, struct permit *permit) {
-    struct loop *loop = part->pools_shared->loop;
-    enum permit_kind kind = permit->kind;
-    void *gift;
-
-    permit->kind = PERMIT_NONE;
-    if (kind == PERMIT_CONCURRENCY)
-        gate_leave(&part->shared->concurrency, &permit->ticket, loop);
-    else if (kind == PERMIT_STREAM)
-        gate_leave(&part->shared->streams, NULL, loop);
-    else if (kind == PERMIT_WAITING && gate_cancel(&permit->ticket, &gift) == GATE_OWED)
-        gate_leave(&part->shared->concurrency, NULL, loop);
 }
 
 static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,

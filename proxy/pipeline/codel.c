@@ -1,0 +1,47 @@
+#include "pipeline/codel.h"
+
+void codel_begin(struct codel *codel, int64_t now_ns) {
+    codel->busy_ns = now_ns;
+    codel->above_ns = 0;
+}
+
+void codel_end(struct codel *codel, int64_t now_ns) {
+    if (codel->is_overloaded)
+        codel->ended_ns = now_ns;
+    codel->is_overloaded = false;
+    codel->busy_ns = codel->above_ns = 0;
+}
+
+void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t now_ns) {
+    int64_t interval_ns = CODEL_INTERVAL * target_ns, patience_ns = interval_ns;
+
+    if (target_ns == 0)
+        return;
+    if (codel->is_overloaded) {
+        if (now_ns - codel->refused_ns < interval_ns)
+            return;
+        codel->is_overloaded = false;
+        codel->ended_ns = now_ns;
+        codel->above_ns = 0;
+    }
+    if (wait_ns <= target_ns) {
+        codel->above_ns = 0;
+        return;
+    }
+    if (codel->above_ns == 0)
+        codel->above_ns = now_ns;
+    if (codel->ended_ns && now_ns - codel->ended_ns < CODEL_REMEMBERED * interval_ns)
+        patience_ns = interval_ns / CODEL_AGAIN_AFTER_SHARE;
+    if (now_ns - codel->above_ns < patience_ns)
+        return;
+    codel->is_overloaded = true;
+    codel->refused_ns = now_ns;
+}
+
+void codel_refused(struct codel *codel, int64_t now_ns) {
+    codel->refused_ns = now_ns;
+}
+
+bool codel_is_standing(const struct codel *codel, int64_t target_ns, int64_t now_ns) {
+    return target_ns > 0 && codel->busy_ns && now_ns - codel->busy_ns >= CODEL_INTERVAL * target_ns;
+}

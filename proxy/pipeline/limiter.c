@@ -1,0 +1,176 @@
+#include "pipeline/limiter.h"
+
+#include <math.h>
+
+static void steady(struct limiter *limiter, int64_t now_ns);
+static void adapt(struct limiter *limiter, double saturation);
+static bool is_probe_due(const struct limiter *limiter, int64_t now_ns);
+static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns);
+static void measured(struct limiter *limiter, int64_t now_ns);
+static void end_probe(struct limiter *limiter, int64_t now_ns);
+static void enter(struct limiter *limiter, enum limiter_state state, int64_t now_ns);
+static bool is_window_full(const struct limiter *limiter, int64_t now_ns);
+static void open_window(struct limiter *limiter, int64_t now_ns);
+static double clamp(double value, double low, double high);
+
+void limiter_init(struct limiter *limiter, unsigned min, unsigned max, unsigned start) {
+    *limiter = (struct limiter){
+        .min = min,
+        .max = max,
+        .limit = clamp(start ? start : LIMITER_START, min, max),
+        .is_starting = true,
+    };
+}
+
+void limiter_learn(struct limiter *limiter, const struct service_sample *answers,
+                   unsigned inflight, int64_t now_ns) {
+    struct service_sample *window = &limiter->window;
+
+    if (limiter->window_from_ns == 0)
+        open_window(limiter, now_ns);
+    window->count += answers->count;
+    window->sum_ns += answers->sum_ns;
+    limiter->inflight_max = inflight > limiter->inflight_max ? inflight : limiter->inflight_max;
+    switch (limiter->state) {
+    case LIMITER_STEADY:
+        if (is_window_full(limiter, now_ns))
+            steady(limiter, now_ns);
+        break;
+    case LIMITER_DRAIN:
+        if (inflight <= limiter_limit(limiter))
+            enter(limiter, LIMITER_SETTLE, now_ns);
+        else if (now_ns - limiter->changed_ns > LIMITER_DRAIN_TIMES * limiter->before_ns)
+            end_probe(limiter, now_ns); /* something is stuck there */
+        break;
+    case LIMITER_SETTLE:
+        /* What was sent under more load is still to be answered. */
+        if (now_ns - limiter->changed_ns >= limiter->probe_ns)
+            enter(limiter, LIMITER_MEASURE, now_ns);
+        break;
+    case LIMITER_MEASURE:
+        if (is_window_full(limiter, now_ns))
+            measured(limiter, now_ns);
+        break;
+    }
+}
+
+unsigned limiter_limit(const struct limiter *limiter) {
+    return (unsigned)(limiter->state == LIMITER_STEADY ? limiter->limit : limiter->probe);
+}
+
+unsigned limiter_learned(const struct limiter *limiter) {
+    return (unsigned)limiter->limit;
+}
+
+/* A window is full. */
+static void steady(struct limiter *limiter, int64_t now_ns) {
+    double saturation = limiter->inflight_max / limiter->limit;
+
+    limiter->short_ns = limiter->window.sum_ns / limiter->window.count;
+    open_window(limiter, now_ns);
+    if (limiter->base_ns == 0 || limiter->short_ns < limiter->base_ns / 2)
+        limiter->base_ns = limiter->short_ns;
+    else if (limiter->short_ns < limiter->base_ns)
+        limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
+    if (saturation <= 0.5) {
+        /* With little to do answers take what they take: no need to make it little. */
+        limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
+        limiter->probed_ns = now_ns;
+        return;
+    }
+    if ((double)limiter->short_ns > LIMITER_SLOW * (double)limiter->base_ns &&
+        now_ns - limiter->probed_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
+        begin_probe(limiter, true, now_ns);
+    else if (is_probe_due(limiter, now_ns))
+        begin_probe(limiter, false, now_ns);
+    else
+        adapt(limiter, saturation);
+}
+
+static void adapt(struct limiter *limiter, double saturation) {
+    double ratio = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->short_ns;
+    double gradient = clamp(ratio, 0.5, 1), room = sqrt(limiter->limit) / 4, limit;
+
+    if (gradient < 1)
+        limiter->is_starting = false;
+    if (limiter->is_starting)
+        room = limiter->limit / 4;
+    limit = limiter->limit * gradient + (room > 1 ? room : 1);
+    if (limit > limiter->limit && saturation < 0.9)
+        return; /* more would not be used */
+    limiter->limit = clamp(limit, limiter->min, limiter->max);
+}
+
+static bool is_probe_due(const struct limiter *limiter, int64_t now_ns) {
+    int64_t every_ns = LIMITER_PROBE_TIMES * limiter->short_ns;
+
+    every_ns = every_ns > LIMITER_PROBE_NS ? every_ns : LIMITER_PROBE_NS;
+    every_ns = every_ns < LIMITER_PROBE_MAX_NS ? every_ns : LIMITER_PROBE_MAX_NS;
+    return !limiter->is_starting && now_ns - limiter->probed_ns >= every_ns;
+}
+
+static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns) {
+    limiter->is_slow = is_slow;
+    limiter->has_fallen = false;
+    limiter->before_ns = limiter->probe_ns = limiter->short_ns;
+    limiter->probe = clamp(limiter->limit / 2, limiter->min, limiter->max);
+    enter(limiter, LIMITER_DRAIN, now_ns);
+}
+
+/* What answers take with half the load is known. */
+static void measured(struct limiter *limiter, int64_t now_ns) {
+    int64_t ns = limiter->window.sum_ns / limiter->window.count;
+    bool falls = (double)ns < LIMITER_FALLS * (double)limiter->probe_ns;
+
+    limiter->has_fallen |= falls;
+    if (falls && limiter->probe > limiter->min) {
+        limiter->probe_ns = ns;
+        limiter->probe = clamp(limiter->probe / 2, limiter->min, limiter->max);
+        enter(limiter, LIMITER_DRAIN, now_ns);
+        return;
+    }
+    if (limiter->is_slow || limiter->has_fallen || ns < limiter->base_ns)
+        limiter->base_ns = ns;
+    else
+        limiter->base_ns += (ns - limiter->base_ns) / 2;
+    if (limiter->has_fallen)
+        limiter->limit = clamp(LIMITER_TOLERANCE * limiter->limit * (double)limiter->base_ns /
+                                   (double)limiter->before_ns,
+                               limiter->min, limiter->limit);
+    else if (limiter->is_slow)
+        limiter->is_starting = true; /* another upstream, as it were */
+    end_probe(limiter, now_ns);
+}
+
+static void end_probe(struct limiter *limiter, int64_t now_ns) {
+    limiter->probed_ns = now_ns;
+    enter(limiter, LIMITER_STEADY, now_ns);
+}
+
+static void enter(struct limiter *limiter, enum limiter_state state, int64_t now_ns) {
+    limiter->state = state;
+    limiter->changed_ns = now_ns;
+    open_window(limiter, now_ns);
+}
+
+static bool is_window_full(const struct limiter *limiter, int64_t now_ns) {
+    int64_t spent_ns = now_ns - limiter->window_from_ns;
+    bool is_probe = limiter->state == LIMITER_MEASURE;
+
+    if (limiter->window.count == 0)
+        return false;
+    if (spent_ns >= LIMITER_WINDOW_MAX_NS)
+        return true;
+    return limiter->window.count >= LIMITER_WINDOW_COUNT &&
+           spent_ns >= (is_probe ? limiter->probe_ns : LIMITER_WINDOW_NS);
+}
+
+static void open_window(struct limiter *limiter, int64_t now_ns) {
+    limiter->window = (struct service_sample){0};
+    limiter->window_from_ns = now_ns;
+    limiter->inflight_max = 0;
+}
+
+static double clamp(double value, double low, double high) {
+    return value < low ? low : value > high ? high : value;
+}

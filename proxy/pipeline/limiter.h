@@ -1,0 +1,83 @@
+/* Finds how many exchanges an upstream can do at once, from how long its answers take: the limit of
+ * `limits.concurrency = "auto"`.
+ *
+ * It began as Netflix's Gradient2: the limit is multiplied by long / short, the time that answers
+ * take in the long run over what they take now, and given a little room to grow. What measurement
+ * has made of it:
+ *
+ * - The long-run time there is an average, which follows a queue in the upstream: under lasting
+ *   overload the limit creeps up to its maximum. Here it is the base, the time that answers take when
+ *   the upstream has few of them to do. While there is little load it is measured in passing; else
+ *   the limit is halved for about three answers' time every LIMITER_PROBE_NS, which costs less than
+ *   1% of the capacity.
+ * - When answers take much longer than the base the limit is not cut down, as the upstream may just
+ *   have become slower, and a lower limit would make it worse: a probe finds out. What takes as
+ *   long with half the load is the upstream's own time, and becomes the base. Where it gets shorter,
+ *   the load was too high; then it is halved again until it gets shorter no more, and the limit is
+ *   set to what Little's law makes of both, at once.
+ * - It grows only while it is used, and starts by a quarter at a time.
+ *
+ *                | a window of answers, saturated     | too slow, or a probe is due | in flight <= limit
+ *      STEADY    | limit * base / short + room        | DRAIN, half the limit       | -
+ *      DRAIN     | -                                  | -                           | SETTLE
+ *      SETTLE    | after an answer's time: MEASURE    | -                           | -
+ *      MEASURE   | shorter than before: DRAIN, half;  | -                           | -
+ *                | else the base is known: STEADY     |                             |
+ *
+ * Time is what the caller says. Home: whoever owns it. */
+#pragma once
+
+#include "base/clock.h"
+#include "pipeline/service.h"
+
+#include <stdbool.h>
+
+#define LIMITER_START 20
+#define LIMITER_TOLERANCE 1.1 /* of the base: what noise may add */
+#define LIMITER_SLOW 2.0      /* of the base: too slow to be load that the limit lets in */
+#define LIMITER_FALLS 0.8     /* with half the load: it was too much */
+#define LIMITER_WINDOW_NS (100 * NS_PER_MS)
+#define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
+#define LIMITER_WINDOW_COUNT 10 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
+#define LIMITER_PROBE_NS (5 * NS_PER_S)
+#define LIMITER_PROBE_TIMES 50     /* answers' times: where they take long it is probed less often */
+#define LIMITER_PROBE_MAX_NS (60 * NS_PER_S)
+#define LIMITER_AGAIN_TIMES 10     /* between two probes because answers are slow */
+#define LIMITER_DRAIN_TIMES 10     /* after so long without a drain the probe is given up */
+
+enum limiter_state { LIMITER_STEADY, LIMITER_DRAIN, LIMITER_SETTLE, LIMITER_MEASURE };
+
+struct limiter {
+    unsigned min, max;
+    double limit; /* of the steady state */
+    double probe; /* of a probe */
+    enum limiter_state state;
+    bool is_starting; /* nothing has shown yet that it is enough */
+    int64_t base_ns;  /* 0: not known */
+    int64_t short_ns; /* of the last window */
+
+    struct service_sample window;
+    int64_t window_from_ns;
+    unsigned inflight_max; /* in this window */
+
+    bool is_slow;       /* the probe is because of slow answers */
+    bool has_fallen;    /* and they got shorter with less load */
+    int64_t before_ns;  /* short_ns when it began */
+    int64_t probe_ns;   /* what answers took at twice the load */
+    int64_t changed_ns; /* when the state has changed */
+    int64_t probed_ns;  /* when a probe ended, or the load was low */
+};
+
+/* @min <= @max, both at least 1; @start is brought between them; 0: LIMITER_START. */
+void limiter_init(struct limiter *limiter, unsigned min, unsigned max, unsigned start);
+
+/* Answers have come, perhaps none; @inflight exchanges are under way. Answers: times to the first
+ * byte of exchanges that are no streams, without those of an upstream that refuses (5xx), which
+ * are quick. To be called at least every few milliseconds while there are any. */
+void limiter_learn(struct limiter *limiter, const struct service_sample *answers,
+                   unsigned inflight, int64_t now_ns);
+
+/* What the limit is now. */
+unsigned limiter_limit(const struct limiter *limiter);
+/* What it is but for a probe: what is worth keeping. */
+unsigned limiter_learned(const struct limiter *limiter);
