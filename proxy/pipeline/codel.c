@@ -1,15 +1,23 @@
 #include "pipeline/codel.h"
 
-void codel_begin(struct codel *codel, int64_t now_ns) {
+static void calm_down(struct codel *codel, int64_t now_ns);
+
+void codel_begin(struct codel *codel, int64_t target_ns, int64_t now_ns) {
+    if (codel->is_overloaded && codel_is_over(codel, target_ns, now_ns))
+        calm_down(codel, codel->empty_ns);
     codel->busy_ns = now_ns;
-    codel->above_ns = 0;
+    codel->empty_ns = codel->above_ns = 0;
 }
 
 void codel_end(struct codel *codel, int64_t now_ns) {
-    if (codel->is_overloaded)
-        codel->ended_ns = now_ns;
-    codel->is_overloaded = false;
+    codel->empty_ns = now_ns;
     codel->busy_ns = codel->above_ns = 0;
+}
+
+bool codel_is_over(const struct codel *codel, int64_t target_ns, int64_t now_ns) {
+    return codel->empty_ns && (!codel->is_overloaded ||
+                               now_ns - codel->empty_ns >=
+                                   CODEL_INTERVAL * target_ns / CODEL_SHORT_SHARE);
 }
 
 void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t now_ns) {
@@ -20,9 +28,7 @@ void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t 
     if (codel->is_overloaded) {
         if (now_ns - codel->refused_ns < interval_ns)
             return;
-        codel->is_overloaded = false;
-        codel->ended_ns = now_ns;
-        codel->above_ns = 0;
+        calm_down(codel, now_ns);
     }
     if (wait_ns <= target_ns) {
         codel->above_ns = 0;
@@ -31,7 +37,7 @@ void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t 
     if (codel->above_ns == 0)
         codel->above_ns = now_ns;
     if (codel->ended_ns && now_ns - codel->ended_ns < CODEL_REMEMBERED * interval_ns)
-        patience_ns = interval_ns / CODEL_AGAIN_AFTER_SHARE;
+        patience_ns = interval_ns / CODEL_SHORT_SHARE;
     if (now_ns - codel->above_ns < patience_ns)
         return;
     codel->is_overloaded = true;
@@ -40,6 +46,12 @@ void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t 
 
 void codel_refused(struct codel *codel, int64_t now_ns) {
     codel->refused_ns = now_ns;
+}
+
+static void calm_down(struct codel *codel, int64_t now_ns) {
+    codel->is_overloaded = false;
+    codel->ended_ns = now_ns;
+    codel->above_ns = 0;
 }
 
 bool codel_is_standing(const struct codel *codel, int64_t target_ns, int64_t now_ns) {

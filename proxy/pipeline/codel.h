@@ -4,15 +4,15 @@
  * newest first and who has waited twice the target is dropped, so that what is served is served in
  * time.
  *
- *                 | a wait <= target | waits > target for an interval | nobody waits, or nobody was
- *                 |                  |                                | refused for an interval
- *      calm       | -                | overloaded                     | -
- *      overloaded | -                | -                              | calm
+ *                 | waits > target for an interval | nobody waits for a tenth of the interval, or
+ *                 |                                | nobody was refused for an interval
+ *      calm       | overloaded                     | -
+ *      overloaded | -                              | calm
  *
- * Two things are not as there. A line that was overloaded a short while ago is so again after a tenth
- * of the interval: load that comes in waves would have an interval's worth of arrivals stand in line
- * each time. And it ends when nobody waits and not with the first short wait: newest first makes
- * waits short.
+ * Two things are not as there. It does not end with the first short wait, as newest first makes waits
+ * short, nor at the moment at which nobody waits, which comes by chance under any load. And a line
+ * that was overloaded a short while ago is so again after a tenth of the interval: load that comes in
+ * waves would have an interval's worth of arrivals stand in line each time.
  *
  * A line that is not overloaded, but in which somebody has been standing for an interval, is
  * "standing": at full load nothing ever drains it, and oldest first would make everybody wait as
@@ -25,20 +25,24 @@
 #define CODEL_DROP_AFTER 2         /* targets */
 #define CODEL_INTERVAL 5           /* targets: 100 ms of the default target of 20 ms */
 #define CODEL_REMEMBERED 10        /* intervals for which an overload makes the next one likely */
-#define CODEL_AGAIN_AFTER_SHARE 10 /* then a tenth of the interval is enough */
+#define CODEL_SHORT_SHARE 10       /* a tenth of the interval */
 
 /* Zeroed memory is a line in which nobody waits. Times are CLOCK_MONOTONIC; 0: not. */
 struct codel {
     int64_t busy_ns;    /* since when there is always somebody waiting */
     int64_t above_ns;   /* since when every wait was above the target */
     int64_t refused_ns; /* when somebody was refused the last time; only while overloaded */
+    int64_t empty_ns;   /* since when nobody waits */
     int64_t ended_ns;   /* when it was overloaded the last time */
     bool is_overloaded;
 };
 
 /* @target_ns 0: never overloaded, never standing. */
-void codel_begin(struct codel *codel, int64_t now_ns); /* the first one has joined */
-void codel_end(struct codel *codel, int64_t now_ns);   /* nobody waits any more */
+/* The first one is about to join; nobody waits any more. */
+void codel_begin(struct codel *codel, int64_t target_ns, int64_t now_ns);
+void codel_end(struct codel *codel, int64_t now_ns);
+/* May it be forgotten, as it is a line in which nobody waits and that will be calm? */
+bool codel_is_over(const struct codel *codel, int64_t target_ns, int64_t now_ns);
 /* Whoever is next, or was served, has waited @wait_ns. */
 void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t now_ns);
 /* Somebody was refused because of it. */

@@ -1,6 +1,6 @@
 /* Who waits, by client: exchanges of one client and one priority are a flow, and there is a flow for
- * each client that has something waiting, so nobody can fill the table by having been there. Clients
- * beyond FLOWS_MAX at once share one flow. Home: whoever owns it. */
+ * each client that has something waiting, or was refused a moment ago, so nobody can fill the table
+ * by having been there. Clients beyond FLOWS_MAX at once share one flow. Home: whoever owns it. */
 #pragma once
 
 #include "base/list.h"
@@ -14,6 +14,7 @@
 struct flow {
     struct flow *chain;        /* of its bucket, or of free ones */
     struct list in_round;      /* the order in which flows of a priority are served */
+    int64_t turn_ns;           /* since when it waits for its turn */
     struct list in_overloaded; /* those that are so; else linked to itself */
     struct list line;          /* struct waiter by in_flow, oldest first */
     struct codel codel;

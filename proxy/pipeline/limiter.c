@@ -70,7 +70,7 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
     open_window(limiter, now_ns);
     if (limiter->base_ns == 0 || limiter->short_ns < limiter->base_ns / 2)
         limiter->base_ns = limiter->short_ns;
-    else if (limiter->short_ns < limiter->base_ns)
+    else if ((double)limiter->short_ns < LIMITER_DIP * (double)limiter->base_ns)
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
     if (saturation <= 0.5) {
         /* With little to do answers take what they take: no need to make it little. */

@@ -33,8 +33,9 @@
 #include <stdbool.h>
 
 #define LIMITER_START 20
-#define LIMITER_TOLERANCE 1.1 /* of the base: what noise may add */
+#define LIMITER_TOLERANCE 1.07 /* of the base: what noise may add */
 #define LIMITER_SLOW 2.0      /* of the base: too slow to be load that the limit lets in */
+#define LIMITER_DIP 0.9       /* of the base: more than noise takes off */
 #define LIMITER_FALLS 0.8     /* with half the load: it was too much */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)

@@ -10,6 +10,7 @@ static void left(struct gate_order *order, struct gate_ticket *ticket);
 static struct gate_ticket *shed(struct gate_order *order, int64_t now_ns);
 static struct gate_ticket *next(struct gate_order *order, int64_t now_ns);
 static struct waiter *pick(const struct queue *queue);
+static struct flow *flow_of(const struct queue *queue, const struct queue_class *class);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_full(struct queue *queue, const struct waiter *waiter);
@@ -20,9 +21,11 @@ static bool may_be_answered(const struct queue *queue, const struct waiter *wait
                             int64_t wait_ns);
 static bool will_be_answered(const struct queue *queue, const struct waiter *waiter);
 static int64_t wait_of(const struct queue *queue, const struct waiter *waiter);
+static unsigned ahead_of(const struct flow *other, const struct flow *flow, unsigned own);
 static unsigned kept(const struct queue *queue, unsigned flows);
 static double rate_of(const struct queue *queue);
 static bool refuse(struct queue *queue, struct waiter *waiter, enum fail reason);
+static void forget(struct queue *queue, struct flow *flow);
 static void owe(struct queue *queue);
 static void set_now(struct queue *queue, int64_t now_ns);
 static int64_t target_of(const struct queue *queue);
@@ -39,6 +42,10 @@ static struct waiter *in_flow(struct list *link) {
     return CONTAINER_OF(link, struct waiter, in_flow);
 }
 
+static struct flow *in_round(struct list *link) {
+    return CONTAINER_OF(link, struct flow, in_round);
+}
+
 void queue_init(struct queue *queue, struct gate *gate, const struct config_pipeline *config) {
     *queue = (struct queue){
         .order = {.admit = admit, .left = left, .shed = shed, .next = next},
@@ -50,13 +57,17 @@ void queue_init(struct queue *queue, struct gate *gate, const struct config_pipe
     list_init(&queue->overloaded);
     for (unsigned i = 0; i < QUEUE_PRIORITIES; i++) {
         list_init(&queue->classes[i].line);
-        list_init(&queue->classes[i].round);
+        list_init(&queue->classes[i].fresh);
+        list_init(&queue->classes[i].served);
     }
     gate_set_order(gate, &queue->order);
 }
 
 void queue_deinit(struct queue *queue) {
     assert(queue->count == 0);
+    while (!list_is_empty(&queue->overloaded))
+        flows_put(&queue->flows,
+                  CONTAINER_OF(queue->overloaded.next, struct flow, in_overloaded));
     flows_deinit(&queue->flows);
 }
 
@@ -68,12 +79,14 @@ void queue_learn(struct queue *queue, const struct service_sample *sample, int64
 }
 
 bool queue_is_overloaded(struct queue *queue) {
-    bool is;
+    struct list *link;
+    bool is = false;
 
     pthread_mutex_lock(&queue->gate->lock);
-    is = !list_is_empty(&queue->overloaded);
     for (unsigned i = 0; i < QUEUE_PRIORITIES; i++)
-        is |= queue->classes[i].codel.is_overloaded;
+        is |= queue->classes[i].codel.is_overloaded && queue->classes[i].count > 0;
+    for (link = queue->overloaded.next; link != &queue->overloaded; link = link->next)
+        is |= CONTAINER_OF(link, struct flow, in_overloaded)->count > 0;
     pthread_mutex_unlock(&queue->gate->lock);
     return is;
 }
@@ -102,12 +115,9 @@ static bool admit(struct gate_order *order, struct gate_ticket *ticket, int64_t 
         see(queue, pick(queue));
     if (!will_be_answered(queue, waiter))
         return refuse(queue, waiter, FAIL_DEADLINE_UNMET);
-    if (flow && flow->codel.is_overloaded && flow->count >= kept(queue, class->flows)) {
-        codel_refused(&flow->codel, queue->now_ns);
+    if (flow && flow->codel.is_overloaded && flow->count >= kept(queue, class->flows))
         return refuse(queue, waiter, FAIL_OVERLOADED);
-    }
     if (class->codel.is_overloaded && class->count >= kept(queue, 1)) {
-        codel_refused(&class->codel, queue->now_ns);
         victim = victim_of_class(class, flow ? flow->count + 1 : 1);
         if (!victim)
             return refuse(queue, waiter, FAIL_OVERLOADED);
@@ -124,16 +134,16 @@ static bool admit(struct gate_order *order, struct gate_ticket *ticket, int64_t 
     waiter->flow = flow;
     waiter->since_ns = queue->now_ns;
     if (class->count == 0)
-        codel_begin(&class->codel, queue->now_ns);
+        codel_begin(&class->codel, target_of(queue), queue->now_ns);
     if (queue->count == 0)
         service_drain_begin(&queue->service, queue->now_ns);
     if (flow->count == 0) {
-        codel_begin(&flow->codel, queue->now_ns);
+        if (!flow->codel.ended_ns)
+            flow->codel.ended_ns = class->flow_ended_ns;
+        codel_begin(&flow->codel, target_of(queue), queue->now_ns);
         class->flows++;
-        if (class->codel.is_overloaded)
-            list_push_front(&class->round, &flow->in_round);
-        else
-            list_push_back(&class->round, &flow->in_round);
+        flow->turn_ns = queue->now_ns;
+        list_push_back(&class->fresh, &flow->in_round);
     }
     list_push_back(&class->line, &waiter->in_class);
     list_push_back(&flow->line, &waiter->in_flow);
@@ -153,8 +163,10 @@ static void left(struct gate_order *order, struct gate_ticket *ticket) {
     list_remove(&waiter->in_flow);
     waiter->flow = NULL;
     if (--flow->count == 0) {
-        flows_put(&queue->flows, flow);
+        list_remove(&flow->in_round);
+        codel_end(&flow->codel, queue->now_ns);
         class->flows--;
+        forget(queue, flow);
     }
     if (--class->count == 0)
         codel_end(&class->codel, queue->now_ns);
@@ -190,7 +202,8 @@ static struct gate_ticket *next(struct gate_order *order, int64_t now_ns) {
     see(queue, waiter);
     service_drained(&queue->service, queue->now_ns);
     list_remove(&waiter->flow->in_round);
-    list_push_back(&queue->classes[waiter->priority].round, &waiter->flow->in_round);
+    list_push_back(&queue->classes[waiter->priority].served, &waiter->flow->in_round);
+    waiter->flow->turn_ns = queue->now_ns;
     return &waiter->ticket;
 }
 
@@ -200,7 +213,23 @@ static struct waiter *pick(const struct queue *queue) {
 
     while (queue->classes[i].count == 0)
         i++;
-    return pick_of(queue, CONTAINER_OF(queue->classes[i].round.next, struct flow, in_round));
+    return pick_of(queue, flow_of(queue, &queue->classes[i]));
+}
+
+static struct flow *flow_of(const struct queue *queue, const struct queue_class *class) {
+    int64_t target_ns = target_of(queue);
+    struct flow *oldest = in_round(class->fresh.next), *served = in_round(class->served.next);
+
+    if (list_is_empty(&class->fresh))
+        return served;
+    if (class->codel.is_overloaded)
+        return in_round(class->fresh.prev);
+    if (!list_is_empty(&class->served) && served->turn_ns < oldest->turn_ns)
+        oldest = served;
+    if (codel_is_standing(&class->codel, target_ns, queue->now_ns) &&
+        queue->now_ns - oldest->turn_ns <= target_ns)
+        return in_round(class->fresh.prev);
+    return oldest;
 }
 
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow) {
@@ -217,11 +246,11 @@ static struct waiter *pick_of(const struct queue *queue, const struct flow *flow
 
 /* @waiter is served, or would be next. */
 static void see(struct queue *queue, const struct waiter *waiter) {
-    int64_t wait_ns = queue->now_ns - waiter->since_ns, target_ns = target_of(queue);
     struct flow *flow = waiter->flow;
+    int64_t now_ns = queue->now_ns, target_ns = target_of(queue);
 
-    codel_see(&queue->classes[waiter->priority].codel, target_ns, wait_ns, queue->now_ns);
-    codel_see(&flow->codel, target_ns, wait_ns, queue->now_ns);
+    codel_see(&queue->classes[waiter->priority].codel, target_ns, now_ns - flow->turn_ns, now_ns);
+    codel_see(&flow->codel, target_ns, now_ns - waiter->since_ns, now_ns);
     if (!flow->codel.is_overloaded)
         list_remove(&flow->in_overloaded);
     else if (!list_is_linked(&flow->in_overloaded))
@@ -243,12 +272,15 @@ static struct waiter *victim_of_full(struct queue *queue, const struct waiter *w
 /* The newest of a client that has more than @own waiting, and not less than its share; NULL: there
  * is none. There is always one above its share unless all are equal. */
 static struct waiter *victim_of_class(struct queue_class *class, unsigned own) {
-    for (struct list *link = class->round.prev; link != &class->round; link = link->prev) {
-        const struct flow *flow = CONTAINER_OF(link, struct flow, in_round);
+    struct list *rounds[] = {&class->served, &class->fresh};
 
-        if (flow->count > own && flow->count * class->flows >= class->count)
-            return in_flow(flow->line.prev);
-    }
+    for (unsigned i = 0; i < 2; i++)
+        for (struct list *link = rounds[i]->next; link != rounds[i]; link = link->next) {
+            const struct flow *flow = in_round(link);
+
+            if (flow->count > own && flow->count * class->flows >= class->count)
+                return in_flow(flow->line.prev);
+        }
     return NULL;
 }
 
@@ -260,18 +292,16 @@ static struct waiter *expired(struct queue *queue) {
 
         if (!class->codel.is_overloaded || !is_expired(queue, in_class(class->line.next)))
             continue;
-        codel_refused(&class->codel, queue->now_ns);
         return in_class(class->line.next);
     }
     for (unsigned i = 0; i < QUEUE_LOOKS_MAX && !list_is_empty(&queue->overloaded); i++) {
         struct flow *flow = CONTAINER_OF(queue->overloaded.next, struct flow, in_overloaded);
 
-        if (is_expired(queue, in_flow(flow->line.next))) {
-            codel_refused(&flow->codel, queue->now_ns);
+        if (flow->count > 0 && is_expired(queue, in_flow(flow->line.next)))
             return in_flow(flow->line.next);
-        }
         list_remove(&flow->in_overloaded);
         list_push_back(&queue->overloaded, &flow->in_overloaded);
+        forget(queue, flow);
     }
     return NULL;
 }
@@ -301,6 +331,7 @@ static int64_t wait_of(const struct queue *queue, const struct waiter *waiter) {
     const struct queue_class *class = &queue->classes[waiter->priority];
     const struct flow *flow = flows_find(&queue->flows, waiter->client, waiter->priority);
     double rate = rate_of(queue);
+    struct list *link;
     unsigned own = flow ? flow->count : 0, ahead = own;
 
     /* Newest first: it may be next. */
@@ -308,15 +339,20 @@ static int64_t wait_of(const struct queue *queue, const struct waiter *waiter) {
         (flow && (flow->codel.is_overloaded ||
                   codel_is_standing(&flow->codel, target_of(queue), queue->now_ns))))
         return 0;
-    for (struct list *link = class->round.next; link != &class->round; link = link->next) {
-        const struct flow *other = CONTAINER_OF(link, struct flow, in_round);
-
-        if (other != flow)
-            ahead += other->count < own + 1 ? other->count : own + 1;
-    }
+    for (link = class->fresh.next; link != &class->fresh; link = link->next)
+        ahead += ahead_of(in_round(link), flow, own);
+    for (link = class->served.next; link != &class->served; link = link->next)
+        ahead += ahead_of(in_round(link), flow, own);
     for (unsigned i = 0; i < (unsigned)waiter->priority; i++)
         ahead += queue->classes[i].count;
     return (int64_t)(ahead / rate * 1e9);
+}
+
+/* How many of @other are served before the next one of @flow, of which @own wait. */
+static unsigned ahead_of(const struct flow *other, const struct flow *flow, unsigned own) {
+    unsigned turns = own + 1;
+
+    return other == flow ? 0 : other->count < turns ? other->count : turns;
 }
 
 /* How many an overloaded line keeps, one of @flows. */
@@ -333,9 +369,27 @@ static double rate_of(const struct queue *queue) {
 
 /* Always false. */
 static bool refuse(struct queue *queue, struct waiter *waiter, enum fail reason) {
+    struct flow *flow = flows_find(&queue->flows, waiter->client, waiter->priority);
+
     waiter->refused = reason;
+    codel_refused(&queue->classes[waiter->priority].codel, queue->now_ns);
+    if (flow)
+        codel_refused(&flow->codel, queue->now_ns);
     owe(queue);
     return false;
+}
+
+/* If there is nothing left to remember of it. */
+static void forget(struct queue *queue, struct flow *flow) {
+    struct queue_class *class = &queue->classes[flow->priority];
+
+    if (flow->count > 0 || !codel_is_over(&flow->codel, target_of(queue), queue->now_ns))
+        return;
+    if (flow->codel.is_overloaded)
+        class->flow_ended_ns = flow->codel.empty_ns;
+    else if (flow->codel.ended_ns > class->flow_ended_ns)
+        class->flow_ended_ns = flow->codel.ended_ns;
+    flows_put(&queue->flows, flow);
 }
 
 /* One more was refused: when may the last of them expect to be served, if they all come back? */

@@ -3,13 +3,13 @@
  * - Priorities are strict: nobody is served while somebody of a higher one waits.
  * - Within one, clients take turns (deficit round robin with a quantum of one exchange), so what one
  *   of them sends waits behind its own.
- * - A client's exchanges are served oldest first. Once they have been standing for an interval, newest
- *   first, but whoever has waited longer than the target goes before: nobody waits longer than
- *   oldest first would have it, and most wait much less.
- * - What is overloaded (codel.h), a client's line or all of a priority, is served newest first, new
- *   clients first; who has waited twice the target is dropped; and beyond what a quarter of the
- *   target drains the next is refused at once, as it could but drop another one later. That is what
- *   makes a refusal immediate.
+ * - Turns come, and the exchanges of a client are served, oldest first. Once somebody has been
+ *   standing for an interval, newest first, but whoever has waited longer than the target goes
+ *   before: most wait much less, and hardly anybody longer.
+ * - A priority is overloaded (codel.h) when turns take too long to come, a client's line when what it
+ *   sends itself does. Either is served newest first, new clients first; who has waited twice the
+ *   target is dropped; and beyond what a quarter of the target drains the next is refused at once,
+ *   as it could but drop another one later. That is what makes a refusal immediate.
  * - When all places are taken, who has most waiting makes room for who has less, and a lower priority
  *   for a higher one.
  * - What cannot be answered before its deadline, given how long answers take at least and how fast
@@ -57,10 +57,12 @@ struct waiter {
 
 /* What waits at one priority. */
 struct queue_class {
-    struct list line;  /* struct waiter by in_class, oldest first */
-    struct list round; /* struct flow by in_round, next one first */
+    struct list line;   /* struct waiter by in_class, oldest first */
+    struct list fresh;  /* struct flow by in_round: not served since they wait; oldest first */
+    struct list served; /* the others, in the order of their turns */
     struct codel codel;
-    unsigned flows;
+    int64_t flow_ended_ns; /* as codel.ended_ns, of any flow that is gone */
+    unsigned flows;        /* of which somebody waits */
     _Atomic uint32_t count; /* of line; any thread may read */
 };
 
