@@ -71,20 +71,25 @@ tls = {{ cert = "tls.crt", key = "tls.key" }}
 [[pipeline]]
 name = "engine"
 endpoints = ["127.0.0.1:{upstream}"]
-limits = {{ concurrency = {concurrency}, connections = {connections} }}
-queue = {{ size = {queue}, max_wait = "{max_wait}" }}
+{limits}
 {pipeline}
 [[route]]
 match = {{ path = "/" }}
 pipeline = "engine"
-"""
+{routes}"""
+
+WEIR_LIMITS = """\
+limits = {{ concurrency = {concurrency}, connections = {connections} }}
+queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", nofile=None, tracer=()):
+               max_wait="2s", server="", listener="", pipeline="", routes="", limits=None, nofile=None,
+               tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
-    @server, @listener and @pipeline are further lines of those sections. @nofile is its limit on open
+    @server, @listener and @pipeline are further lines of those sections, @routes further routes, @limits
+    the pipeline's limits and queue instead of those by number. @nofile is its limit on open
     files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
@@ -99,9 +104,10 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     make_certificate(folder.name)
     config = Path(folder.name) / "weir.toml"
     config.write_text(WEIR.format(
-        threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
-        connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
-        pipeline=pipeline))
+        threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, server=server, listener=listener,
+        pipeline=pipeline, routes=routes,
+        limits=WEIR_LIMITS.format(concurrency=concurrency, connections=connections, queue=queue,
+                                  max_wait=max_wait) if limits is None else limits))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
@@ -118,6 +124,7 @@ error_log stderr crit;
 events {{ worker_connections {connections}; }}
 http {{
     access_log off;
+    {http}
     sendfile on;
     tcp_nodelay on;
     keepalive_timeout 300s;
@@ -145,6 +152,7 @@ http {{
         grpc_read_timeout 300s;
         location /load.Engine/ {{
             grpc_pass grpc://engine;
+            {location}
         }}
         location / {{
             proxy_pass http://engine;
@@ -168,8 +176,8 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, kind="http1", location="", nofile=None, connections=None):
-    """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
+def start_nginx(upstream, core=None, kind="http1", http="", location="", nofile=None, connections=None):
+    """@http and @location are further lines there. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
@@ -179,7 +187,7 @@ def start_nginx(upstream, core=None, kind="http1", location="", nofile=None, con
     config = Path(folder.name) / "nginx.conf"
     connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                   location=location, files=nofile or common.raise_fd_limit(),
+                                   http=http, location=location, files=nofile or common.raise_fd_limit(),
                                    connections=connections,
                                    protocol=" http2" if kind in HTTP2_KINDS else ""))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
@@ -198,7 +206,7 @@ defaults
     timeout client 300s
     timeout server 300s
     timeout http-keep-alive 300s
-    timeout queue 60s
+    timeout queue {queue}
     http-reuse always
     option http-keep-alive
     option forwardfor
@@ -211,8 +219,8 @@ backend engine
 """
 
 
-def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=None):
-    """@nofile: its limit on open files, from which it then takes its maxconn itself."""
+def start_haproxy(upstream, core=None, kind="http1", connections=8192, queue="60s", nofile=None):
+    """@connections to the engine at once, and how long one is waited for. @nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
@@ -221,7 +229,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=No
     make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
     config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                     connections=connections,
+                                     connections=connections, queue=queue,
                                      maxconn="" if nofile else "    maxconn 8192\n",
                                      client=" proto h2" if kind in HTTP2_KINDS else "",
                                      server=" proto h2" if kind == "grpc" else ""))
@@ -230,7 +238,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=No
     return Proxy("haproxy", port, process, folder, tls_port=tls_port)
 
 
-def start_nghttpx(upstream, core=None, kind="http1"):
+def start_nghttpx(upstream, core=None, kind="http1", options=()):
     """It speaks either protocol with either side, found out by itself on the clients'."""
     binary = common.find_program("nghttpx")
     if not binary:
@@ -246,7 +254,7 @@ def start_nghttpx(upstream, core=None, kind="http1"):
                        "--frontend-http2-max-concurrent-streams=1000",
                        "--backend-http2-max-concurrent-streams=1000",
                        "--frontend-keep-alive-timeout=300s", "--backend-keep-alive-timeout=300s",
-                       "--add-x-forwarded-for", "--no-ocsp"], core=core, cwd=folder.name)
+                       "--add-x-forwarded-for", "--no-ocsp", *options], core=core, cwd=folder.name)
     process.wait_until(lambda: common.is_listening(port))
     return Proxy("nghttpx", port, process, folder)
 

@@ -89,13 +89,13 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
 
 static void adapt(struct limiter *limiter, double saturation) {
     double ratio = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->short_ns;
-    double gradient = clamp(ratio, 0.5, 1), room = sqrt(limiter->limit) / 4, limit;
+    double gradient = clamp(ratio, 0.5, 1), room = sqrt(limiter->limit) / 8, limit;
 
     if (gradient < 1)
         limiter->is_starting = false;
     if (limiter->is_starting)
         room = limiter->limit / 4;
-    limit = limiter->limit * gradient + (room > 1 ? room : 1);
+    limit = limiter->limit * gradient + (room > LIMITER_ROOM_MIN ? room : LIMITER_ROOM_MIN);
     if (limit > limiter->limit && saturation < 0.9)
         return; /* more would not be used */
     limiter->limit = clamp(limit, limiter->min, limiter->max);
@@ -113,11 +113,11 @@ static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns) {
     limiter->is_slow = is_slow;
     limiter->has_fallen = false;
     limiter->before_ns = limiter->probe_ns = limiter->short_ns;
-    limiter->probe = clamp(limiter->limit / 2, limiter->min, limiter->max);
+    limiter->probe = clamp(LIMITER_PROBE * limiter->limit, limiter->min, limiter->max);
     enter(limiter, LIMITER_DRAIN, now_ns);
 }
 
-/* What answers take with half the load is known. */
+/* What answers take with less load is known. */
 static void measured(struct limiter *limiter, int64_t now_ns) {
     int64_t ns = limiter->window.sum_ns / limiter->window.count;
     bool falls = (double)ns < LIMITER_FALLS * (double)limiter->probe_ns;
@@ -125,7 +125,7 @@ static void measured(struct limiter *limiter, int64_t now_ns) {
     limiter->has_fallen |= falls;
     if (falls && limiter->probe > limiter->min) {
         limiter->probe_ns = ns;
-        limiter->probe = clamp(limiter->probe / 2, limiter->min, limiter->max);
+        limiter->probe = clamp(LIMITER_PROBE * limiter->probe, limiter->min, limiter->max);
         enter(limiter, LIMITER_DRAIN, now_ns);
         return;
     }

@@ -8,20 +8,20 @@
  * - The long-run time there is an average, which follows a queue in the upstream: under lasting
  *   overload the limit creeps up to its maximum. Here it is the base, the time that answers take when
  *   the upstream has few of them to do. While there is little load it is measured in passing; else
- *   the limit is halved for about three answers' time every LIMITER_PROBE_NS, which costs less than
+ *   the limit is lowered by a quarter for about three answers' time every LIMITER_PROBE_NS, which costs less than
  *   1% of the capacity.
  * - When answers take much longer than the base the limit is not cut down, as the upstream may just
  *   have become slower, and a lower limit would make it worse: a probe finds out. What takes as
- *   long with half the load is the upstream's own time, and becomes the base. Where it gets shorter,
- *   the load was too high; then it is halved again until it gets shorter no more, and the limit is
- *   set to what Little's law makes of both, at once.
+ *   long with less load is the upstream's own time, and becomes the base. Where it gets shorter, the
+ *   load was too high; then it is lowered again until it gets shorter no more, and the limit is set
+ *   to what Little's law makes of both, at once.
  * - It grows only while it is used, and starts by a quarter at a time.
  *
  *                | a window of answers, saturated     | too slow, or a probe is due | in flight <= limit
- *      STEADY    | limit * base / short + room        | DRAIN, half the limit       | -
+ *      STEADY    | limit * base / short + room        | DRAIN, LIMITER_PROBE of it  | -
  *      DRAIN     | -                                  | -                           | SETTLE
  *      SETTLE    | after an answer's time: MEASURE    | -                           | -
- *      MEASURE   | shorter than before: DRAIN, half;  | -                           | -
+ *      MEASURE   | shorter than before: DRAIN, less;  | -                           | -
  *                | else the base is known: STEADY     |                             |
  *
  * Time is what the caller says. Home: whoever owns it. */
@@ -33,14 +33,16 @@
 #include <stdbool.h>
 
 #define LIMITER_START 20
-#define LIMITER_TOLERANCE 1.07 /* of the base: what noise may add */
+#define LIMITER_ROOM_MIN 0.5  /* to grow, in a window */
+#define LIMITER_TOLERANCE 1.05 /* of the base: what noise may add */
 #define LIMITER_SLOW 2.0      /* of the base: too slow to be load that the limit lets in */
 #define LIMITER_DIP 0.9       /* of the base: more than noise takes off */
-#define LIMITER_FALLS 0.8     /* with half the load: it was too much */
+#define LIMITER_PROBE 0.75    /* of the limit */
+#define LIMITER_FALLS 0.85    /* of what it took with more load: that was too much */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
 #define LIMITER_WINDOW_COUNT 10 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
-#define LIMITER_PROBE_NS (5 * NS_PER_S)
+#define LIMITER_PROBE_NS (10 * NS_PER_S)
 #define LIMITER_PROBE_TIMES 50     /* answers' times: where they take long it is probed less often */
 #define LIMITER_PROBE_MAX_NS (60 * NS_PER_S)
 #define LIMITER_AGAIN_TIMES 10     /* between two probes because answers are slow */
@@ -64,7 +66,7 @@ struct limiter {
     bool is_slow;       /* the probe is because of slow answers */
     bool has_fallen;    /* and they got shorter with less load */
     int64_t before_ns;  /* short_ns when it began */
-    int64_t probe_ns;   /* what answers took at twice the load */
+    int64_t probe_ns;   /* what answers took with more load than now */
     int64_t changed_ns; /* when the state has changed */
     int64_t probed_ns;  /* when a probe ended, or the load was low */
 };

@@ -11,6 +11,8 @@ static struct gate_ticket *shed(struct gate_order *order, int64_t now_ns);
 static struct gate_ticket *next(struct gate_order *order, int64_t now_ns);
 static struct waiter *pick(const struct queue *queue);
 static struct flow *flow_of(const struct queue *queue, const struct queue_class *class);
+static bool may_wait(const struct queue *queue, int64_t since_ns, bool is_newest_next);
+static struct flow *oldest_of(const struct queue_class *class);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_full(struct queue *queue, const struct waiter *waiter);
@@ -148,7 +150,7 @@ static bool admit(struct gate_order *order, struct gate_ticket *ticket, int64_t 
     list_push_back(&class->line, &waiter->in_class);
     list_push_back(&flow->line, &waiter->in_flow);
     class->count++;
-    flow->count++;
+    class->fair += flow->count++ < QUEUE_FAIR;
     queue->count++;
     return true;
 }
@@ -162,6 +164,7 @@ static void left(struct gate_order *order, struct gate_ticket *ticket) {
     list_remove(&waiter->in_class);
     list_remove(&waiter->in_flow);
     waiter->flow = NULL;
+    class->fair -= flow->count <= QUEUE_FAIR;
     if (--flow->count == 0) {
         list_remove(&flow->in_round);
         codel_end(&flow->codel, queue->now_ns);
@@ -204,6 +207,8 @@ static struct gate_ticket *next(struct gate_order *order, int64_t now_ns) {
     list_remove(&waiter->flow->in_round);
     list_push_back(&queue->classes[waiter->priority].served, &waiter->flow->in_round);
     waiter->flow->turn_ns = queue->now_ns;
+    waiter->flow->is_newest_next = !waiter->flow->is_newest_next;
+    queue->classes[waiter->priority].is_newest_next ^= true;
     return &waiter->ticket;
 }
 
@@ -218,18 +223,31 @@ static struct waiter *pick(const struct queue *queue) {
 
 static struct flow *flow_of(const struct queue *queue, const struct queue_class *class) {
     int64_t target_ns = target_of(queue);
-    struct flow *oldest = in_round(class->fresh.next), *served = in_round(class->served.next);
+    struct flow *oldest;
+
+    if (list_is_empty(&class->fresh))
+        return in_round(class->served.next);
+    if (class->codel.is_overloaded)
+        return in_round(class->fresh.prev);
+    oldest = oldest_of(class);
+    if (codel_is_standing(&class->codel, target_ns, queue->now_ns) &&
+        may_wait(queue, oldest->turn_ns, class->is_newest_next))
+        return in_round(class->fresh.prev);
+    return oldest;
+}
+
+/* May the oldest, which has waited since @since_ns, be passed over? */
+static bool may_wait(const struct queue *queue, int64_t since_ns, bool is_newest_next) {
+    return queue->now_ns - since_ns <= (is_newest_next ? 2 : 1) * target_of(queue);
+}
+
+/* Who waits longest for its turn. */
+static struct flow *oldest_of(const struct queue_class *class) {
+    struct flow *fresh = in_round(class->fresh.next), *served = in_round(class->served.next);
 
     if (list_is_empty(&class->fresh))
         return served;
-    if (class->codel.is_overloaded)
-        return in_round(class->fresh.prev);
-    if (!list_is_empty(&class->served) && served->turn_ns < oldest->turn_ns)
-        oldest = served;
-    if (codel_is_standing(&class->codel, target_ns, queue->now_ns) &&
-        queue->now_ns - oldest->turn_ns <= target_ns)
-        return in_round(class->fresh.prev);
-    return oldest;
+    return !list_is_empty(&class->served) && served->turn_ns < fresh->turn_ns ? served : fresh;
 }
 
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow) {
@@ -239,18 +257,27 @@ static struct waiter *pick_of(const struct queue *queue, const struct flow *flow
     if (queue->classes[flow->priority].codel.is_overloaded || flow->codel.is_overloaded)
         return newest;
     if (codel_is_standing(&flow->codel, target_ns, queue->now_ns) &&
-        queue->now_ns - oldest->since_ns <= target_ns)
+        may_wait(queue, oldest->since_ns, flow->is_newest_next))
         return newest;
     return oldest;
 }
 
-/* @waiter is served, or would be next. */
+/* @waiter is served, or would be next: how long does one like it wait? Where newest first has begun
+ * no single wait tells, but Little's law does, whatever the order. What a client with much waits for
+ * is its own: for all it is no more than QUEUE_FAIR. */
 static void see(struct queue *queue, const struct waiter *waiter) {
+    struct queue_class *class = &queue->classes[waiter->priority];
     struct flow *flow = waiter->flow;
-    int64_t now_ns = queue->now_ns, target_ns = target_of(queue);
+    int64_t now_ns = queue->now_ns, target_ns = target_of(queue), turn_ns = 0;
+    int64_t wait_ns = now_ns - in_flow(flow->line.next)->since_ns;
+    double rate = rate_of(queue);
 
-    codel_see(&queue->classes[waiter->priority].codel, target_ns, now_ns - flow->turn_ns, now_ns);
-    codel_see(&flow->codel, target_ns, now_ns - waiter->since_ns, now_ns);
+    if (rate > 0)
+        turn_ns = (int64_t)(class->fair / rate * 1e9);
+    if (rate > 0 && codel_is_standing(&flow->codel, target_ns, now_ns))
+        wait_ns = (int64_t)((double)flow->count * class->flows / rate * 1e9);
+    codel_see(&class->codel, target_ns, turn_ns, now_ns);
+    codel_see(&flow->codel, target_ns, wait_ns, now_ns);
     if (!flow->codel.is_overloaded)
         list_remove(&flow->in_overloaded);
     else if (!list_is_linked(&flow->in_overloaded))
@@ -418,5 +445,5 @@ static int64_t target_of(const struct queue *queue) {
     /* As long as nothing is known of it: none. */
     if (queue->target_ns == 0 || mean_ns == 0)
         return 0;
-    return mean_ns > queue->target_ns ? mean_ns : queue->target_ns;
+    return mean_ns / 2 > queue->target_ns ? mean_ns / 2 : queue->target_ns;
 }

@@ -4,10 +4,12 @@
  * - Within one, clients take turns (deficit round robin with a quantum of one exchange), so what one
  *   of them sends waits behind its own.
  * - Turns come, and the exchanges of a client are served, oldest first. Once somebody has been
- *   standing for an interval, newest first, but whoever has waited longer than the target goes
- *   before: most wait much less, and hardly anybody longer.
- * - A priority is overloaded (codel.h) when turns take too long to come, a client's line when what it
- *   sends itself does. Either is served newest first, new clients first; who has waited twice the
+ *   standing for an interval every other one is the newest, and so are those between as long as the
+ *   oldest has not waited for the target; but nobody goes before who has waited for two of them. At
+ *   full load nothing drains what has once come together: oldest first everybody would wait for it,
+ *   so most do not wait at all.
+ * - A priority is overloaded (codel.h) when turns take too long to come round, a client's line when
+ *   what it sends itself waits too long. Either is served newest first, new clients first; who has waited twice the
  *   target is dropped; and beyond what a quarter of the target drains the next is refused at once,
  *   as it could but drop another one later. That is what makes a refusal immediate.
  * - When all places are taken, who has most waiting makes room for who has less, and a lower priority
@@ -15,8 +17,8 @@
  * - What cannot be answered before its deadline, given how long answers take at least and how fast
  *   the line is drained, is refused at once, or when its turn comes.
  *
- * The target is queue.target, but never less than answers take on average: to wait for less than
- * the answer itself is no overload, and where answers take a second nobody is served within 20 ms.
+ * The target is queue.target, but never less than half of what answers take on average: where they
+ * take a second nobody minds to wait for 20 ms, or can be served within that.
  *
  * Locked by its gate. Home: shared. */
 #pragma once
@@ -33,6 +35,9 @@
  * place that comes free has somebody to take it. */
 #define QUEUE_KEEP_SHARE 4
 #define QUEUE_KEEP_MIN 2
+
+/* So many of a client may wait and be nothing out of the common. */
+#define QUEUE_FAIR 2
 
 /* Overloaded flows that are looked at for one that is served. */
 #define QUEUE_LOOKS_MAX 4
@@ -61,8 +66,10 @@ struct queue_class {
     struct list fresh;  /* struct flow by in_round: not served since they wait; oldest first */
     struct list served; /* the others, in the order of their turns */
     struct codel codel;
+    bool is_newest_next;   /* while it is standing */
     int64_t flow_ended_ns; /* as codel.ended_ns, of any flow that is gone */
     unsigned flows;        /* of which somebody waits */
+    unsigned fair;         /* who waits, of each flow at most QUEUE_FAIR */
     _Atomic uint32_t count; /* of line; any thread may read */
 };
 

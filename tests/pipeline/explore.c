@@ -2,7 +2,7 @@
 #include <stdio.h>
 static void run(const char*name,double x,bool regular,unsigned limit,unsigned clients,double slow){
  static struct sim s; memset(&s,0,sizeof s);
- s.limit=limit;s.places=40;s.service_ns=20*NS_PER_MS;s.slowdown=slow;s.warmup_ns=5*NS_PER_S;s.duration_ns=20*NS_PER_S;
+ s.limit=limit;s.places=40;s.service_ns=20*NS_PER_MS;s.slowdown=slow;s.jitter=0.05;s.warmup_ns=5*NS_PER_S;s.duration_ns=20*NS_PER_S;
  s.config.queue.size=256;s.config.queue.target_ns=20*NS_PER_MS;
  s.source_count=clients;
  for(unsigned i=0;i<clients;i++)s.sources[i]=(struct sim_source){.per_s=2000*x/clients,.is_regular=regular,.client=i+1,.priority=PRIORITY_DEFAULT};

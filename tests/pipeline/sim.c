@@ -40,6 +40,7 @@ static void refused(struct job *job);
 static void on_granted(struct gate_ticket *ticket, void *gift);
 static void on_refused(struct gate_ticket *ticket);
 static void schedule(struct sim_source *source, int64_t now_ns);
+static double uniform(void);
 static void heap_push(struct job *job);
 static struct job *heap_pop(void);
 static int compare(const void *a, const void *b);
@@ -150,7 +151,7 @@ static void enter_engine(struct job *job) {
 }
 
 static void begin(struct job *job) {
-    double slow = 1 + sim->slowdown * engine_waiting;
+    double slow = 1 + sim->slowdown * engine_waiting - sim->jitter * log(uniform());
 
     job->done_ns = loop.now_ns + (int64_t)((double)sim->service_ns * slow);
     heap_push(job);
@@ -213,11 +214,14 @@ static void on_refused(struct gate_ticket *ticket) {
     refused(CONTAINER_OF(ticket, struct job, waiter.ticket));
 }
 
-static void schedule(struct sim_source *source, int64_t now_ns) {
-    double uniform = (double)((rnd(&sim->seed) >> 11) + 1) / 9007199254740993.0;
+/* Above 0, at most 1. */
+static double uniform(void) {
+    return (double)((rnd(&sim->seed) >> 11) + 1) / 9007199254740992.0;
+}
 
+static void schedule(struct sim_source *source, int64_t now_ns) {
     source->next_ns =
-        now_ns + (int64_t)(1e9 / source->per_s * (source->is_regular ? 1 : -log(uniform)));
+        now_ns + (int64_t)(1e9 / source->per_s * (source->is_regular ? 1 : -log(uniform())));
 }
 
 static void heap_push(struct job *job) {

@@ -27,6 +27,7 @@ struct sim {
     unsigned limit;       /* 0: the limiter's */
     unsigned places;      /* of the engine */
     int64_t service_ns;   /* of each */
+    double jitter;        /* what a service takes more, on average, as a share; exponential */
     double slowdown;      /* one that waits in the engine makes what begins slower by this share */
     struct config_pipeline config;
     int64_t warmup_ns, duration_ns;
