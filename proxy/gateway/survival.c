@@ -4,11 +4,39 @@
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now);
 static json_t *save_pipeline(struct pipeline *pipeline, const struct keeper_now *now, size_t *room);
+static json_t *save_limits(void *ctx, const struct keeper_now *now);
+static void take_up_limits(void *ctx, const json_t *saved, const struct keeper_now *now);
 static void take_up_endpoints(void *ctx, const json_t *saved, const struct keeper_now *now);
 
 void survival_open(struct gateway *gateway, struct keeper *keeper) {
     keeper_add(keeper,
                &(struct keeper_section){"endpoints", gateway, save_endpoints, take_up_endpoints});
+    keeper_add(keeper, &(struct keeper_section){"limits", gateway, save_limits, take_up_limits});
+}
+
+static json_t *save_limits(void *ctx, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+    json_t *saved = json_object();
+
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        unsigned limit = pipeline_keep_limit(gateway->pipelines[i]);
+
+        if (limit > 0)
+            json_object_set_new(saved, gateway->config->pipelines[i].name, json_integer(limit));
+    }
+    return saved;
+}
+
+static void take_up_limits(void *ctx, const json_t *saved, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        const json_t *limit = json_object_get(saved, gateway->config->pipelines[i].name);
+        json_int_t value = json_integer_value(limit);
+
+        if (value > 0 && value <= SURVIVAL_LIMIT_MAX)
+            pipeline_resume_limit(gateway->pipelines[i], (unsigned)value);
+    }
 }
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now) {

@@ -1,6 +1,7 @@
 /* What of the gateway outlives its process, as sections of the state file:
  *
  *     "endpoints": { "PIPELINE": { "ADDRESS": { ... } } }   upstream/endpoint_state.h
+ *     "limits": { "PIPELINE": limit }                       of limits.concurrency = "auto"
  *
  * Only what the configuration has is taken up, and only the first SURVIVAL_ENDPOINTS_MAX endpoints
  * of which there is something to keep are kept. */
@@ -9,6 +10,7 @@
 #include "gateway/gateway.h"
 
 #define SURVIVAL_ENDPOINTS_MAX 2048
+#define SURVIVAL_LIMIT_MAX 1000000
 
 /* Adds the sections, and takes up what the file has for them. Before the loops run. */
 void survival_open(struct gateway *gateway, struct keeper *keeper);

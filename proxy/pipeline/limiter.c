@@ -3,9 +3,10 @@
 #include <math.h>
 
 static void steady(struct limiter *limiter, int64_t now_ns);
-static void adapt(struct limiter *limiter, double saturation);
+static void grow(struct limiter *limiter);
 static bool is_probe_due(const struct limiter *limiter, int64_t now_ns);
-static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns);
+static bool is_above(const struct limiter *limiter, double times);
+static void begin_probe(struct limiter *limiter, int64_t now_ns);
 static void measured(struct limiter *limiter, int64_t now_ns);
 static void end_probe(struct limiter *limiter, int64_t now_ns);
 static void enter(struct limiter *limiter, enum limiter_state state, int64_t now_ns);
@@ -13,11 +14,11 @@ static bool is_window_full(const struct limiter *limiter, int64_t now_ns);
 static void open_window(struct limiter *limiter, int64_t now_ns);
 static double clamp(double value, double low, double high);
 
-void limiter_init(struct limiter *limiter, unsigned min, unsigned max, unsigned start) {
+void limiter_init(struct limiter *limiter, unsigned min, unsigned max) {
     *limiter = (struct limiter){
         .min = min,
         .max = max,
-        .limit = clamp(start ? start : LIMITER_START, min, max),
+        .limit = clamp(LIMITER_START, min, max),
         .is_starting = true,
     };
 }
@@ -58,8 +59,20 @@ unsigned limiter_limit(const struct limiter *limiter) {
     return (unsigned)(limiter->state == LIMITER_STEADY ? limiter->limit : limiter->probe);
 }
 
-unsigned limiter_learned(const struct limiter *limiter) {
-    return (unsigned)limiter->limit;
+unsigned limiter_keep(struct limiter *limiter) {
+    unsigned limit = (unsigned)limiter->limit;
+    unsigned change = limit > limiter->kept ? limit - limiter->kept : limiter->kept - limit;
+
+    if (change * 10 > limiter->kept)
+        limiter->kept = limit;
+    return limiter->kept;
+}
+
+void limiter_resume(struct limiter *limiter, unsigned kept) {
+    limiter->kept = kept;
+    limiter->limit = clamp(kept, limiter->min, limiter->max);
+    limiter->is_starting = false;
+    limiter->probed_ns = -LIMITER_PROBE_MAX_NS; /* a probe comes first */
 }
 
 /* A window is full. */
@@ -72,45 +85,48 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
         limiter->base_ns = limiter->short_ns;
     else if ((double)limiter->short_ns < LIMITER_DIP * (double)limiter->base_ns)
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
+    limiter->highs = is_above(limiter, LIMITER_TOLERANCE) ? limiter->highs + 1 : 0;
     if (saturation <= 0.5) {
         /* With little to do answers take what they take: no need to make it little. */
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
         limiter->probed_ns = now_ns;
         return;
     }
-    if ((double)limiter->short_ns > LIMITER_SLOW * (double)limiter->base_ns &&
-        now_ns - limiter->probed_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
-        begin_probe(limiter, true, now_ns);
-    else if (is_probe_due(limiter, now_ns))
-        begin_probe(limiter, false, now_ns);
-    else
-        adapt(limiter, saturation);
+    if (limiter->highs > 0)
+        limiter->is_starting = false;
+    if (is_probe_due(limiter, now_ns))
+        begin_probe(limiter, now_ns);
+    else if (limiter->highs == 0 && saturation >= LIMITER_USED)
+        grow(limiter);
 }
 
-static void adapt(struct limiter *limiter, double saturation) {
-    double ratio = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->short_ns;
-    double gradient = clamp(ratio, 0.5, 1), room = sqrt(limiter->limit) / 8, limit;
+static void grow(struct limiter *limiter) {
+    double room = sqrt(limiter->limit) / 8;
 
-    if (gradient < 1)
-        limiter->is_starting = false;
-    if (limiter->is_starting)
-        room = limiter->limit / 4;
-    limit = limiter->limit * gradient + (room > LIMITER_ROOM_MIN ? room : LIMITER_ROOM_MIN);
-    if (limit > limiter->limit && saturation < 0.9)
-        return; /* more would not be used */
-    limiter->limit = clamp(limit, limiter->min, limiter->max);
+    room = limiter->is_starting ? limiter->limit / 4 : room > LIMITER_ROOM_MIN ? room : LIMITER_ROOM_MIN;
+    limiter->limit = clamp(limiter->limit + room, limiter->min, limiter->max);
 }
 
 static bool is_probe_due(const struct limiter *limiter, int64_t now_ns) {
+    int64_t since_ns = now_ns - limiter->probed_ns;
     int64_t every_ns = LIMITER_PROBE_TIMES * limiter->short_ns;
 
+    if (is_above(limiter, LIMITER_SLOW) && since_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
+        return true;
+    if (limiter->highs >= LIMITER_HIGHS && since_ns >= LIMITER_HIGH_NS)
+        return true;
     every_ns = every_ns > LIMITER_PROBE_NS ? every_ns : LIMITER_PROBE_NS;
     every_ns = every_ns < LIMITER_PROBE_MAX_NS ? every_ns : LIMITER_PROBE_MAX_NS;
-    return !limiter->is_starting && now_ns - limiter->probed_ns >= every_ns;
+    return !limiter->is_starting && since_ns >= every_ns;
 }
 
-static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns) {
-    limiter->is_slow = is_slow;
+/* Do answers take more than @times the base? */
+static bool is_above(const struct limiter *limiter, double times) {
+    return (double)limiter->short_ns > times * (double)limiter->base_ns;
+}
+
+static void begin_probe(struct limiter *limiter, int64_t now_ns) {
+    limiter->is_slow = is_above(limiter, LIMITER_SLOW);
     limiter->has_fallen = false;
     limiter->before_ns = limiter->probe_ns = limiter->short_ns;
     limiter->probe = clamp(LIMITER_PROBE * limiter->limit, limiter->min, limiter->max);
@@ -120,6 +136,7 @@ static void begin_probe(struct limiter *limiter, bool is_slow, int64_t now_ns) {
 /* What answers take with less load is known. */
 static void measured(struct limiter *limiter, int64_t now_ns) {
     int64_t ns = limiter->window.sum_ns / limiter->window.count;
+    double gain;
     bool falls = (double)ns < LIMITER_FALLS * (double)limiter->probe_ns;
 
     limiter->has_fallen |= falls;
@@ -129,21 +146,21 @@ static void measured(struct limiter *limiter, int64_t now_ns) {
         enter(limiter, LIMITER_DRAIN, now_ns);
         return;
     }
-    if (limiter->is_slow || limiter->has_fallen || ns < limiter->base_ns)
+    if (limiter->is_slow || limiter->has_fallen)
         limiter->base_ns = ns;
     else
         limiter->base_ns += (ns - limiter->base_ns) / 2;
-    if (limiter->has_fallen)
-        limiter->limit = clamp(LIMITER_TOLERANCE * limiter->limit * (double)limiter->base_ns /
-                                   (double)limiter->before_ns,
-                               limiter->min, limiter->limit);
-    else if (limiter->is_slow)
+    if (limiter->is_slow && !limiter->has_fallen)
         limiter->is_starting = true; /* another upstream, as it were */
+    gain = LIMITER_TOLERANCE * (double)ns / (double)limiter->before_ns;
+    if (gain < 1)
+        limiter->limit = clamp(limiter->limit * gain, limiter->min, limiter->max);
     end_probe(limiter, now_ns);
 }
 
 static void end_probe(struct limiter *limiter, int64_t now_ns) {
     limiter->probed_ns = now_ns;
+    limiter->highs = 0;
     enter(limiter, LIMITER_STEADY, now_ns);
 }
 

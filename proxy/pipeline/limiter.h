@@ -7,22 +7,24 @@
  *
  * - The long-run time there is an average, which follows a queue in the upstream: under lasting
  *   overload the limit creeps up to its maximum. Here it is the base, the time that answers take when
- *   the upstream has few of them to do. While there is little load it is measured in passing; else
- *   the limit is lowered by a quarter for about three answers' time every LIMITER_PROBE_NS, which costs less than
- *   1% of the capacity.
- * - When answers take much longer than the base the limit is not cut down, as the upstream may just
- *   have become slower, and a lower limit would make it worse: a probe finds out. What takes as
- *   long with less load is the upstream's own time, and becomes the base. Where it gets shorter, the
- *   load was too high; then it is lowered again until it gets shorter no more, and the limit is set
- *   to what Little's law makes of both, at once.
+ *   the upstream has fewer of them to do. While there is little load it is measured in passing; else
+ *   the limit is lowered by a quarter for about three answers' time, mostly every LIMITER_PROBE_NS:
+ *   a probe, which costs about 1% of the capacity.
+ * - Answers that take longer do not say that the load is too high: the upstream may have become
+ *   slower, or have something else to do, and to let it have less to do each time starves its
+ *   clients. So the limit is never lowered for that, but a probe is made, soon, and it is lowered by
+ *   as much as the probe has made answers faster. What takes as long with less to do is the
+ *   upstream's own time, and becomes the base.
+ * - Where the first probe shows that it was far too much, it goes on with a quarter less, until
+ *   answers get faster no more, and the limit is set to what Little's law makes of that, at once.
  * - It grows only while it is used, and starts by a quarter at a time.
  *
- *                | a window of answers, saturated     | too slow, or a probe is due | in flight <= limit
- *      STEADY    | limit * base / short + room        | DRAIN, LIMITER_PROBE of it  | -
- *      DRAIN     | -                                  | -                           | SETTLE
- *      SETTLE    | after an answer's time: MEASURE    | -                           | -
- *      MEASURE   | shorter than before: DRAIN, less;  | -                           | -
- *                | else the base is known: STEADY     |                             |
+ *                | a window of answers             | slow, or a probe is due | in flight <= limit
+ *      STEADY    | some room, if they are quick    | DRAIN, with less        | -
+ *      DRAIN     | -                               | -                       | SETTLE
+ *      SETTLE    | after an answer's time: MEASURE | -                       | -
+ *      MEASURE   | far quicker: DRAIN, with less;  | -                       | -
+ *                | else the base is known: STEADY  |                         |
  *
  * Time is what the caller says. Home: whoever owns it. */
 #pragma once
@@ -35,6 +37,9 @@
 #define LIMITER_START 20
 #define LIMITER_ROOM_MIN 0.5  /* to grow, in a window */
 #define LIMITER_TOLERANCE 1.05 /* of the base: what noise may add */
+#define LIMITER_USED 0.9      /* of the limit are in flight: more might be */
+#define LIMITER_HIGHS 3       /* windows in a row beyond the tolerance are one too many */
+#define LIMITER_HIGH_NS (2 * NS_PER_S) /* between two probes because of that */
 #define LIMITER_SLOW 2.0      /* of the base: too slow to be load that the limit lets in */
 #define LIMITER_DIP 0.9       /* of the base: more than noise takes off */
 #define LIMITER_PROBE 0.75    /* of the limit */
@@ -63,16 +68,18 @@ struct limiter {
     int64_t window_from_ns;
     unsigned inflight_max; /* in this window */
 
+    unsigned highs;     /* windows beyond the tolerance in a row */
     bool is_slow;       /* the probe is because of slow answers */
-    bool has_fallen;    /* and they got shorter with less load */
+    bool has_fallen;    /* they got shorter with less load */
     int64_t before_ns;  /* short_ns when it began */
     int64_t probe_ns;   /* what answers took with more load than now */
     int64_t changed_ns; /* when the state has changed */
     int64_t probed_ns;  /* when a probe ended, or the load was low */
+    unsigned kept;      /* as last told by limiter_keep() */
 };
 
-/* @min <= @max, both at least 1; @start is brought between them; 0: LIMITER_START. */
-void limiter_init(struct limiter *limiter, unsigned min, unsigned max, unsigned start);
+/* @min <= @max, both at least 1. Starts with LIMITER_START, or what of them is next to it. */
+void limiter_init(struct limiter *limiter, unsigned min, unsigned max);
 
 /* Answers have come, perhaps none; @inflight exchanges are under way. Answers: times to the first
  * byte of exchanges that are no streams, without those of an upstream that refuses (5xx), which
@@ -82,5 +89,8 @@ void limiter_learn(struct limiter *limiter, const struct service_sample *answers
 
 /* What the limit is now. */
 unsigned limiter_limit(const struct limiter *limiter);
-/* What it is but for a probe: what is worth keeping. */
-unsigned limiter_learned(const struct limiter *limiter);
+/* What is worth keeping: the limit but for a probe, and the same as the last time unless it has
+ * changed by a tenth. */
+unsigned limiter_keep(struct limiter *limiter);
+/* Goes on from what was kept. */
+void limiter_resume(struct limiter *limiter, unsigned kept);

@@ -85,6 +85,23 @@ void pipeline_close(struct pipeline *pipeline) {
     free(pipeline);
 }
 
+unsigned pipeline_keep_limit(struct pipeline *pipeline) {
+    unsigned limit = 0;
+
+    pthread_mutex_lock(&pipeline->limiter_lock);
+    if (pipeline->config->limits.concurrency == 0)
+        limit = limiter_keep(&pipeline->limiter);
+    pthread_mutex_unlock(&pipeline->limiter_lock);
+    return limit;
+}
+
+void pipeline_resume_limit(struct pipeline *pipeline, unsigned limit) {
+    if (pipeline->config->limits.concurrency > 0)
+        return;
+    limiter_resume(&pipeline->limiter, limit);
+    atomic_store(&pipeline->concurrency.limit, limiter_limit(&pipeline->limiter));
+}
+
 struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline) {
     struct endpoint_set *set;
 
@@ -140,7 +157,7 @@ static void open_concurrency(struct pipeline *pipeline) {
     if (config->limits.concurrency == 0) {
         unsigned min = config->limits.concurrency_min;
 
-        limiter_init(&pipeline->limiter, min < limit ? min : limit, limit, 0);
+        limiter_init(&pipeline->limiter, min < limit ? min : limit, limit);
         limit = limiter_limit(&pipeline->limiter);
     }
     gate_init(&pipeline->concurrency, limit, config->queue.size);

@@ -70,6 +70,11 @@ int pipeline_open(struct pipeline **out, const struct pipeline_options *options,
 /* After the resolver and all loops have ended. Accepts NULL. */
 void pipeline_close(struct pipeline *pipeline);
 
+/* What is worth keeping of limits.concurrency = "auto"; 0: it is not. Any thread. */
+unsigned pipeline_keep_limit(struct pipeline *pipeline);
+/* Goes on from what was kept. Before the loops run. */
+void pipeline_resume_limit(struct pipeline *pipeline, unsigned limit);
+
 /* The set as it is now, with a reference. Any thread. */
 struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline);
 void endpoint_set_unref(struct endpoint_set *set);

@@ -31,7 +31,7 @@ static const char json[] =
     "\"listeners\":[{\"name\":\"http\",\"address\":\":8080\",\"protocol\":\"http1\","
     "\"state\":\"open\",\"connections\":5,\"connections_max\":1000,\"accepted_total\":123456,"
     "\"requests_total\":7}],"
-    "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"inflight\":3,\"concurrency\":64,\"queued\":0,"
+    "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"limit_by\":\"file\",\"queue_state\":\"calm\",\"inflight\":3,\"concurrency\":64,\"queued\":0,"
     "\"queue_size\":256,\"streams\":1,\"streams_limit\":1000,\"endpoints\":["
     "{\"address\":\"127.0.0.1:8090\",\"state\":\"up\",\"connections\":4,\"connections_max\":96,"
     "\"inflight\":3,\"dials\":0},{}]}]}";
@@ -111,7 +111,7 @@ static void overload_is_shown_while_there_is_any(void **state) {
            "fds: limit -, client -, upstream -, file -, reserve -\n"
            "overload: evict, cl?ose, 5\n"
            "\nLISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
-           "\nPIPELINE  IN FLIGHT  QUEUED  STREAMS\n"
+           "\nPIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS\n"
            "\nPIPELINE  ENDPOINT  STATE  CONNECTIONS  IN FLIGHT  DIALS  FAILURES\n",
            "");
     free(answer);
@@ -127,8 +127,8 @@ static void tables_are_aligned_and_harmless(void **state) {
            "LISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
            "http      :8080    http1     open        5/1000    123456         7\n"
            "\n"
-           "PIPELINE  IN FLIGHT  QUEUED  STREAMS\n"
-           "eng?[31m       3/64   0/256   1/1000\n"
+           "PIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS\n"
+           "eng?[31m  file      calm        3/64   0/256   1/1000\n"
            "\n"
            "PIPELINE  ENDPOINT        STATE  CONNECTIONS  IN FLIGHT  DIALS  FAILURES\n"
            "eng?[31m  127.0.0.1:8090  up            4/96          3      0         -\n"

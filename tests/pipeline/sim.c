@@ -66,7 +66,7 @@ void sim_run(struct sim *of) {
     answers = (struct service_sample){0};
     learned_ns = 0;
     sim->seed = sim->seed ? sim->seed : 1;
-    limiter_init(&sim->limiter, 4, 1000, 0);
+    limiter_init(&sim->limiter, 4, 1000);
     gate_init(&sim->gate, sim->limit ? sim->limit : limiter_limit(&sim->limiter),
               sim->config.queue.size);
     queue_init(&sim->queue, &sim->gate, &sim->config);
