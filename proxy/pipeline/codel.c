@@ -20,28 +20,32 @@ bool codel_is_over(const struct codel *codel, int64_t target_ns, int64_t now_ns)
                                    CODEL_INTERVAL * target_ns / CODEL_SHORT_SHARE);
 }
 
-void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t now_ns) {
-    int64_t interval_ns = CODEL_INTERVAL * target_ns, patience_ns = interval_ns;
+void codel_see(struct codel *codel, const struct codel_look *look) {
+    int64_t now_ns = look->now_ns, interval_ns = CODEL_INTERVAL * look->target_ns;
+    int64_t patience_ns = interval_ns;
 
-    if (target_ns == 0)
+    if (look->target_ns == 0)
         return;
     if (codel->is_overloaded) {
         if (now_ns - codel->refused_ns < interval_ns)
             return;
         calm_down(codel, now_ns);
     }
-    if (wait_ns <= target_ns) {
+    if (look->wait_ns <= look->target_ns) {
         codel->above_ns = 0;
         return;
     }
-    if (codel->above_ns == 0)
-        codel->above_ns = now_ns;
     if (codel->ended_ns && now_ns - codel->ended_ns < CODEL_REMEMBERED * interval_ns)
         patience_ns = interval_ns / CODEL_SHORT_SHARE;
-    if (now_ns - codel->above_ns < patience_ns)
-        return;
-    codel->is_overloaded = true;
-    codel->refused_ns = now_ns;
+    if (codel->above_ns == 0) {
+        codel->above_ns = now_ns;
+        codel->above = look->count;
+    } else if (now_ns - codel->above_ns >= patience_ns) {
+        codel->is_overloaded = look->count >= codel->above;
+        codel->above_ns = now_ns;
+        codel->above = look->count;
+        codel->refused_ns = now_ns;
+    }
 }
 
 void codel_refused(struct codel *codel, int64_t now_ns) {

@@ -5,11 +5,12 @@
  * time.
  *
  *                 | waits > target for an interval | nobody waits for a tenth of the interval, or
- *                 |                                | nobody was refused for an interval
+ *                 | in which the line gets no less | nobody was refused for an interval
  *      calm       | overloaded                     | -
  *      overloaded | -                              | calm
  *
- * Two things are not as there. It does not end with the first short wait, as newest first makes waits
+ * Three things are not as there. A line that gets shorter all the same is a burst that is being
+ * worked off, however long its waits: all of it can be served. Overload does not end with the first short wait, as newest first makes waits
  * short, nor at the moment at which nobody waits, which comes by chance under any load. And a line
  * that was overloaded a short while ago is so again after a tenth of the interval: load that comes in
  * waves would have an interval's worth of arrivals stand in line each time.
@@ -31,6 +32,7 @@
 struct codel {
     int64_t busy_ns;    /* since when there is always somebody waiting */
     int64_t above_ns;   /* since when every wait was above the target */
+    unsigned above;     /* how many waited then */
     int64_t refused_ns; /* when somebody was refused the last time; only while overloaded */
     int64_t empty_ns;   /* since when nobody waits */
     int64_t ended_ns;   /* when it was overloaded the last time */
@@ -43,8 +45,14 @@ void codel_begin(struct codel *codel, int64_t target_ns, int64_t now_ns);
 void codel_end(struct codel *codel, int64_t now_ns);
 /* May it be forgotten, as it is a line in which nobody waits and that will be calm? */
 bool codel_is_over(const struct codel *codel, int64_t target_ns, int64_t now_ns);
-/* Whoever is next, or was served, has waited @wait_ns. */
-void codel_see(struct codel *codel, int64_t target_ns, int64_t wait_ns, int64_t now_ns);
+/* What is seen when somebody joins or is served. */
+struct codel_look {
+    int64_t target_ns, now_ns;
+    int64_t wait_ns; /* how long one waits there */
+    unsigned count;  /* who waits */
+};
+
+void codel_see(struct codel *codel, const struct codel_look *look);
 /* Somebody was refused because of it. */
 void codel_refused(struct codel *codel, int64_t now_ns);
 

@@ -276,8 +276,10 @@ static void see(struct queue *queue, const struct waiter *waiter) {
         turn_ns = (int64_t)(class->fair / rate * 1e9);
     if (rate > 0 && codel_is_standing(&flow->codel, target_ns, now_ns))
         wait_ns = (int64_t)((double)flow->count * class->flows / rate * 1e9);
-    codel_see(&class->codel, target_ns, turn_ns, now_ns);
-    codel_see(&flow->codel, target_ns, wait_ns, now_ns);
+    codel_see(&class->codel,
+              &(struct codel_look){target_ns, now_ns, .wait_ns = turn_ns, .count = class->count});
+    codel_see(&flow->codel,
+              &(struct codel_look){target_ns, now_ns, .wait_ns = wait_ns, .count = flow->count});
     if (!flow->codel.is_overloaded)
         list_remove(&flow->in_overloaded);
     else if (!list_is_linked(&flow->in_overloaded))

@@ -8,10 +8,14 @@
 #define INTERVAL (CODEL_INTERVAL * TARGET)
 #define START (1000 * MS)
 
+static void look(struct codel *codel, int64_t wait_ns, unsigned count, int64_t at_ns) {
+    codel_see(codel, &(struct codel_look){TARGET, at_ns, .wait_ns = wait_ns, .count = count});
+}
+
 /* Waits of @wait_ns are seen every millisecond from @from_ns until @to_ns. */
 static void see(struct codel *codel, int64_t wait_ns, int64_t from_ns, int64_t to_ns) {
     for (int64_t at_ns = from_ns; at_ns <= to_ns; at_ns += MS)
-        codel_see(codel, TARGET, wait_ns, at_ns);
+        look(codel, wait_ns, 9, at_ns);
 }
 
 static void overload(struct codel *codel) {
@@ -26,7 +30,7 @@ static void a_wait_above_the_target_for_an_interval_is_overload(void **state) {
     codel_begin(&codel, TARGET, START);
     see(&codel, TARGET + 1, START, START + INTERVAL - MS);
     assert_false(codel.is_overloaded);
-    codel_see(&codel, TARGET, TARGET + 1, START + INTERVAL);
+    look(&codel, TARGET + 1, 9, START + INTERVAL);
     assert_true(codel.is_overloaded);
 }
 
@@ -35,10 +39,23 @@ static void one_short_wait_in_the_interval_is_enough_to_be_calm(void **state) {
 
     codel_begin(&codel, TARGET, START);
     see(&codel, 5 * TARGET, START, START + INTERVAL - MS);
-    codel_see(&codel, TARGET, TARGET, START + INTERVAL - MS);
+    look(&codel, TARGET, 9, START + INTERVAL - MS);
     see(&codel, 5 * TARGET, START + INTERVAL, START + 2 * INTERVAL - MS);
     assert_false(codel.is_overloaded);
-    codel_see(&codel, TARGET, 5 * TARGET, START + 2 * INTERVAL);
+    look(&codel, 5 * TARGET, 9, START + 2 * INTERVAL);
+    assert_true(codel.is_overloaded);
+}
+
+static void a_burst_that_is_worked_off_is_no_overload(void **state) {
+    struct codel codel = {0};
+    int64_t at_ns = START;
+
+    codel_begin(&codel, TARGET, START);
+    for (unsigned count = 1000; count > 500; count--, at_ns += MS)
+        look(&codel, (int64_t)count * MS, count, at_ns);
+    assert_false(codel.is_overloaded);
+    for (int64_t end_ns = at_ns + INTERVAL + MS; at_ns <= end_ns; at_ns += MS)
+        look(&codel, 500 * MS, 500, at_ns);
     assert_true(codel.is_overloaded);
 }
 
@@ -47,7 +64,7 @@ static void without_a_target_nothing_is_overload(void **state) {
 
     codel_begin(&codel, 0, START);
     for (int64_t at_ns = START; at_ns < START + 100 * INTERVAL; at_ns += INTERVAL)
-        codel_see(&codel, 0, INTERVAL, at_ns);
+        codel_see(&codel, &(struct codel_look){0, at_ns, .wait_ns = INTERVAL, .count = 9});
     assert_false(codel.is_overloaded);
     assert_false(codel_is_standing(&codel, 0, START + 100 * INTERVAL));
 }
@@ -91,7 +108,7 @@ static void what_was_overloaded_a_short_while_ago_is_so_again_soon(void **state)
     codel_begin(&codel, TARGET, at_ns);
     see(&codel, 2 * TARGET, at_ns, at_ns + INTERVAL / CODEL_SHORT_SHARE - MS);
     assert_false(codel.is_overloaded);
-    codel_see(&codel, TARGET, 2 * TARGET, at_ns + INTERVAL / CODEL_SHORT_SHARE);
+    look(&codel, 2 * TARGET, 9, at_ns + INTERVAL / CODEL_SHORT_SHARE);
     assert_true(codel.is_overloaded);
     /* Long ago is as never. */
     codel_end(&codel, at_ns);
@@ -116,6 +133,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wait_above_the_target_for_an_interval_is_overload),
         cmocka_unit_test(one_short_wait_in_the_interval_is_enough_to_be_calm),
+        cmocka_unit_test(a_burst_that_is_worked_off_is_no_overload),
         cmocka_unit_test(without_a_target_nothing_is_overload),
         cmocka_unit_test(short_waits_do_not_end_it_while_somebody_is_refused),
         cmocka_unit_test(a_line_that_is_empty_for_a_moment_stays_overloaded),
