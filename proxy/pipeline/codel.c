@@ -39,13 +39,15 @@ void codel_see(struct codel *codel, const struct codel_look *look) {
         patience_ns = interval_ns / CODEL_SHORT_SHARE;
     if (codel->above_ns == 0) {
         codel->above_ns = now_ns;
-        codel->above = look->count;
-    } else if (now_ns - codel->above_ns >= patience_ns) {
-        codel->is_overloaded = look->count >= codel->above;
-        codel->above_ns = now_ns;
-        codel->above = look->count;
-        codel->refused_ns = now_ns;
+        codel->count_max = 0;
     }
+    if (look->count > codel->count_max)
+        codel->count_max = look->count;
+    if (now_ns - codel->above_ns < patience_ns)
+        return;
+    codel->is_overloaded = look->count + codel->count_max / CODEL_LESS_SHARE >= codel->count_max;
+    codel->refused_ns = codel->above_ns = now_ns;
+    codel->count_max = look->count;
 }
 
 void codel_refused(struct codel *codel, int64_t now_ns) {

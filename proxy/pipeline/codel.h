@@ -5,12 +5,12 @@
  * time.
  *
  *                 | waits > target for an interval | nobody waits for a tenth of the interval, or
- *                 | in which the line gets no less | nobody was refused for an interval
+ *                 | but not of a burst            | nobody was refused for an interval
  *      calm       | overloaded                     | -
  *      overloaded | -                              | calm
  *
- * Three things are not as there. A line that gets shorter all the same is a burst that is being
- * worked off, however long its waits: all of it can be served. Overload does not end with the first short wait, as newest first makes waits
+ * Three things are not as there. A line that has been longer in that interval by a tenth is a burst
+ * that is being worked off, however long its waits: all of it can be served. Overload does not end with the first short wait, as newest first makes waits
  * short, nor at the moment at which nobody waits, which comes by chance under any load. And a line
  * that was overloaded a short while ago is so again after a tenth of the interval: load that comes in
  * waves would have an interval's worth of arrivals stand in line each time.
@@ -27,12 +27,13 @@
 #define CODEL_INTERVAL 5           /* targets: 100 ms of the default target of 20 ms */
 #define CODEL_REMEMBERED 10        /* intervals for which an overload makes the next one likely */
 #define CODEL_SHORT_SHARE 10       /* a tenth of the interval */
+#define CODEL_LESS_SHARE 10        /* a tenth of who waits */
 
 /* Zeroed memory is a line in which nobody waits. Times are CLOCK_MONOTONIC; 0: not. */
 struct codel {
     int64_t busy_ns;    /* since when there is always somebody waiting */
     int64_t above_ns;   /* since when every wait was above the target */
-    unsigned above;     /* how many waited then */
+    unsigned count_max; /* who has waited at once since then */
     int64_t refused_ns; /* when somebody was refused the last time; only while overloaded */
     int64_t empty_ns;   /* since when nobody waits */
     int64_t ended_ns;   /* when it was overloaded the last time */

@@ -18,7 +18,6 @@ struct flow {
     struct list in_overloaded; /* those that are so; else linked to itself */
     struct list line;          /* struct waiter by in_flow, oldest first */
     struct codel codel;
-    bool is_newest_next; /* while it is standing */
     uint64_t client;
     unsigned priority;
     unsigned count; /* of line */

@@ -11,14 +11,13 @@ static struct gate_ticket *shed(struct gate_order *order, int64_t now_ns);
 static struct gate_ticket *next(struct gate_order *order, int64_t now_ns);
 static struct waiter *pick(const struct queue *queue);
 static struct flow *flow_of(const struct queue *queue, const struct queue_class *class);
-static bool may_wait(const struct queue *queue, int64_t since_ns, bool is_newest_next);
 static struct flow *oldest_of(const struct queue_class *class);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_full(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_class(struct queue_class *class, unsigned share);
 static struct waiter *expired(struct queue *queue);
-static bool is_expired(const struct queue *queue, const struct waiter *waiter);
+static bool is_late(const struct queue *queue, int64_t since_ns);
 static bool may_be_answered(const struct queue *queue, const struct waiter *waiter,
                             int64_t wait_ns);
 static bool will_be_answered(const struct queue *queue, const struct waiter *waiter);
@@ -207,8 +206,6 @@ static struct gate_ticket *next(struct gate_order *order, int64_t now_ns) {
     list_remove(&waiter->flow->in_round);
     list_push_back(&queue->classes[waiter->priority].served, &waiter->flow->in_round);
     waiter->flow->turn_ns = queue->now_ns;
-    waiter->flow->is_newest_next = !waiter->flow->is_newest_next;
-    queue->classes[waiter->priority].is_newest_next ^= true;
     return &waiter->ticket;
 }
 
@@ -231,14 +228,9 @@ static struct flow *flow_of(const struct queue *queue, const struct queue_class 
         return in_round(class->fresh.prev);
     oldest = oldest_of(class);
     if (codel_is_standing(&class->codel, target_ns, queue->now_ns) &&
-        may_wait(queue, oldest->turn_ns, class->is_newest_next))
+        !is_late(queue, oldest->turn_ns))
         return in_round(class->fresh.prev);
     return oldest;
-}
-
-/* May the oldest, which has waited since @since_ns, be passed over? */
-static bool may_wait(const struct queue *queue, int64_t since_ns, bool is_newest_next) {
-    return queue->now_ns - since_ns <= (is_newest_next ? 2 : 1) * target_of(queue);
 }
 
 /* Who waits longest for its turn. */
@@ -257,7 +249,7 @@ static struct waiter *pick_of(const struct queue *queue, const struct flow *flow
     if (queue->classes[flow->priority].codel.is_overloaded || flow->codel.is_overloaded)
         return newest;
     if (codel_is_standing(&flow->codel, target_ns, queue->now_ns) &&
-        may_wait(queue, oldest->since_ns, flow->is_newest_next))
+        !is_late(queue, oldest->since_ns))
         return newest;
     return oldest;
 }
@@ -319,14 +311,14 @@ static struct waiter *expired(struct queue *queue) {
     for (unsigned i = 0; i < QUEUE_PRIORITIES; i++) {
         struct queue_class *class = &queue->classes[i];
 
-        if (!class->codel.is_overloaded || !is_expired(queue, in_class(class->line.next)))
+        if (!class->codel.is_overloaded || !is_late(queue, in_class(class->line.next)->since_ns))
             continue;
         return in_class(class->line.next);
     }
     for (unsigned i = 0; i < QUEUE_LOOKS_MAX && !list_is_empty(&queue->overloaded); i++) {
         struct flow *flow = CONTAINER_OF(queue->overloaded.next, struct flow, in_overloaded);
 
-        if (flow->count > 0 && is_expired(queue, in_flow(flow->line.next)))
+        if (flow->count > 0 && is_late(queue, in_flow(flow->line.next)->since_ns))
             return in_flow(flow->line.next);
         list_remove(&flow->in_overloaded);
         list_push_back(&queue->overloaded, &flow->in_overloaded);
@@ -335,8 +327,9 @@ static struct waiter *expired(struct queue *queue) {
     return NULL;
 }
 
-static bool is_expired(const struct queue *queue, const struct waiter *waiter) {
-    return queue->now_ns - waiter->since_ns > CODEL_DROP_AFTER * target_of(queue);
+/* Has it waited for twice the target? */
+static bool is_late(const struct queue *queue, int64_t since_ns) {
+    return queue->now_ns - since_ns > CODEL_DROP_AFTER * target_of(queue);
 }
 
 /* If it waits for @wait_ns more? */
@@ -442,10 +435,15 @@ static void set_now(struct queue *queue, int64_t now_ns) {
 }
 
 static int64_t target_of(const struct queue *queue) {
-    int64_t mean_ns = queue->service.mean_ns;
+    int64_t least_ns = queue->service.mean_ns / 2;
+    double few_ns;
 
     /* As long as nothing is known of it: none. */
-    if (queue->target_ns == 0 || mean_ns == 0)
+    if (queue->target_ns == 0 || least_ns == 0)
         return 0;
-    return mean_ns / 2 > queue->target_ns ? mean_ns / 2 : queue->target_ns;
+    if (queue->service.per_s > 0) {
+        few_ns = QUEUE_FEW * 1e9 / queue->service.per_s;
+        least_ns = few_ns > (double)least_ns ? (int64_t)few_ns : least_ns;
+    }
+    return least_ns > queue->target_ns ? least_ns : queue->target_ns;
 }

@@ -4,9 +4,8 @@
  * - Within one, clients take turns (deficit round robin with a quantum of one exchange), so what one
  *   of them sends waits behind its own.
  * - Turns come, and the exchanges of a client are served, oldest first. Once somebody has been
- *   standing for an interval every other one is the newest, and so are those between as long as the
- *   oldest has not waited for the target; but nobody goes before who has waited for two of them. At
- *   full load nothing drains what has once come together: oldest first everybody would wait for it,
+ *   standing for an interval, newest first, but for those who have waited for twice the target: at
+ *   full load nothing drains what has once come together. Oldest first everybody would wait for it;
  *   so most do not wait at all.
  * - A priority is overloaded (codel.h) when turns take too long to come round, a client's line when
  *   what it sends itself waits too long. Either is served newest first, new clients first; who has waited twice the
@@ -17,8 +16,9 @@
  * - What cannot be answered before its deadline, given how long answers take at least and how fast
  *   the line is drained, is refused at once, or when its turn comes.
  *
- * The target is queue.target, but never less than half of what answers take on average: where they
- * take a second nobody minds to wait for 20 ms, or can be served within that.
+ * The target is queue.target, but never less than half of what answers take on average, nor than
+ * QUEUE_FEW of them take to be served: where they take a second nobody minds to wait for 20 ms, or
+ * can be served within that, and a handful says nothing of a load.
  *
  * Locked by its gate. Home: shared. */
 #pragma once
@@ -38,6 +38,8 @@
 
 /* So many of a client may wait and be nothing out of the common. */
 #define QUEUE_FAIR 2
+
+#define QUEUE_FEW 4
 
 /* Overloaded flows that are looked at for one that is served. */
 #define QUEUE_LOOKS_MAX 4
@@ -66,7 +68,6 @@ struct queue_class {
     struct list fresh;  /* struct flow by in_round: not served since they wait; oldest first */
     struct list served; /* the others, in the order of their turns */
     struct codel codel;
-    bool is_newest_next;   /* while it is standing */
     int64_t flow_ended_ns; /* as codel.ended_ns, of any flow that is gone */
     unsigned flows;        /* of which somebody waits */
     unsigned fair;         /* who waits, of each flow at most QUEUE_FAIR */

@@ -51,11 +51,12 @@ static void a_burst_that_is_worked_off_is_no_overload(void **state) {
     int64_t at_ns = START;
 
     codel_begin(&codel, TARGET, START);
-    for (unsigned count = 1000; count > 500; count--, at_ns += MS)
+    for (unsigned count = 500; count > 100; count--, at_ns += MS)
         look(&codel, (int64_t)count * MS, count, at_ns);
     assert_false(codel.is_overloaded);
-    for (int64_t end_ns = at_ns + INTERVAL + MS; at_ns <= end_ns; at_ns += MS)
-        look(&codel, 500 * MS, 500, at_ns);
+    look(&codel, 100 * MS, 100, at_ns += INTERVAL);
+    for (int64_t end_ns = at_ns + INTERVAL; at_ns <= end_ns; at_ns += MS)
+        look(&codel, 100 * MS, 100, at_ns);
     assert_true(codel.is_overloaded);
 }
 
