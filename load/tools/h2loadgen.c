@@ -1,6 +1,7 @@
-/* A closed- or open-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of loadgen.c: one
- * thread, level-triggered epoll, one send for all that a read has led to. Each of --streams streams
- * on each of --connections connections begins its next request as soon as it has its answer, or, with
+/* A closed- or open-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of
+ * loadgen.c: one thread, level-triggered epoll, one send for all that a read has led to. Each of
+ * --streams streams on each of --connections connections begins its next request as soon as it has
+ * its answer, or, with
  * --rate, when the next one is due.
  *
  * Every answer is checked: status, length of the content, and of gRPC calls grpc-status (in the
@@ -168,14 +169,22 @@ static void usage(FILE *out) {
 
 static void parse_options(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, NULL, 'p'},        {"grpc", 0, NULL, 'g'},
-        {"messages", 1, NULL, 'm'},    {"echo", 0, NULL, 'e'},
-        {"streams", 1, NULL, 'S'},     {"seconds", 1, NULL, 's'},
-        {"connections", 1, NULL, 'c'}, {"warmup", 1, NULL, 'w'},
-        {"count", 1, NULL, 'N'},       {"timeout", 1, NULL, 't'},
-        {"bytes", 1, NULL, 'b'},       {"cpu-of", 1, NULL, 'C'},
-        {"rate", 1, NULL, 'r'},        {"may-refuse", 0, NULL, 'R'},
-        {"series", 1, NULL, 'E'},      {"help", 0, NULL, 'h'},
+        {"path", 1, NULL, 'p'},
+        {"grpc", 0, NULL, 'g'},
+        {"messages", 1, NULL, 'm'},
+        {"echo", 0, NULL, 'e'},
+        {"streams", 1, NULL, 'S'},
+        {"seconds", 1, NULL, 's'},
+        {"connections", 1, NULL, 'c'},
+        {"warmup", 1, NULL, 'w'},
+        {"count", 1, NULL, 'N'},
+        {"timeout", 1, NULL, 't'},
+        {"bytes", 1, NULL, 'b'},
+        {"cpu-of", 1, NULL, 'C'},
+        {"rate", 1, NULL, 'r'},
+        {"may-refuse", 0, NULL, 'R'},
+        {"series", 1, NULL, 'E'},
+        {"help", 0, NULL, 'h'},
         {0},
     };
     int option;
@@ -284,8 +293,8 @@ static void run(void) {
         open_window();
     while (!is_over()) {
         uint64_t tick_ns = load.now_ns + TICK_MS * 1000000ull;
-        struct timespec timeout = wire_until(
-            config.rate && load.idle && due_ns() < tick_ns ? due_ns() : tick_ns);
+        struct timespec timeout =
+            wire_until(config.rate && load.idle && due_ns() < tick_ns ? due_ns() : tick_ns);
         int count = epoll_pwait2(load.epoll, events, EVENTS_MAX, &timeout, NULL);
 
         load.now_ns = wire_now_ns();

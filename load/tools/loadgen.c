@@ -178,26 +178,16 @@ static void usage(FILE *out) {
 
 static void parse_options(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, NULL, 'p'},
-        {"post", 1, NULL, 'P'},
-        {"connections", 1, NULL, 'c'},
-        {"sources", 1, NULL, 'S'},
-        {"first-source", 1, NULL, 'F'},
-        {"field", 1, NULL, 'f'},
-        {"series", 1, NULL, 'e'},
-        {"new", 0, NULL, 'n'},
-        {"seconds", 1, NULL, 's'},
-        {"warmup", 1, NULL, 'w'},
-        {"count", 1, NULL, 'N'},
-        {"rate", 1, NULL, 'r'},
-        {"timeout", 1, NULL, 't'},
-        {"status", 1, NULL, 'x'},
-        {"also", 1, NULL, 'a'},
-        {"bytes", 1, NULL, 'b'},
-        {"verify", 0, NULL, 'v'},
-        {"cpu-of", 1, NULL, 'C'},
-        {"help", 0, NULL, 'h'},
-        {0},
+        {"path", 1, NULL, 'p'},         {"post", 1, NULL, 'P'},
+        {"connections", 1, NULL, 'c'},  {"sources", 1, NULL, 'S'},
+        {"first-source", 1, NULL, 'F'}, {"field", 1, NULL, 'f'},
+        {"series", 1, NULL, 'e'},       {"new", 0, NULL, 'n'},
+        {"seconds", 1, NULL, 's'},      {"warmup", 1, NULL, 'w'},
+        {"count", 1, NULL, 'N'},        {"rate", 1, NULL, 'r'},
+        {"timeout", 1, NULL, 't'},      {"status", 1, NULL, 'x'},
+        {"also", 1, NULL, 'a'},         {"bytes", 1, NULL, 'b'},
+        {"verify", 0, NULL, 'v'},       {"cpu-of", 1, NULL, 'C'},
+        {"help", 0, NULL, 'h'},         {0},
     };
     int option;
 
@@ -279,8 +269,7 @@ static void prepare_request(void) {
                        "POST %s HTTP/1.1\r\nHost: load.test\r\nContent-Type: text/plain\r\n"
                        "Content-Length: %llu\r\n%s%s%s\r\n",
                        config.path, (unsigned long long)config.post, config.field ? field : "",
-                       config.field ? "\r\n" : "",
-                       config.is_new ? "Connection: close\r\n" : "");
+                       config.field ? "\r\n" : "", config.is_new ? "Connection: close\r\n" : "");
     else
         len = snprintf(load.head, sizeof load.head,
                        "GET %s HTTP/1.1\r\nHost: load.test\r\n%s%s%s\r\n", config.path,

@@ -44,7 +44,7 @@ struct counters_exchange {
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
     enum config_priority priority; /* where there is a pipeline */
-    int grpc_status; /* -1: no gRPC call */
+    int grpc_status;               /* -1: no gRPC call */
 };
 
 void counters_count(const struct counters *counters, struct metrics metrics,

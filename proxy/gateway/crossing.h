@@ -52,7 +52,7 @@ struct crossing {
     struct slice allow;         /* arena; of a 405 */
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
-    struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
+    struct tunnel *tunnel;         /* arena; of a WebSocket, from its request on, else NULL */
     enum config_priority priority; /* of the route, or as the client may say */
     struct permit permit;
     struct lease lease;

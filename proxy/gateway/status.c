@@ -227,17 +227,16 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:o, s:s, s:i, s:i, s:o}", "name",
-                      pipeline->config->name,
-                      "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
-                      (int)gate_limit(&pipeline->concurrency), "limit_by",
-                      pipeline->config->limits.concurrency ? "file" : "auto", "queued",
-                      (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                      (int)pipeline->queue.size, "queued_by_priority", queued_of(pipeline),
-                      "queue_state", queue_state_of(pipeline), "streams",
-                      (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
-                      (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
+            list, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:o, s:s, s:i, s:i, s:o}", "name",
+                            pipeline->config->name, "inflight",
+                            (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
+                            (int)gate_limit(&pipeline->concurrency), "limit_by",
+                            pipeline->config->limits.concurrency ? "file" : "auto", "queued",
+                            (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
+                            (int)pipeline->queue.size, "queued_by_priority", queued_of(pipeline),
+                            "queue_state", queue_state_of(pipeline), "streams",
+                            (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
+                            (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
     }
     return list;
 }

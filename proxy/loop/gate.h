@@ -37,8 +37,8 @@ typedef void gate_granted_fn(struct gate_ticket *ticket, void *gift);
  */
 typedef void *gate_gift_fn(void *ctx, struct gate_desk *to);
 
-/* Called on the desk's loop with a ticket that is out again: it was refused in line. May only record
- * that and wake a task. */
+/* Called on the desk's loop with a ticket that is out again: it was refused in line. May only
+ * record that and wake a task. */
 typedef void gate_refused_fn(struct gate_ticket *ticket);
 
 /* Who waits is not simply the oldest first. All calls are made with the gate locked, and must be
@@ -50,8 +50,8 @@ struct gate_order {
                   struct gate_ticket **instead);
     /* @ticket is in line no more, for whatever reason. */
     void (*left)(struct gate_order *order, struct gate_ticket *ticket);
-    /* Somebody in line who has waited in vain and is to be refused now; NULL: nobody. Never one that
-     * was admitted at @now_ns. */
+    /* Somebody in line who has waited in vain and is to be refused now; NULL: nobody. Never one
+     * that was admitted at @now_ns. */
     struct gate_ticket *(*shed)(struct gate_order *order, int64_t now_ns);
     /* Who is given the next right. The line is not empty. */
     struct gate_ticket *(*next)(struct gate_order *order, int64_t now_ns);
@@ -76,7 +76,7 @@ struct gate_desk {
     gate_granted_fn *granted;
     gate_refused_fn *refused; /* NULL: the gate has no order */
     struct list promised;     /* struct gate_ticket whose right, or refusal, is under way */
-    struct mail mail;     /* under way while is_posted */
+    struct mail mail;         /* under way while is_posted */
     bool is_posted;
 };
 

@@ -15,9 +15,9 @@ void codel_end(struct codel *codel, int64_t now_ns) {
 }
 
 bool codel_is_over(const struct codel *codel, int64_t target_ns, int64_t now_ns) {
-    return codel->empty_ns && (!codel->is_overloaded ||
-                               now_ns - codel->empty_ns >=
-                                   CODEL_INTERVAL * target_ns / CODEL_SHORT_SHARE);
+    return codel->empty_ns &&
+           (!codel->is_overloaded ||
+            now_ns - codel->empty_ns >= CODEL_INTERVAL * target_ns / CODEL_SHORT_SHARE);
 }
 
 void codel_see(struct codel *codel, const struct codel_look *look) {

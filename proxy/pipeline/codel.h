@@ -10,10 +10,11 @@
  *      overloaded | -                              | calm
  *
  * Three things are not as there. A line that has been longer in that interval by a tenth is a burst
- * that is being worked off, however long its waits: all of it can be served. Overload does not end with the first short wait, as newest first makes waits
- * short, nor at the moment at which nobody waits, which comes by chance under any load. And a line
- * that was overloaded a short while ago is so again after a tenth of the interval: load that comes in
- * waves would have an interval's worth of arrivals stand in line each time.
+ * that is being worked off, however long its waits: all of it can be served. Overload does not end
+ * with the first short wait, as newest first makes waits short, nor at the moment at which nobody
+ * waits, which comes by chance under any load. And a line that was overloaded a short while ago is
+ * so again after a tenth of the interval: load that comes in waves would have an interval's worth
+ * of arrivals stand in line each time.
  *
  * A line that is not overloaded, but in which somebody has been standing for an interval, is
  * "standing": at full load nothing ever drains it, and oldest first would make everybody wait as
@@ -23,11 +24,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CODEL_DROP_AFTER 2         /* targets */
-#define CODEL_INTERVAL 5           /* targets: 100 ms of the default target of 20 ms */
-#define CODEL_REMEMBERED 10        /* intervals for which an overload makes the next one likely */
-#define CODEL_SHORT_SHARE 10       /* a tenth of the interval */
-#define CODEL_LESS_SHARE 10        /* a tenth of who waits */
+#define CODEL_DROP_AFTER 2   /* targets */
+#define CODEL_INTERVAL 5     /* targets: 100 ms of the default target of 20 ms */
+#define CODEL_REMEMBERED 10  /* intervals for which an overload makes the next one likely */
+#define CODEL_SHORT_SHARE 10 /* a tenth of the interval */
+#define CODEL_LESS_SHARE 10  /* a tenth of who waits */
 
 /* Zeroed memory is a line in which nobody waits. Times are CLOCK_MONOTONIC; 0: not. */
 struct codel {

@@ -41,8 +41,7 @@ struct flow *flows_get(struct flows *flows, uint64_t client, unsigned priority) 
     else
         flow = xmalloc(sizeof *flow);
     bucket = bucket_of(flows, client, priority);
-    *flow =
-        (struct flow){.chain = flows->buckets[bucket], .client = client, .priority = priority};
+    *flow = (struct flow){.chain = flows->buckets[bucket], .client = client, .priority = priority};
     list_init(&flow->in_round);
     list_init(&flow->in_overloaded);
     list_init(&flow->line);

@@ -1,6 +1,7 @@
-/* Who waits, by client: exchanges of one client and one priority are a flow, and there is a flow for
- * each client that has something waiting, or was refused a moment ago, so nobody can fill the table
- * by having been there. Clients beyond FLOWS_MAX at once share one flow. Home: whoever owns it. */
+/* Who waits, by client: exchanges of one client and one priority are a flow, and there is a flow
+ * for each client that has something waiting, or was refused a moment ago, so nobody can fill the
+ * table by having been there. Clients beyond FLOWS_MAX at once share one flow. Home: whoever owns
+ * it. */
 #pragma once
 
 #include "base/list.h"

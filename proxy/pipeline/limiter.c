@@ -23,8 +23,8 @@ void limiter_init(struct limiter *limiter, unsigned min, unsigned max) {
     };
 }
 
-void limiter_learn(struct limiter *limiter, const struct service_sample *answers,
-                   unsigned inflight, int64_t now_ns) {
+void limiter_learn(struct limiter *limiter, const struct service_sample *answers, unsigned inflight,
+                   int64_t now_ns) {
     struct service_sample *window = &limiter->window;
 
     if (limiter->window_from_ns == 0)
@@ -103,7 +103,9 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
 static void grow(struct limiter *limiter) {
     double room = sqrt(limiter->limit) / 8;
 
-    room = limiter->is_starting ? limiter->limit / 4 : room > LIMITER_ROOM_MIN ? room : LIMITER_ROOM_MIN;
+    room = limiter->is_starting      ? limiter->limit / 4
+           : room > LIMITER_ROOM_MIN ? room
+                                     : LIMITER_ROOM_MIN;
     limiter->limit = clamp(limiter->limit + room, limiter->min, limiter->max);
 }
 

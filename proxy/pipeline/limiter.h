@@ -6,14 +6,14 @@
  * has made of it:
  *
  * - The long-run time there is an average, which follows a queue in the upstream: under lasting
- *   overload the limit creeps up to its maximum. Here it is the base, the time that answers take when
- *   the upstream has fewer of them to do. While there is little load it is measured in passing; else
- *   the limit is lowered by a quarter for about three answers' time, mostly every LIMITER_PROBE_NS:
- *   a probe, which costs about 1% of the capacity.
+ *   overload the limit creeps up to its maximum. Here it is the base, the time that answers take
+ * when the upstream has fewer of them to do. While there is little load it is measured in passing;
+ * else the limit is lowered by a quarter for about three answers' time, mostly every
+ * LIMITER_PROBE_NS: a probe, which costs about 1% of the capacity.
  * - Answers that take longer do not say that the load is too high: the upstream may have become
  *   slower, or have something else to do, and to let it have less to do each time starves its
- *   clients. So the limit is never lowered for that, but a probe is made, soon, and it is lowered by
- *   as much as the probe has made answers faster. What takes as long with less to do is the
+ *   clients. So the limit is never lowered for that, but a probe is made, soon, and it is lowered
+ * by as much as the probe has made answers faster. What takes as long with less to do is the
  *   upstream's own time, and becomes the base.
  * - Where the first probe shows that it was far too much, it goes on with a quarter less, until
  *   answers get faster no more, and the limit is set to what Little's law makes of that, at once.
@@ -35,23 +35,23 @@
 #include <stdbool.h>
 
 #define LIMITER_START 20
-#define LIMITER_ROOM_MIN 0.5  /* to grow, in a window */
-#define LIMITER_TOLERANCE 1.05 /* of the base: what noise may add */
-#define LIMITER_USED 0.9      /* of the limit are in flight: more might be */
-#define LIMITER_HIGHS 3       /* windows in a row beyond the tolerance are one too many */
+#define LIMITER_ROOM_MIN 0.5           /* to grow, in a window */
+#define LIMITER_TOLERANCE 1.05         /* of the base: what noise may add */
+#define LIMITER_USED 0.9               /* of the limit are in flight: more might be */
+#define LIMITER_HIGHS 3                /* windows in a row beyond the tolerance are one too many */
 #define LIMITER_HIGH_NS (2 * NS_PER_S) /* between two probes because of that */
-#define LIMITER_SLOW 2.0      /* of the base: too slow to be load that the limit lets in */
-#define LIMITER_DIP 0.9       /* of the base: more than noise takes off */
-#define LIMITER_PROBE 0.75    /* of the limit */
-#define LIMITER_FALLS 0.85    /* of what it took with more load: that was too much */
+#define LIMITER_SLOW 2.0               /* of the base: too slow to be load that the limit lets in */
+#define LIMITER_DIP 0.9                /* of the base: more than noise takes off */
+#define LIMITER_PROBE 0.75             /* of the limit */
+#define LIMITER_FALLS 0.85             /* of what it took with more load: that was too much */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
 #define LIMITER_WINDOW_COUNT 10 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
 #define LIMITER_PROBE_NS (10 * NS_PER_S)
-#define LIMITER_PROBE_TIMES 50     /* answers' times: where they take long it is probed less often */
+#define LIMITER_PROBE_TIMES 50 /* answers' times: where they take long it is probed less often */
 #define LIMITER_PROBE_MAX_NS (60 * NS_PER_S)
-#define LIMITER_AGAIN_TIMES 10     /* between two probes because answers are slow */
-#define LIMITER_DRAIN_TIMES 10     /* after so long without a drain the probe is given up */
+#define LIMITER_AGAIN_TIMES 10 /* between two probes because answers are slow */
+#define LIMITER_DRAIN_TIMES 10 /* after so long without a drain the probe is given up */
 
 enum limiter_state { LIMITER_STEADY, LIMITER_DRAIN, LIMITER_SETTLE, LIMITER_MEASURE };
 
@@ -84,8 +84,8 @@ void limiter_init(struct limiter *limiter, unsigned min, unsigned max);
 /* Answers have come, perhaps none; @inflight exchanges are under way. Answers: times to the first
  * byte of exchanges that are no streams, without those of an upstream that refuses (5xx), which
  * are quick. To be called at least every few milliseconds while there are any. */
-void limiter_learn(struct limiter *limiter, const struct service_sample *answers,
-                   unsigned inflight, int64_t now_ns);
+void limiter_learn(struct limiter *limiter, const struct service_sample *answers, unsigned inflight,
+                   int64_t now_ns);
 
 /* What the limit is now. */
 unsigned limiter_limit(const struct limiter *limiter);

@@ -1,6 +1,6 @@
-/* A right of an exchange to be in flight: in a pipeline's concurrency, for which it may have to wait
- * in the pipeline's queue, or among its streams. And what the pipeline learns from those that have
- * one: how long answers take. Home: loop. */
+/* A right of an exchange to be in flight: in a pipeline's concurrency, for which it may have to
+ * wait in the pipeline's queue, or among its streams. And what the pipeline learns from those that
+ * have one: how long answers take. Home: loop. */
 #pragma once
 
 #include "pipeline/pipeline.h"

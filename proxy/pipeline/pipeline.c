@@ -164,7 +164,8 @@ static void open_concurrency(struct pipeline *pipeline) {
     queue_init(&pipeline->queue, &pipeline->concurrency, config);
 }
 
-/* How many exchanges may ever be in flight: no more than the connections can carry that there may be.
+/* How many exchanges may ever be in flight: no more than the connections can carry that there may
+ * be.
  */
 static unsigned concurrency_of(const struct config_pipeline *config) {
     unsigned each = config->protocol == PROTOCOL_HTTP2 ? config->limits.streams_per_connection : 1;

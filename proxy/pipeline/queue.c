@@ -67,8 +67,7 @@ void queue_init(struct queue *queue, struct gate *gate, const struct config_pipe
 void queue_deinit(struct queue *queue) {
     assert(queue->count == 0);
     while (!list_is_empty(&queue->overloaded))
-        flows_put(&queue->flows,
-                  CONTAINER_OF(queue->overloaded.next, struct flow, in_overloaded));
+        flows_put(&queue->flows, CONTAINER_OF(queue->overloaded.next, struct flow, in_overloaded));
     flows_deinit(&queue->flows);
 }
 
@@ -255,8 +254,8 @@ static struct waiter *pick_of(const struct queue *queue, const struct flow *flow
 }
 
 /* @waiter is served, or would be next: how long does one like it wait? Where newest first has begun
- * no single wait tells, but Little's law does, whatever the order. What a client with much waits for
- * is its own: for all it is no more than QUEUE_FAIR. */
+ * no single wait tells, but Little's law does, whatever the order. What a client with much waits
+ * for is its own: for all it is no more than QUEUE_FAIR. */
 static void see(struct queue *queue, const struct waiter *waiter) {
     struct queue_class *class = &queue->classes[waiter->priority];
     struct flow *flow = waiter->flow;

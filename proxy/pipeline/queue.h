@@ -1,18 +1,18 @@
 /* Who waits for a pipeline's concurrency, and who of them is next: the order of its gate.
  *
  * - Priorities are strict: nobody is served while somebody of a higher one waits.
- * - Within one, clients take turns (deficit round robin with a quantum of one exchange), so what one
- *   of them sends waits behind its own.
+ * - Within one, clients take turns (deficit round robin with a quantum of one exchange), so what
+ * one of them sends waits behind its own.
  * - Turns come, and the exchanges of a client are served, oldest first. Once somebody has been
  *   standing for an interval, newest first, but for those who have waited for twice the target: at
  *   full load nothing drains what has once come together. Oldest first everybody would wait for it;
  *   so most do not wait at all.
  * - A priority is overloaded (codel.h) when turns take too long to come round, a client's line when
- *   what it sends itself waits too long. Either is served newest first, new clients first; who has waited twice the
- *   target is dropped; and beyond what a quarter of the target drains the next is refused at once,
- *   as it could but drop another one later. That is what makes a refusal immediate.
- * - When all places are taken, who has most waiting makes room for who has less, and a lower priority
- *   for a higher one.
+ *   what it sends itself waits too long. Either is served newest first, new clients first; who has
+ * waited twice the target is dropped; and beyond what a quarter of the target drains the next is
+ * refused at once, as it could but drop another one later. That is what makes a refusal immediate.
+ * - When all places are taken, who has most waiting makes room for who has less, and a lower
+ * priority for a higher one.
  * - What cannot be answered before its deadline, given how long answers take at least and how fast
  *   the line is drained, is refused at once, or when its turn comes.
  *
@@ -68,18 +68,18 @@ struct queue_class {
     struct list fresh;  /* struct flow by in_round: not served since they wait; oldest first */
     struct list served; /* the others, in the order of their turns */
     struct codel codel;
-    int64_t flow_ended_ns; /* as codel.ended_ns, of any flow that is gone */
-    unsigned flows;        /* of which somebody waits */
-    unsigned fair;         /* who waits, of each flow at most QUEUE_FAIR */
+    int64_t flow_ended_ns;  /* as codel.ended_ns, of any flow that is gone */
+    unsigned flows;         /* of which somebody waits */
+    unsigned fair;          /* who waits, of each flow at most QUEUE_FAIR */
     _Atomic uint32_t count; /* of line; any thread may read */
 };
 
 struct queue {
     struct gate_order order;
-    struct gate *gate;  /* borrowed: whose order it is */
-    unsigned size;      /* that may wait */
-    int64_t target_ns;  /* as configured; 0: no CoDel */
-    int64_t now_ns;     /* the latest of any loop */
+    struct gate *gate; /* borrowed: whose order it is */
+    unsigned size;     /* that may wait */
+    int64_t target_ns; /* as configured; 0: no CoDel */
+    int64_t now_ns;    /* the latest of any loop */
     struct service service;
     struct flows flows;
     struct queue_class classes[QUEUE_PRIORITIES];

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define SERVICE_WEIGHT 64                      /* answers that the mean remembers */
+#define SERVICE_WEIGHT 64                          /* answers that the mean remembers */
 #define SERVICE_FLOOR_NS (5 * INT64_C(1000000000)) /* the floor is of this time, or twice of it */
 #define SERVICE_RATE_NS (100 * INT64_C(1000000))   /* of drain that makes a rate */
 #define SERVICE_RATE_MIN 8                         /* exchanges that do; fewer in a second */

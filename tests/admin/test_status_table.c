@@ -31,7 +31,8 @@ static const char json[] =
     "\"listeners\":[{\"name\":\"http\",\"address\":\":8080\",\"protocol\":\"http1\","
     "\"state\":\"open\",\"connections\":5,\"connections_max\":1000,\"accepted_total\":123456,"
     "\"requests_total\":7}],"
-    "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"limit_by\":\"file\",\"queue_state\":\"calm\",\"inflight\":3,\"concurrency\":64,\"queued\":0,"
+    "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"limit_by\":\"file\",\"queue_state\":\"calm\","
+    "\"inflight\":3,\"concurrency\":64,\"queued\":0,"
     "\"queue_size\":256,\"streams\":1,\"streams_limit\":1000,\"endpoints\":["
     "{\"address\":\"127.0.0.1:8090\",\"state\":\"up\",\"connections\":4,\"connections_max\":96,"
     "\"inflight\":3,\"dials\":0},{}]}]}";

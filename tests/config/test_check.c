@@ -79,11 +79,12 @@ static void bounds_of_concurrency_need_auto_and_make_sense(void **state) {
 }
 
 static void fields_of_a_queue_have_names(void **state) {
-    expect_errors(LISTENER ROUTE PIPELINE "queue = { fair_by = 'a b', priority_field = '' }\n",
-                  "t:9:21: pipeline.queue.fair_by: found \"a b\" (string), expected \"client\", "
-                  "\"none\" or the name of a field\n"
-                  "t:9:45: pipeline.queue.priority_field: found \"\" (string), expected the name of "
-                  "a field such as \"x-priority\"\n");
+    expect_errors(
+        LISTENER ROUTE PIPELINE "queue = { fair_by = 'a b', priority_field = '' }\n",
+        "t:9:21: pipeline.queue.fair_by: found \"a b\" (string), expected \"client\", "
+        "\"none\" or the name of a field\n"
+        "t:9:45: pipeline.queue.priority_field: found \"\" (string), expected the name of "
+        "a field such as \"x-priority\"\n");
 }
 
 static void grpc_web_needs_a_pipeline_over_http2(void **state) {

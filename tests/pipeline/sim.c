@@ -23,7 +23,8 @@ static struct loop loop;
 static struct gate_desk desk;
 static struct sim *sim;
 static struct job *jobs, *free_jobs, *engine_first, **engine_last;
-static struct job *busy[JOBS_MAX]; /* in the engine's service; by done_ns, a binary heap from 1 on */
+static struct job
+    *busy[JOBS_MAX]; /* in the engine's service; by done_ns, a binary heap from 1 on */
 static unsigned busy_count, engine_waiting;
 static int64_t *times, *refusals;
 static unsigned times_count, refusals_count;

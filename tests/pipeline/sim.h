@@ -24,11 +24,11 @@ struct sim_source {
 struct sim {
     struct sim_source sources[SIM_SOURCES];
     unsigned source_count;
-    unsigned limit;       /* 0: the limiter's */
-    unsigned places;      /* of the engine */
-    int64_t service_ns;   /* of each */
-    double jitter;        /* what a service takes more, on average, as a share; exponential */
-    double slowdown;      /* one that waits in the engine makes what begins slower by this share */
+    unsigned limit;     /* 0: the limiter's */
+    unsigned places;    /* of the engine */
+    int64_t service_ns; /* of each */
+    double jitter;      /* what a service takes more, on average, as a share; exponential */
+    double slowdown;    /* one that waits in the engine makes what begins slower by this share */
     struct config_pipeline config;
     int64_t warmup_ns, duration_ns;
     uint64_t seed;
@@ -36,11 +36,11 @@ struct sim {
     void (*at)(struct sim *sim, int64_t now_ns);
 
     /* Results. */
-    double goodput;      /* served per second */
-    double mean_wait_ns; /* before the engine, of what was served */
-    int64_t p50_ns, p99_ns;      /* from arrival to answer */
-    int64_t refused_p50_ns;      /* from arrival to refusal */
-    unsigned reasons[FAILS];     /* of refusals */
+    double goodput;          /* served per second */
+    double mean_wait_ns;     /* before the engine, of what was served */
+    int64_t p50_ns, p99_ns;  /* from arrival to answer */
+    int64_t refused_p50_ns;  /* from arrival to refusal */
+    unsigned reasons[FAILS]; /* of refusals */
     unsigned queued_max;
 
     struct gate gate;

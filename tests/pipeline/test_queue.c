@@ -1,5 +1,5 @@
-/* The promises of proxy/pipeline/queue.h. The gate has one place, which is handed on by hand; time is
- * the loop's, which nobody runs. */
+/* The promises of proxy/pipeline/queue.h. The gate has one place, which is handed on by hand; time
+ * is the loop's, which nobody runs. */
 #include "pipeline/queue.h"
 
 #include "support/unit.h"
