@@ -19,6 +19,7 @@ enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
 static enum answer queue(struct crossing *c);
+static enum gate_outcome stand_in_line(struct crossing *c);
 static enum answer lease(struct crossing *c);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
@@ -164,11 +165,7 @@ static enum answer queue(struct crossing *c) {
 
     if (c->queued_ns == 0) {
         c->queued_ns = x->loop->now_ns;
-        c->permit.waiter.priority = c->priority;
-        c->permit.waiter.client = turns_client(c);
-        c->permit.waiter.deadline_ns =
-            timer_is_running(&x->deadline) ? x->deadline.at_ms * NS_PER_MS : 0;
-        switch (permit_acquire(c->part, &c->permit)) {
+        switch (permit_try(c->part, &c->permit) ? GATE_IN : stand_in_line(c)) {
         case GATE_IN:
             break;
         case GATE_FULL:
@@ -187,6 +184,16 @@ static enum answer queue(struct crossing *c) {
     if (x->is_stream)
         permit_to_stream(c->part, &c->permit);
     return NEXT;
+}
+
+static enum gate_outcome stand_in_line(struct crossing *c) {
+    const struct timer *deadline = &c->x.deadline;
+    struct waiter *waiter = &c->permit.waiter;
+
+    waiter->priority = c->priority;
+    waiter->client = turns_client(c);
+    waiter->deadline_ns = timer_is_running(deadline) ? deadline->at_ms * NS_PER_MS : 0;
+    return permit_acquire(c->part, &c->permit);
 }
 
 static enum answer lease(struct crossing *c) {

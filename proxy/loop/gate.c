@@ -97,12 +97,8 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
     struct list local;
     bool is_in;
 
-    assert(ticket->state == TICKET_OUT);
-    ticket->desk = desk;
-    if (gate_try(gate)) {
-        ticket->state = TICKET_IN;
+    if (gate_enter_free(desk, ticket))
         return GATE_IN;
-    }
     list_init(&local);
     pthread_mutex_lock(&gate->lock);
     /* The line may be full of those whose right came back just now, or who have waited in vain. */
@@ -136,6 +132,15 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
     pthread_mutex_unlock(&gate->lock);
     grant(&local);
     return is_in ? GATE_IN : GATE_WAIT;
+}
+
+bool gate_enter_free(struct gate_desk *desk, struct gate_ticket *ticket) {
+    assert(ticket->state == TICKET_OUT);
+    ticket->desk = desk;
+    if (!gate_try(desk->gate))
+        return false;
+    ticket->state = TICKET_IN;
+    return true;
 }
 
 bool gate_try(struct gate *gate) {

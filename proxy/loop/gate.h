@@ -151,6 +151,9 @@ void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop
 /* The ticket must be out. Home: the desk's loop. */
 enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket);
 
+/* The same where a right is free and nobody waits; else false, and nothing has been done. */
+bool gate_enter_free(struct gate_desk *desk, struct gate_ticket *ticket);
+
 /* Takes a right that no ticket stands for, if one is free and nobody waits. Any thread. */
 bool gate_try(struct gate *gate);
 

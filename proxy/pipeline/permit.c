@@ -2,6 +2,13 @@
 
 static void learn_limit(struct pipeline_loop *part);
 
+bool permit_try(struct pipeline_loop *part, struct permit *permit) {
+    if (!gate_enter_free(&part->desk, &permit->waiter.ticket))
+        return false;
+    permit->kind = PERMIT_CONCURRENCY;
+    return true;
+}
+
 enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit) {
     enum gate_outcome outcome = gate_enter(&part->desk, &permit->waiter.ticket);
 

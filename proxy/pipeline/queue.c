@@ -15,7 +15,7 @@ static struct flow *oldest_of(const struct queue_class *class);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_full(struct queue *queue, const struct waiter *waiter);
-static struct waiter *victim_of_class(struct queue_class *class, unsigned share);
+static struct waiter *victim_of_class(struct queue_class *class, unsigned own);
 static struct waiter *expired(struct queue *queue);
 static bool is_late(const struct queue *queue, int64_t since_ns);
 static bool may_be_answered(const struct queue *queue, const struct waiter *waiter,
