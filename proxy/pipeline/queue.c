@@ -14,6 +14,7 @@ static struct flow *flow_of(const struct queue *queue, const struct queue_class 
 static struct flow *oldest_of(const struct queue_class *class);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
+static void look_at(struct codel *codel, struct codel_look *look);
 static struct waiter *victim_of_full(struct queue *queue, const struct waiter *waiter);
 static struct waiter *victim_of_class(struct queue_class *class, unsigned own);
 static struct waiter *expired(struct queue *queue);
@@ -267,14 +268,18 @@ static void see(struct queue *queue, const struct waiter *waiter) {
         turn_ns = (int64_t)(class->fair / rate * 1e9);
     if (rate > 0 && codel_is_standing(&flow->codel, target_ns, now_ns))
         wait_ns = (int64_t)((double)flow->count * class->flows / rate * 1e9);
-    codel_see(&class->codel,
-              &(struct codel_look){target_ns, now_ns, .wait_ns = turn_ns, .count = class->count});
-    codel_see(&flow->codel,
-              &(struct codel_look){target_ns, now_ns, .wait_ns = wait_ns, .count = flow->count});
+    look_at(&class->codel, &(struct codel_look){target_ns, now_ns, turn_ns, class->count});
+    look_at(&flow->codel, &(struct codel_look){target_ns, now_ns, wait_ns, flow->count});
     if (!flow->codel.is_overloaded)
         list_remove(&flow->in_overloaded);
     else if (!list_is_linked(&flow->in_overloaded))
         list_push_back(&queue->overloaded, &flow->in_overloaded);
+}
+
+static void look_at(struct codel *codel, struct codel_look *look) {
+    if (look->count <= QUEUE_FEW)
+        look->wait_ns = 0;
+    codel_see(codel, look);
 }
 
 /* All places are taken: who has to make room for @waiter; NULL: nobody does. */
@@ -381,7 +386,7 @@ static unsigned kept(const struct queue *queue, unsigned flows) {
     double drained = rate_of(queue) * (double)target_of(queue) / 1e9;
     unsigned count = (unsigned)(drained / QUEUE_KEEP_SHARE / (flows > 0 ? flows : 1));
 
-    return count > QUEUE_KEEP_MIN ? count : QUEUE_KEEP_MIN;
+    return count > QUEUE_FEW ? count : QUEUE_FEW;
 }
 
 static double rate_of(const struct queue *queue) {

@@ -18,7 +18,7 @@
  *
  * The target is queue.target, but never less than half of what answers take on average, nor than
  * QUEUE_FEW of them take to be served: where they take a second nobody minds to wait for 20 ms, or
- * can be served within that, and a handful says nothing of a load.
+ * can be served within that.
  *
  * Locked by its gate. Home: shared. */
 #pragma once
@@ -31,15 +31,15 @@
 
 #define QUEUE_PRIORITIES (PRIORITY_BACKGROUND + 1)
 
-/* An overloaded line keeps what drains in this part of the target, but at least so many: the next
- * place that comes free has somebody to take it. */
+/* So few who wait say nothing of a load: a line of them is not overloaded, and an overloaded one
+ * may have as many. */
+#define QUEUE_FEW 4
+
+/* An overloaded line keeps what drains in this part of the target. */
 #define QUEUE_KEEP_SHARE 4
-#define QUEUE_KEEP_MIN 2
 
 /* So many of a client may wait and be nothing out of the common. */
 #define QUEUE_FAIR 2
-
-#define QUEUE_FEW 4
 
 /* Overloaded flows that are looked at for one that is served. */
 #define QUEUE_LOOKS_MAX 4

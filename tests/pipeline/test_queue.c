@@ -276,14 +276,15 @@ static void an_overloaded_line_is_short_and_served_newest_first(void **state) {
     while (queue.count > 0)
         leave();
     said[0] = '\0';
-    assert_int_equal(enter(make('A', 1, PRIORITY_DEFAULT)), GATE_WAIT);
-    pass(MS);
-    assert_int_equal(enter(make('B', 1, PRIORITY_DEFAULT)), GATE_WAIT);
-    more = make('C', 1, PRIORITY_DEFAULT);
+    for (unsigned i = 0; i < QUEUE_FEW; i++) {
+        assert_int_equal(enter(make((char)('A' + i), 1, PRIORITY_DEFAULT)), GATE_WAIT);
+        pass(MS);
+    }
+    more = make('Z', 1, PRIORITY_DEFAULT);
     assert_int_equal(enter(more), GATE_FULL);
     assert_int_equal(more->waiter.refused, FAIL_OVERLOADED);
     leave();
-    assert_string_equal(said, "B");
+    assert_string_equal(said, "D");
     /* Another client's own line is not. */
     assert_int_equal(enter(make('x', 'x', PRIORITY_DEFAULT)), GATE_WAIT);
     assert_int_equal(enter(make('y', 'x', PRIORITY_DEFAULT)), GATE_WAIT);
@@ -305,6 +306,18 @@ static void an_overloaded_line_drops_who_has_waited_too_long(void **state) {
     gate_look(&gate, &loop);
     assert_string_equal(said, "-A");
     assert_int_equal(old->waiter.refused, FAIL_QUEUE_DROPPED);
+}
+
+static void a_handful_is_no_overload(void **state) {
+    for (unsigned i = 0; i < QUEUE_FEW; i++)
+        wait_as('.');
+    for (unsigned i = 0; i < 100; i++) {
+        pass(INTERVAL);
+        leave();
+        wait_as('.');
+    }
+    assert_false(queue_is_overloaded(&queue));
+    assert_null(strchr(said, '-'));
 }
 
 static void a_calm_line_drops_nobody(void **state) {
@@ -436,6 +449,7 @@ int main(void) {
         T(what_has_become_too_late_is_not_sent),
         T(an_overloaded_line_is_short_and_served_newest_first),
         T(an_overloaded_line_drops_who_has_waited_too_long),
+        T(a_handful_is_no_overload),
         T(a_calm_line_drops_nobody),
         T(without_a_target_nobody_is_dropped),
         T(where_answers_take_long_a_wait_of_half_of_that_is_no_overload),
