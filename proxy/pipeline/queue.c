@@ -315,7 +315,8 @@ static struct waiter *expired(struct queue *queue) {
     for (unsigned i = 0; i < QUEUE_PRIORITIES; i++) {
         struct queue_class *class = &queue->classes[i];
 
-        if (!class->codel.is_overloaded || !is_late(queue, in_class(class->line.next)->since_ns))
+        if (class->count == 0 || !class->codel.is_overloaded ||
+            !is_late(queue, in_class(class->line.next)->since_ns))
             continue;
         return in_class(class->line.next);
     }

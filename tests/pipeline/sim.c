@@ -47,10 +47,10 @@ static struct job *heap_pop(void);
 static int compare(const void *a, const void *b);
 static int64_t quantile(int64_t *list, unsigned count, double q);
 
-void sim_run(struct sim *of) {
+void sim_run(struct sim *world) {
     int64_t now_ns = NS_PER_S, end_ns;
 
-    sim = of;
+    sim = world;
     assert_int_equal(loop_open(&loop, 0), 0);
     jobs = xcalloc(JOBS_MAX, sizeof *jobs);
     times = xcalloc(SIM_WAITS_MAX, sizeof *times);

@@ -48,4 +48,4 @@ struct sim {
     struct limiter limiter;
 };
 
-void sim_run(struct sim *sim);
+void sim_run(struct sim *world);

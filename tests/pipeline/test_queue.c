@@ -308,6 +308,17 @@ static void an_overloaded_line_drops_who_has_waited_too_long(void **state) {
     assert_int_equal(old->waiter.refused, FAIL_QUEUE_DROPPED);
 }
 
+static void an_overloaded_line_may_be_empty(void **state) {
+    overload();
+    while (queue.count > 0)
+        leave();
+    said[0] = '\0';
+    assert_int_equal(enter(make('b', 'b', PRIORITY_BACKGROUND)), GATE_WAIT);
+    gate_look(&gate, &loop);
+    assert_string_equal(said, "");
+    assert_false(queue_is_overloaded(&queue)); /* nobody suffers from it */
+}
+
 static void a_handful_is_no_overload(void **state) {
     for (unsigned i = 0; i < QUEUE_FEW; i++)
         wait_as('.');
@@ -449,6 +460,7 @@ int main(void) {
         T(what_has_become_too_late_is_not_sent),
         T(an_overloaded_line_is_short_and_served_newest_first),
         T(an_overloaded_line_drops_who_has_waited_too_long),
+        T(an_overloaded_line_may_be_empty),
         T(a_handful_is_no_overload),
         T(a_calm_line_drops_nobody),
         T(without_a_target_nobody_is_dropped),
