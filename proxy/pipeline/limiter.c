@@ -3,6 +3,8 @@
 #include <math.h>
 
 static void steady(struct limiter *limiter, int64_t now_ns);
+static void count_high(struct limiter *limiter);
+static void cut(struct limiter *limiter);
 static void grow(struct limiter *limiter);
 static bool is_probe_due(const struct limiter *limiter, int64_t now_ns);
 static bool is_above(const struct limiter *limiter, double times);
@@ -85,19 +87,42 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
         limiter->base_ns = limiter->short_ns;
     else if ((double)limiter->short_ns < LIMITER_DIP * (double)limiter->base_ns)
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
-    limiter->highs = is_above(limiter, LIMITER_TOLERANCE) ? limiter->highs + 1 : 0;
+    count_high(limiter);
     if (saturation <= 0.5) {
         /* With little to do answers take what they take: no need to make it little. */
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
         limiter->probed_ns = now_ns;
         return;
     }
-    if (limiter->highs > 0)
-        limiter->is_starting = false;
-    if (is_probe_due(limiter, now_ns))
+    if (limiter->highs >= LIMITER_HIGHS && limiter->is_checked)
+        cut(limiter);
+    else if (is_probe_due(limiter, now_ns))
         begin_probe(limiter, now_ns);
     else if (limiter->highs == 0 && saturation >= LIMITER_USED)
         grow(limiter);
+}
+
+static void count_high(struct limiter *limiter) {
+    if (!is_above(limiter, LIMITER_TOLERANCE)) {
+        limiter->highs = 0;
+        limiter->is_checked = false;
+        return;
+    }
+    limiter->is_starting = false;
+    if (limiter->highs == 0 || limiter->short_ns < limiter->high_ns)
+        limiter->high_ns = limiter->short_ns;
+    limiter->highs++;
+}
+
+/* Little's law: with as many in flight as answers would then take the base, but for the tolerance.
+ */
+static void cut(struct limiter *limiter) {
+    double gain = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->high_ns;
+
+    limiter->limit =
+        clamp(limiter->limit * clamp(gain, LIMITER_CUT_MAX, 1), limiter->min, limiter->max);
+    limiter->highs = 0;
+    limiter->is_checked = false;
 }
 
 static void grow(struct limiter *limiter) {
@@ -113,6 +138,8 @@ static bool is_probe_due(const struct limiter *limiter, int64_t now_ns) {
     int64_t since_ns = now_ns - limiter->probed_ns;
     int64_t every_ns = LIMITER_PROBE_TIMES * limiter->short_ns;
 
+    if (limiter->is_checked)
+        return false;
     if (is_above(limiter, LIMITER_SLOW) && since_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
         return true;
     if (limiter->highs >= LIMITER_HIGHS && since_ns >= LIMITER_HIGH_NS)
@@ -138,7 +165,6 @@ static void begin_probe(struct limiter *limiter, int64_t now_ns) {
 /* What answers take with less load is known. */
 static void measured(struct limiter *limiter, int64_t now_ns) {
     int64_t ns = limiter->window.sum_ns / limiter->window.count;
-    double gain;
     bool falls = (double)ns < LIMITER_FALLS * (double)limiter->probe_ns;
 
     limiter->has_fallen |= falls;
@@ -152,11 +178,7 @@ static void measured(struct limiter *limiter, int64_t now_ns) {
         limiter->base_ns = ns;
     else
         limiter->base_ns += (ns - limiter->base_ns) / 2;
-    if (limiter->is_slow && !limiter->has_fallen)
-        limiter->is_starting = true; /* another upstream, as it were */
-    gain = LIMITER_TOLERANCE * (double)ns / (double)limiter->before_ns;
-    if (gain < 1)
-        limiter->limit = clamp(limiter->limit * gain, limiter->min, limiter->max);
+    limiter->is_checked = true;
     end_probe(limiter, now_ns);
 }
 

@@ -12,15 +12,16 @@
  * LIMITER_PROBE_NS: a probe, which costs about 1% of the capacity.
  * - Answers that take longer do not say that the load is too high: the upstream may have become
  *   slower, or have something else to do, and to let it have less to do each time starves its
- *   clients. So the limit is never lowered for that, but a probe is made, soon, and it is lowered
- * by as much as the probe has made answers faster. What takes as long with less to do is the
- *   upstream's own time, and becomes the base.
+ *   clients. So a probe comes first. What takes as long with less to do is the upstream's own time,
+ *   and becomes the base. Only if answers were faster then, and take longer again now that the
+ * limit is back, for LIMITER_HIGHS windows, it is lowered, to what Little's law makes of both.
  * - Where the first probe shows that it was far too much, it goes on with a quarter less, until
- *   answers get faster no more, and the limit is set to what Little's law makes of that, at once.
+ *   answers get faster no more, so that the base is one.
  * - It grows only while it is used, and starts by a quarter at a time.
  *
  *                | a window of answers             | slow, or a probe is due | in flight <= limit
- *      STEADY    | some room, if they are quick    | DRAIN, with less        | -
+ *      STEADY    | some room, if they are quick;   | DRAIN, with less        | -
+ *                | less, if a probe was quicker    |                         |
  *      DRAIN     | -                               | -                       | SETTLE
  *      SETTLE    | after an answer's time: MEASURE | -                       | -
  *      MEASURE   | far quicker: DRAIN, with less;  | -                       | -
@@ -44,6 +45,7 @@
 #define LIMITER_DIP 0.9                /* of the base: more than noise takes off */
 #define LIMITER_PROBE 0.75             /* of the limit */
 #define LIMITER_FALLS 0.85             /* of what it took with more load: that was too much */
+#define LIMITER_CUT_MAX 0.25           /* it is lowered by no more at once */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
 #define LIMITER_WINDOW_COUNT 10 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
@@ -69,6 +71,8 @@ struct limiter {
     unsigned inflight_max; /* in this window */
 
     unsigned highs;     /* windows beyond the tolerance in a row */
+    int64_t high_ns;    /* the shortest of them */
+    bool is_checked;    /* a probe came just before them: the base is fresh */
     bool is_slow;       /* the probe is because of slow answers */
     bool has_fallen;    /* they got shorter with less load */
     int64_t before_ns;  /* short_ns when it began */

@@ -13,6 +13,7 @@ static struct {
     int64_t service_ns;
     double demand; /* exchanges that clients would have in flight */
     double noise;
+    bool has_spikes; /* at times all takes three times as long, whatever the load */
     uint64_t seed;
     int64_t now_ns;
     double answered; /* in all */
@@ -26,9 +27,10 @@ static double inflight(void) {
 }
 
 static double answer_ns(void) {
+    double spike = world.has_spikes && world.now_ns / (100 * MS) % 7 == 0 ? 3 : 1;
     double over = inflight() / world.places, noise = (double)(rnd(&world.seed) % 1000) / 1000;
 
-    return (double)world.service_ns * (over > 1 ? over : 1) * (1 + world.noise * noise);
+    return (double)world.service_ns * (over > 1 ? over : 1) * spike * (1 + world.noise * noise);
 }
 
 /* Answers come at Little's rate, and take what they take with so many in flight. */
@@ -58,6 +60,7 @@ static void begin(double places, int64_t service_ns, double demand) {
     world.service_ns = service_ns;
     world.demand = demand;
     world.noise = 0;
+    world.has_spikes = false;
     world.seed = 1;
     world.now_ns = NS_PER_S;
     world.least = UINT32_MAX;
@@ -82,6 +85,16 @@ static void it_finds_it_in_noise(void **state) {
     world.noise = 0.2;
     spend(30);
     assert_in_range(limit(), 36, 50);
+}
+
+static void spikes_are_not_taken_for_load(void **state) {
+    begin(40, 20 * MS, 5000);
+    spend(5);
+    world.has_spikes = true;
+    world.least = UINT32_MAX;
+    spend(60);
+    assert_in_range(limit(), 36, 60);
+    assert_true(world.least >= 20);
 }
 
 static void lasting_overload_does_not_pin_it_at_the_maximum(void **state) {
@@ -189,6 +202,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_finds_what_the_upstream_can_do_at_once),
         cmocka_unit_test(it_finds_it_in_noise),
+        cmocka_unit_test(spikes_are_not_taken_for_load),
         cmocka_unit_test(lasting_overload_does_not_pin_it_at_the_maximum),
         cmocka_unit_test(a_start_far_above_is_corrected_at_once),
         cmocka_unit_test(an_upstream_that_gets_slower_keeps_its_places),
