@@ -137,7 +137,7 @@ http {{
     client_max_body_size 0;
     client_body_buffer_size 128k;
     upstream engine {{
-        server 127.0.0.1:{upstream};
+        {servers}
         keepalive 1024;
         keepalive_requests 100000000;
         keepalive_timeout 300s;
@@ -152,7 +152,7 @@ http {{
         grpc_read_timeout 300s;
         location /load.Engine/ {{
             grpc_pass grpc://engine;
-            {location}
+            {grpc_location}
         }}
         location / {{
             proxy_pass http://engine;
@@ -176,8 +176,9 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, kind="http1", http="", location="", nofile=None, connections=None):
-    """@http and @location are further lines there. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
+def start_nginx(upstream, core=None, kind="http1", http="", location="", grpc_location="", servers=None, nofile=None,
+                connections=None):
+    """@http, @location and @grpc_location are further lines there, @servers those of the upstream. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
@@ -187,7 +188,8 @@ def start_nginx(upstream, core=None, kind="http1", http="", location="", nofile=
     config = Path(folder.name) / "nginx.conf"
     connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                   http=http, location=location, files=nofile or common.raise_fd_limit(),
+                                   http=http, location=location, grpc_location=grpc_location,
+                                   servers=servers or f"server 127.0.0.1:{upstream};", files=nofile or common.raise_fd_limit(),
                                    connections=connections,
                                    protocol=" http2" if kind in HTTP2_KINDS else ""))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
@@ -215,12 +217,12 @@ frontend front
     bind 127.0.0.1:{tls_port} defer-accept backlog 4096 ssl crt {folder}/tls.pem
     default_backend engine
 backend engine
-    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s{server}
+{backend}    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s{server}
 """
 
 
-def start_haproxy(upstream, core=None, kind="http1", connections=8192, queue="60s", nofile=None):
-    """@connections to the engine at once, and how long one is waited for. @nofile: its limit on open files, from which it then takes its maxconn itself."""
+def start_haproxy(upstream, core=None, kind="http1", connections=8192, queue="60s", backend="", nofile=None):
+    """@connections to the engine at once, and how long one is waited for, @backend further lines there. @nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
@@ -229,7 +231,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, queue="60
     make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
     config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                     connections=connections, queue=queue,
+                                     connections=connections, queue=queue, backend=backend,
                                      maxconn="" if nofile else "    maxconn 8192\n",
                                      client=" proto h2" if kind in HTTP2_KINDS else "",
                                      server=" proto h2" if kind == "grpc" else ""))

@@ -10,6 +10,7 @@
  *     /readyz    text; 200 live, 503 otherwise
  *     /reload    POST, from this host only: 202, and the file is read again
  *     /drain     likewise: 202, and weir ends as on SIGTERM
+ *     /endpoint  likewise, with ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable: 200
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -22,7 +23,9 @@
  *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
- *                                         "inflight", "dials", "failures_total" } ] } ] }
+ *                                         "inflight", "dials", "failures_total", "breaker",
+ *                                         "weight", and where there is one: "reason", "since_s",
+ *                                         "again_s" } ] } ] }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of
  * it but listeners and pipelines. */
@@ -43,6 +46,16 @@ enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 /* What may be asked for. */
 enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
 
+/* What may be done with an endpoint: no new exchanges but of who belongs to it; none; all again. */
+enum admin_service { ADMIN_ENDPOINT_DRAIN, ADMIN_ENDPOINT_DISABLE, ADMIN_ENDPOINT_ENABLE };
+
+struct admin_change {
+    struct slice pipeline, endpoint; /* borrowed: a name, and an address as in /status */
+    enum admin_service service;
+};
+
+enum admin_found { ADMIN_CHANGED, ADMIN_CHANGED_UNKEPT, ADMIN_NO_PIPELINE, ADMIN_NO_ENDPOINT };
+
 struct admin;
 
 /* The sources are called on the admin thread, one at a time, and must not wait for a data loop.
@@ -61,6 +74,9 @@ struct admin_options {
     /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
      * there are no such pages. */
     bool (*order)(void *ctx, enum admin_order order);
+    /* Takes an endpoint out of service, or back; UNKEPT: no file keeps that over a restart. NULL:
+     * there is no such page. */
+    enum admin_found (*change)(void *ctx, const struct admin_change *change);
     const char *token; /* borrowed; NULL: none is asked for */
 };
 

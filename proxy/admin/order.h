@@ -1,4 +1,4 @@
-/* Orders: POST /reload and POST /drain. Home: admin. */
+/* Orders: POST /reload, POST /drain and POST /endpoint. Home: admin. */
 #pragma once
 
 #include "admin/admin.h"

@@ -49,7 +49,9 @@ static void make_index(struct page *page) {
                                         "/readyz   does it take requests\n"
                                         "/status   listeners, pipelines and endpoints\n"
                                         "/reload   POST: read the configuration again\n"
-                                        "/drain    POST: finish and end\n"));
+                                        "/drain    POST: finish and end\n"
+                                        "/endpoint POST ?pipeline=NAME&endpoint=ADDRESS&"
+                                        "do=drain|disable|enable\n"));
 }
 
 static void make_metrics(struct page *page, const struct admin_options *options) {

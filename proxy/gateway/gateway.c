@@ -61,6 +61,9 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->loop_count = config->server.threads;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
+    if (!options->shares)
+        gateway->own_memo = xcalloc(1, sizeof *gateway->own_memo);
+    gateway->memo = options->shares ? &options->shares->memo : gateway->own_memo;
     err = security_open(&gateway->security, config, why);
     if (!err)
         err = open_pipelines(gateway, options->may_lack_addresses, why);
@@ -227,6 +230,7 @@ static void close_shared(struct gateway *gateway) {
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
     route_table_free(gateway->routes);
+    free(gateway->own_memo);
     free(gateway);
 }
 
@@ -265,7 +269,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
-                           steps_permit_refused);
+                           steps_permit_refused, again_let_go);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
         listener_init(&gl->listeners[i], gl, i);
@@ -379,6 +383,10 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
     health_look(gl);
+    for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
+        pipeline_loop_tick(&gl->parts[i]);
+    if (gl->loop.index == 0)
+        survival_look(gl->gateway, gl->loop.now_ns);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

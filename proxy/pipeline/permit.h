@@ -22,7 +22,8 @@ struct permit {
     enum permit_kind kind;
 };
 
-/* Where a permit is free and nobody waits it is taken; else false: permit_acquire() is to be asked. */
+/* Where a permit is free and nobody waits it is taken; else false: permit_acquire() is to be asked.
+ */
 bool permit_try(struct pipeline_loop *part, struct permit *permit);
 
 /* With the waiter's client, deadline and priority set. GATE_IN, GATE_WAIT (the part's granted() or
