@@ -57,7 +57,7 @@ threads = {threads}
 listen = "127.0.0.1:{admin}"
 
 [log]
-access = "off"
+access = "{access}"
 
 [[listener]]
 name = "http"
@@ -83,13 +83,13 @@ limits = {{ concurrency = {concurrency}, connections = {connections} }}
 queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
 
 
-def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", routes="", limits=None, nofile=None,
+def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=16384,
+               max_wait="10s", server="", listener="", pipeline="", access="off", routes="", limits=None, nofile=None,
                tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
-    @server, @listener and @pipeline are further lines of those sections, @routes further routes, @limits
-    the pipeline's limits and queue instead of those by number. @nofile is its limit on open
+    @server, @listener and @pipeline are further lines of those sections, @routes further routes and
+    other sections, @access is log.access, @limits the pipeline's limits and queue instead of those by number. @nofile is its limit on open
     files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
@@ -105,12 +105,12 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     config = Path(folder.name) / "weir.toml"
     config.write_text(WEIR.format(
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, server=server, listener=listener,
-        pipeline=pipeline, routes=routes,
+        pipeline=pipeline, access=access, routes=routes,
         limits=WEIR_LIMITS.format(concurrency=concurrency, connections=connections, queue=queue,
                                   max_wait=max_wait) if limits is None else limits))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
-    process.wait_until(lambda: common.answers(admin, "/readyz"))
+    process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
 
 

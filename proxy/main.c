@@ -2,12 +2,15 @@
 #include "admin/status_fetch.h"
 #include "admin/status_table.h"
 #include "base/alloc.h"
+#include "child/nursery.h"
+#include "child/program.h"
 #include "config/address.h"
 #include "config/config.h"
 #include "demo/demo.h"
 #include "gateway/counters.h"
 #include "serve/limits.h"
 #include "serve/serve.h"
+#include "supervisor/control.h"
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
@@ -16,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int run_command(int argc, char **argv);
@@ -25,6 +29,9 @@ static int endpoint_command(int argc, char **argv);
 static void append_encoded(struct buffer *to, const char *text);
 static int demo_command(int argc, char **argv);
 static int print_plan(const struct config *config);
+static bool do_programs_fit(const struct config *config);
+static int nursery_command(int argc, char **argv);
+static int engine_command(int argc, char **argv);
 static int load(struct config **config, const char *path);
 static int complain(struct config_errors *errors);
 static void find_binary(const char *argv0);
@@ -66,6 +73,8 @@ static const struct {
      "disable: none at all), or send them again. What is under way goes on. The token is FILE's\n"
      "admin.token, or in WEIR_ADMIN_TOKEN.\n"},
     {"gateway", serve_command, NULL},
+    {"nursery", nursery_command, NULL},
+    {"engine", engine_command, NULL},
 };
 
 int main(int argc, char **argv) {
@@ -157,7 +166,9 @@ static int check_command(int argc, char **argv) {
         return complain(&errors);
     if (config->warnings)
         fputs(config->warnings, stderr);
-    if (is_plan) {
+    if (!do_programs_fit(config)) {
+        status = EXIT_UNUSABLE;
+    } else if (is_plan) {
         status = print_plan(config);
     } else {
         char *summary = config_summary(config);
@@ -185,6 +196,34 @@ static int print_plan(const struct config *config) {
                    stdout);
     counters_free(counters);
     return 0;
+}
+
+static bool do_programs_fit(const struct config *config) {
+    char *text = programs_write(config);
+    size_t len = text ? strlen(text) : 0;
+
+    free(text);
+    if (len > PROGRAMS_TEXT_MAX)
+        fprintf(stderr,
+                "weir: what is said of all [pipeline.process] makes %zu bytes, at most %d can be "
+                "had: shorten commands and environments\n",
+                len, PROGRAMS_TEXT_MAX);
+    return len <= PROGRAMS_TEXT_MAX;
+}
+
+static int nursery_command(int argc, char **argv) {
+    int type;
+    socklen_t len = sizeof type;
+
+    if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        fprintf(stderr, "weir nursery: this is started by weir run, not by hand\n");
+        return EXIT_UNUSABLE;
+    }
+    return nursery_run(CONTROL_FD);
+}
+
+static int engine_command(int argc, char **argv) {
+    return demo_engine();
 }
 
 /* Where the admin plane of a running weir is: as @path says, or at @text. */
@@ -319,7 +358,7 @@ static void append_encoded(struct buffer *to, const char *text) {
 
 static int demo_command(int argc, char **argv) {
     struct demo demo;
-    int status = demo_open(&demo, argc, argv);
+    int status = demo_open(&demo, binary, argc, argv);
 
     if (status)
         return status;

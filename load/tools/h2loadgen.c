@@ -109,6 +109,7 @@ static struct {
     bool is_counting;
     uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
     uint64_t bytes, opened, explained;
+    uint64_t started; /* those that failed left out */
     struct histogram ok, refused;
     struct series series;
     double cpu_s, self_s;
@@ -409,6 +410,7 @@ static void conn_flush(struct conn *conn) {
 static void conn_fail(struct conn *conn, enum failure failure) {
     for (uint64_t k = 0; k < config.streams; k++) {
         load.errors[failure] += conn->streams[k].id > 0;
+        load.started -= conn->streams[k].id > 0;
         conn->streams[k].id = 0;
     }
     load.errors[failure] += failure == FAIL_CONNECT;
@@ -475,6 +477,11 @@ static void stream_begin(struct stream *stream, uint64_t start_ns) {
     };
     const nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_message};
 
+    /* Of --count requests each is answered, so that none is under way at the end. */
+    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+        stream->id = 0;
+        return;
+    }
     *stream = (struct stream){
         .conn = stream->conn, .start_ns = start_ns, .status = -1, .grpc_status = -1};
     if (config.is_grpc)
@@ -483,6 +490,7 @@ static void stream_begin(struct stream *stream, uint64_t start_ns) {
     else
         stream->id = nghttp2_submit_request(stream->conn->ng, NULL, head,
                                             sizeof head / sizeof *head, NULL, stream);
+    load.started += stream->id > 0;
     if (stream->id < 0)
         stream->id = 0; /* the connection is ending: conn_flush() sees that */
 }
@@ -546,6 +554,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     } else if (failure >= 0) {
         series_add(&load.series, SERIES_ERROR, now_ns, spent_ns);
         load.errors[failure]++;
+        load.started--;
     } else {
         series_add(&load.series, SERIES_OK, now_ns, spent_ns);
         if (load.is_counting)

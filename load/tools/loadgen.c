@@ -107,6 +107,7 @@ static struct {
     char head[1024]; /* of every request; its content is the pattern */
     size_t request_bytes, head_bytes;
     uint64_t now_ns, begin_ns, window_ns, end_ns;
+    uint64_t started;    /* those that failed left out */
     uint64_t dispatched; /* open loop: requests taken from the schedule */
     bool is_counting;
 
@@ -384,6 +385,12 @@ static void dispatch(void) {
 }
 
 static void conn_begin(struct conn *conn, uint64_t start_ns) {
+    /* Of --count requests each is answered, so that none is under way at the end. */
+    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+        conn->state = conn->fd < 0 ? CONN_CLOSED : CONN_IDLE;
+        return;
+    }
+    load.started++;
     conn->start_ns = start_ns;
     conn->sent = conn->in_len = 0;
     conn->received = conn->expected = 0;
@@ -630,6 +637,7 @@ static void conn_next(struct conn *conn) {
 
 static void conn_fail(struct conn *conn, enum failure failure) {
     load.errors[failure]++;
+    load.started--;
     series_add(&load.series, SERIES_ERROR, load.now_ns, 0);
     conn_shut(conn);
     conn->rest_until_ns = load.now_ns + REST_MS * 1000000ull;

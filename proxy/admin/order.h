@@ -1,4 +1,4 @@
-/* Orders: POST /reload, POST /drain and POST /endpoint. Home: admin. */
+/* Orders: POST /reload, /drain, /reset and /endpoint. Home: admin. */
 #pragma once
 
 #include "admin/admin.h"

@@ -175,6 +175,11 @@ static enum answer queue(struct crossing *c) {
     struct exchange *x = &c->x;
 
     if (c->queued_ns == 0) {
+        const char *why;
+        enum fail reason = programs_refuse(c, &why);
+
+        if (reason)
+            return fail(c, reason, why);
         if (again_must_hold(c))
             return go_to_hold(c);
         c->queued_ns = x->loop->now_ns;
@@ -213,9 +218,14 @@ static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
     enum fail reason;
+    const char *why;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
+    if (programs_is_exec(c)) {
+        c->attempts++;
+        return NEXT;
+    }
     if (x->events & CROSSING_LEASE_OVER) {
         x->events &= ~CROSSING_LEASE_OVER;
         return fail(c, c->lease_fail, NULL);
@@ -225,6 +235,9 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    reason = programs_refuse(c, &why);
+    if (reason)
+        return fail(c, reason, why);
     if (again_must_hold(c))
         return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
@@ -289,6 +302,12 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
+    if (programs_is_exec(c)) {
+        const char *why;
+        enum fail refusal = programs_start(c, &why);
+
+        return refusal ? fail(c, refusal, why) : NEXT;
+    }
     again_sent(c);
     trial_sent(&c->trial, c->sent_ns);
     forward_request(c, &head);
@@ -511,6 +530,7 @@ static bool try_again(struct crossing *c) {
 /* Gives back connection and permit, as soon as they are of no more use. */
 static void let_go(struct crossing *c) {
     lease_end(&c->lease);
+    programs_let_go(c);
     if (!c->part)
         return;
     permit_release(c->part, &c->permit);
@@ -558,13 +578,21 @@ static bool is_event_stream(const struct response_head *head) {
 static void log_failure(const struct crossing *c) {
     const struct fail_row *row = fail_row(c->fail);
 
-    /* What a client alone can cause is in the access log; the log is for the operator. */
-    if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
-        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
+    if (c->fail == FAIL_HOLD_TIMEOUT) { /* of whichever endpoint it may have tried before */
+        log_limited(&c->listener->gl->failures_logged, LOG_WARN, "%s: pipeline '%s'%s%s xid=%.*s",
+                    row->title, c->part->shared->config->name, c->why ? ": " : "",
+                    c->why ? c->why : "", SLICE_ARG(c->request_id));
         return;
-    atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
+    }
+    /* What a client alone can cause is in the access log; the log is for the operator. */
+    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
+        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
+        return;
+    if (c->endpoint)
+        atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,
-                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title, c->endpoint->text,
+                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title,
+                c->endpoint ? c->endpoint->text : c->part->shared->config->process->command[0],
                 c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
                 SLICE_ARG(c->request_id));
 }

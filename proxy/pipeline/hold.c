@@ -1,11 +1,13 @@
 #include "pipeline/hold.h"
 
+#include "base/log.h"
 #include "base/random.h"
 #include "pipeline/balancer.h"
 #include "pipeline/permit.h"
 
 #include <assert.h>
 
+static void tell_outage(struct pipeline_loop *part);
 static void insert(struct hold *hold, struct hold_ticket *ticket);
 static void take_out(struct pipeline_loop *part, struct hold_ticket *ticket);
 static unsigned window_of(const struct pipeline_loop *part);
@@ -18,7 +20,7 @@ static void on_probed(struct task *task);
 static void on_look(struct timer *timer);
 static struct pipeline_loop *part_of(struct hold *hold);
 
-void hold_open(struct pipeline_loop *part, void (*let_go)(struct hold_ticket *ticket)) {
+void hold_open(struct pipeline_loop *part, hold_let_go_fn *let_go) {
     struct hold *hold = &part->hold;
 
     list_init(&hold->line);
@@ -26,6 +28,7 @@ void hold_open(struct pipeline_loop *part, void (*let_go)(struct hold_ticket *ti
     task_init(&hold->probed, on_probed);
     hold->window = HOLD_FIRST;
     hold->let_go = let_go;
+    hold->logged = (struct log_limit)LOG_LIMIT(1);
 }
 
 void hold_close(struct pipeline_loop *part) {
@@ -53,7 +56,8 @@ bool hold_enter(struct pipeline_loop *part, struct hold_ticket *ticket, struct p
         return false;
     }
     if (list_is_empty(&hold->line)) {
-        atomic_fetch_add(&shared->holders, 1);
+        if (atomic_fetch_add(&shared->holders, 1) == 0)
+            tell_outage(part);
         loop_timer_start(part->pools_shared->loop, &hold->look, HOLD_LOOK_NS);
     }
     if (ticket->since_ns == 0)
@@ -99,6 +103,15 @@ void hold_look(struct pipeline_loop *part) {
         hold->out++;
         hold->let_go(ticket);
     }
+}
+
+static void tell_outage(struct pipeline_loop *part) {
+    enum fail outage = balancer_outage(part);
+
+    if (outage)
+        log_limited(&part->hold.logged, LOG_WARN,
+                    "no endpoint of pipeline '%s' is usable: %s; requests wait",
+                    part->shared->config->name, fail_row(outage)->title);
 }
 
 /* Those that come back are older than nearly all, and stand in front of them. */

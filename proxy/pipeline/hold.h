@@ -26,6 +26,9 @@ struct pipeline_loop;
 struct permit;
 struct hold_ticket;
 
+/* It has its permit. May only record that and wake a task. */
+typedef void hold_let_go_fn(struct hold_ticket *ticket);
+
 /* Home: shared. */
 struct hold_shared {
     _Atomic uint32_t held;    /* on all loops */
@@ -45,8 +48,8 @@ struct hold {
     struct endpoint *probe_of; /* counted; while there is a probe; else NULL */
     enum fail probe_fail;
     size_t next_probe;
-    /* It has its permit. May only record that and wake a task. */
-    void (*let_go)(struct hold_ticket *ticket);
+    struct log_limit logged;
+    hold_let_go_fn *let_go;
 };
 
 enum hold_state { HOLD_NONE, HOLD_HELD, HOLD_OUT };
@@ -59,7 +62,7 @@ struct hold_ticket {
     struct permit *permit; /* borrowed: as long as it is held */
 };
 
-void hold_open(struct pipeline_loop *part, void (*let_go)(struct hold_ticket *ticket));
+void hold_open(struct pipeline_loop *part, hold_let_go_fn *let_go);
 /* Nobody is held any more. */
 void hold_close(struct pipeline_loop *part);
 

@@ -117,7 +117,7 @@ void pipeline_mark(struct pipeline *pipeline);
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
                         struct pool_loop *shared, gate_granted_fn *granted,
-                        gate_refused_fn *refused, void (*let_go)(struct hold_ticket *ticket));
+                        gate_refused_fn *refused, hold_let_go_fn *let_go);
 /* Closes all pools: dials are cancelled, idle connections closed. */
 void pipeline_loop_close(struct pipeline_loop *part);
 

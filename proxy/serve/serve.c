@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "serve/deaths.h"
+#include "serve/histories.h"
 #include "serve/limits.h"
 #include "serve/other_counters.h"
 #include "serve/stacks.h"
@@ -39,6 +40,8 @@ struct server {
     size_t memory_bytes, segment_bytes;
     struct share_table *shares; /* owned mapping; NULL: limits are our own */
     unsigned share_slot;
+    struct board *children;         /* owned mapping; NULL: the configuration has no programs */
+    int nursery_fd;                 /* owned; the channel to the nursery; -1: there is none */
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
 
@@ -49,6 +52,7 @@ struct server {
     struct admin *admin;
     struct keeper *keeper;  /* of the state file; NULL: there is none */
     struct crashes crashes; /* for the state file, or from it */
+    struct histories histories;
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     int64_t tunnels_ns;  /* when WebSockets are told of it */
@@ -59,6 +63,7 @@ static int set_up(struct server *server);
 static int take(struct server *server, struct control_message *message);
 static int take_memory(struct server *server, struct control_message *message, size_t bytes);
 static int take_shares(struct server *server, struct control_message *message, unsigned slot);
+static int take_nursery(struct server *server, struct control_message *message);
 static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
@@ -75,7 +80,8 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {
+        .config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -139,6 +145,8 @@ static int take(struct server *server, struct control_message *message) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "shares", &rest) && message->fd_count == 1) {
         return take_shares(server, message, (unsigned)strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        return take_nursery(server, message);
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -178,6 +186,28 @@ static int take_shares(struct server *server, struct control_message *message, u
     server->shares = share_table_attach(memory, (size_t)size);
     server->share_slot = slot;
     if (!server->shares)
+        munmap(memory, (size_t)size);
+    return 0;
+}
+
+/* A board of another version is left alone, and then nothing is known of programs. */
+static int take_nursery(struct server *server, struct control_message *message) {
+    off_t size = lseek(message->fds[1], 0, SEEK_END);
+    void *memory;
+
+    if (size <= 0)
+        return -EINVAL;
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
+    server->nursery_fd = message->fds[0];
+    message->fds[0] = -1;
+    if (server->children)
+        return 0; /* the board stays when the nursery changes */
+    memory = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, message->fds[1], 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    server->children = board_attach(memory, (size_t)size);
+    if (!server->children)
         munmap(memory, (size_t)size);
     return 0;
 }
@@ -268,11 +298,15 @@ static int make_segment(struct server *server) {
 
 static int open_gateway(struct server *server) {
     struct keeper_section deaths = deaths_section(&server->crashes);
+    struct keeper_section histories = histories_section(&server->histories);
     char *why = NULL;
     int err;
 
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
+    server->histories = (struct histories){server->config, server->children, server->nursery_fd};
+    if (server->children)
+        keeper_add(server->keeper, &histories);
     err = gateway_open(&server->gateway,
                        &(struct gateway_options){
                            .config = server->config,
@@ -283,6 +317,8 @@ static int open_gateway(struct server *server) {
                            .board = board_of(server),
                            .shares = server->shares,
                            .share_slot = server->share_slot,
+                           .children = server->children,
+                           .nursery = server->nursery_fd,
                            .keeper = server->keeper,
                            .may_lack_addresses = server->is_substitute,
                        },
@@ -321,7 +357,15 @@ static enum admin_health health_of(void *ctx) {
     return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
 }
 
-static bool pass_on(void *ctx, enum admin_order order) {
+static bool pass_on(void *ctx, enum admin_order order, struct slice subject) {
+    const struct server *server = ctx;
+    char text[BOARD_NAME_MAX + sizeof "reset "];
+
+    if (order == ADMIN_RESET) {
+        int len = snprintf(text, sizeof text, "reset %.*s", SLICE_ARG(subject));
+
+        return len < (int)sizeof text && control_send(server->nursery_fd, text, NULL, 0) == 0;
+    }
     return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
 }
 
@@ -406,6 +450,9 @@ static void obey(struct server *server, struct control_message *message) {
         go_live(server);
     } else if (control_is(message->text, "deaths", &rest)) {
         take_deaths(server, rest);
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        if (take_nursery(server, message) == 0)
+            gateway_take_nursery(server->gateway, server->nursery_fd);
     } else if (control_is(message->text, "save", &rest)) {
         keeper_hurry(server->keeper);
     } else if (control_is(message->text, "reopen", &rest)) {
@@ -452,10 +499,11 @@ static int end(struct server *server) {
     keeper_close(server->keeper);
     server->keeper = NULL;
     is_clean = gateway_close(server->gateway, &census);
-    log_line(is_clean ? LOG_INFO : LOG_ERROR,
-             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
-             census.connections, census.exchanges, census.timers, census.handles, census.fds,
-             census.permits);
+    log_line(
+        is_clean ? LOG_INFO : LOG_ERROR,
+        "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",
+        census.connections, census.exchanges, census.timers, census.handles, census.fds,
+        census.permits, census.children);
     return is_clean ? 0 : 1;
 }
 
@@ -467,6 +515,10 @@ static void release(struct server *server) {
         munmap(server->memory, server->memory_bytes);
     if (server->shares)
         munmap(server->shares, sizeof *server->shares);
+    if (server->children)
+        munmap(server->children, sizeof *server->children);
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
     counters_free(server->counters);
     config_free(server->config);
     free(server->sockets);

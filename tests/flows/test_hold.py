@@ -138,6 +138,9 @@ def test_the_hold_has_an_end(weir):
     problem = expect_problem(reply, 503, pipeline="up", errors={"destination_unavailable"})
     assert reason_of(reply) == "hold_timeout" and "refused the connection" in problem["detail"]
     w.await_metric("weir_rejected_total", 1, reason="hold_timeout")
+    refused = "the upstream refused the connection"
+    wait_for("it is in the log", lambda: f"no endpoint of pipeline 'up' is usable: {refused}; requests wait" in w.log()
+             and f"no usable endpoint came back in time: pipeline 'up': {refused} xid=" in w.log())
 
 
 def test_the_deadline_ends_the_hold(weir):
@@ -181,6 +184,8 @@ def test_who_is_held_is_answered_before_the_end(weir, serve, end):
     if end == signal.SIGTERM:
         assert w.await_exit() == 0
     else:
+        for client in clients:
+            client.close()
         wait_for("the old one is gone", lambda: w.gateways() and old not in w.gateways())
 
 
