@@ -226,8 +226,8 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:o, s:s, s:i, s:i, s:i, s:o, s:o*}", "name",
-                            pipeline->config->name, "inflight",
+            list, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:o, s:s, s:i, s:i, s:i, s:o, s:o*}",
+                            "name", pipeline->config->name, "inflight",
                             (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
                             (int)gate_limit(&pipeline->concurrency), "limit_by",
                             pipeline->config->limits.concurrency ? "file" : "auto", "queued",
