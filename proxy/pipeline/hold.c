@@ -43,7 +43,8 @@ void hold_close(struct pipeline_loop *part) {
 bool hold_is_due(const struct pipeline_loop *part) {
     enum fail outage = balancer_outage(part);
 
-    return outage && !fail_is_tls(outage);
+    /* Where nobody may be held nobody would find out that it is over either. */
+    return outage && !fail_is_tls(outage) && part->shared->hold.max > 0;
 }
 
 bool hold_enter(struct pipeline_loop *part, struct hold_ticket *ticket, struct permit *permit) {

@@ -66,8 +66,8 @@ void hold_open(struct pipeline_loop *part, hold_let_go_fn *let_go);
 /* Nobody is held any more. */
 void hold_close(struct pipeline_loop *part);
 
-/* Is there an outage that is worth waiting out? An endpoint that cannot be agreed with on TLS does
- * not come back by itself. */
+/* Is there an outage that is worth waiting out, and a place to wait? An endpoint that cannot be
+ * agreed with on TLS does not come back by itself. */
 bool hold_is_due(const struct pipeline_loop *part);
 
 /* Holds @ticket, which is not held, until let_go() (at once, if an endpoint is back by now), with

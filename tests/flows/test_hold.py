@@ -161,6 +161,15 @@ def test_no_more_than_the_queue_has_places_are_held(weir, serve):
     assert [c.read_response().status for c in clients] == [200] * 3
 
 
+def test_without_places_to_wait_there_is_no_hold(weir, serve):
+    """And each request finds out for itself whether an endpoint is back."""
+    port = dead()
+    w = weir(f"127.0.0.1:{port}", pipeline={"hold": "10s", "queue": {"size": 0}})
+    expect_problem(w.exchange(request()), 502, errors={"connection_refused"})
+    serve(port=port)
+    wait_for("it is served", lambda: w.exchange(request()).status == 200)
+
+
 def test_a_client_that_leaves_is_not_held_any_more(weir):
     w, clients = holding(weir, dead(), 3)
     for client in clients:
