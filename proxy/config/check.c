@@ -144,6 +144,10 @@ static void check_pipelines(const struct check *check) {
         if (pipeline->resolve_interval_ns == 0)
             pipeline->resolve_interval_ns = config->server.resolve_interval_ns;
         check_concurrency(check, i);
+        if (pipeline->queue.target_ns < 0)
+            pipeline->queue.target_ns =
+                (pipeline->queue.max_wait_ns ? pipeline->queue.max_wait_ns : CONFIG_WAIT_NS) /
+                CONFIG_TARGET_SHARE;
         checks_complete(pipeline, section_at(check, "pipeline", i), check->errors);
         if (pipeline->breaker.open_max_ns < pipeline->breaker.open_for_ns)
             pipeline->breaker.open_max_ns = pipeline->breaker.open_for_ns;

@@ -211,7 +211,8 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.informational", value_count, AT(max_informational), "10", 0, 1000},
     {"queue.size", value_count, AT(queue.size), "256", 0, MILLION},
     {"queue.max_wait", value_duration, AT(queue.max_wait_ns), "\"2s\"", NS_PER_MS, HOURS(24)},
-    {"queue.target", value_duration, AT(queue.target_ns), "\"20ms\"", NS_PER_MS, SECONDS(60)},
+    /* Without one: a hundredth of max_wait. */
+    {"queue.target", value_duration, AT(queue.target_ns), NULL, NS_PER_MS, SECONDS(60)},
     {"queue.fair_by", match_fair, 0, "\"client\""},
     {"queue.priority_field", match_field, AT(queue.priority_field)},
     {"breaker.consecutive_failures", value_count, AT(breaker.in_a_row), "5", 0, 1000},
@@ -281,7 +282,9 @@ const struct schema schema_admission = {"admission", KEYS(admission_keys)};
 const struct schema schema_admin = {"admin", KEYS(admin_keys)};
 const struct schema schema_log = {"log", KEYS(log_keys)};
 const struct schema schema_listener = {"listener", KEYS(listener_keys), .array_max = 64};
-const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024};
+static const struct config_pipeline pipeline_start = {.queue = {.target_ns = -1}};
+const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024,
+                                       .start = &pipeline_start};
 static const struct config_route route_start = {.listener = CONFIG_ANY_LISTENER, .deadline_ns = -1};
 const struct schema schema_route = {"route", KEYS(route_keys), .array_max = 4096,
                                     .start = &route_start};

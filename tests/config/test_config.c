@@ -247,12 +247,14 @@ static void the_pipeline_keys_arrive(void **state) {
 }
 
 static void the_queue_keys_arrive(void **state) {
-    struct config *config =
-        parse("[[pipeline]]\nname = 'q'\nendpoints = ['a:80']\n"
-              "limits = { concurrency = 'auto', concurrency_min = 5, concurrency_max = 6 }\n"
-              "queue = { target = '3ms', fair_by = 'X-Tenant', priority_field = 'X-Priority' }\n"
-              "[[pipeline]]\nname = 'r'\nendpoints = ['a:80']\n"
-              "queue = { target = '0s', fair_by = 'none' }\n" LISTENER PIPELINE ROUTE);
+    struct config *config = parse(
+        "[[pipeline]]\nname = 'q'\nendpoints = ['a:80']\n"
+        "limits = { concurrency = 'auto', concurrency_min = 5, concurrency_max = 6 }\n"
+        "queue = { target = '3ms', fair_by = 'X-Tenant', priority_field = 'X-Priority' }\n"
+        "[[pipeline]]\nname = 'r'\nendpoints = ['a:80']\n"
+        "queue = { target = '0s', fair_by = 'none', max_wait = '30s' }\n"
+        "[[pipeline]]\nname = 's'\nendpoints = ['a:80']\nqueue = { max_wait = '30s' }\n" LISTENER
+            PIPELINE ROUTE);
     const struct config_pipeline *p = config->pipelines;
 
     assert_int_equal(p->limits.concurrency, 0);
@@ -266,8 +268,10 @@ static void the_queue_keys_arrive(void **state) {
     assert_int_equal(p->queue.target_ns, 0);
     assert_int_equal(p->queue.fair, FAIR_NONE);
     p++;
+    assert_int_equal(p->queue.target_ns, 300 * NS_PER_MS);
+    p++;
     assert_int_equal(config_concurrency_max(p), 64);
-    assert_int_equal(p->queue.target_ns, 20 * NS_PER_MS);
+    assert_int_equal(p->queue.target_ns, 20 * NS_PER_MS); /* of 2 s */
     assert_int_equal(p->queue.fair, FAIR_CLIENT);
     assert_null(p->queue.priority_field);
     config_free(config);

@@ -121,7 +121,7 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once(weir, serve):
 def test_overload_is_told_and_ends(weir, serve):
     """Forty clients that ask again and again for one place of 20 ms; what is refused says why and when to come back."""
     engine = serve(answering(pause=0.02))
-    w = weir(engine, threads=2, pipeline={"limits": ONE, "queue": {"max_wait": "20s"}})
+    w = weir(engine, threads=2, pipeline={"limits": ONE, "queue": {"max_wait": "20s", "target": "20ms"}})
     reasons, answered, is_over = set(), [0], threading.Event()
 
     def ask():
