@@ -72,8 +72,7 @@ tls = {{ cert = "tls.crt", key = "tls.key" }}
 [[pipeline]]
 name = "engine"
 endpoints = ["127.0.0.1:{upstream}"]
-limits = {{ concurrency = {concurrency}, connections = {connections} }}
-queue = {{ size = {queue}, max_wait = "{max_wait}" }}
+{limits}
 {pipeline}
 [[route]]
 match = {{ path = "/" }}
@@ -84,15 +83,19 @@ pipeline = "engine"
 # For start_weir(routes=...): no request is turned away because a tracer, or the machine, is slow.
 NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
 
+WEIR_LIMITS = """\
+limits = {{ concurrency = {concurrency}, connections = {connections} }}
+queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
+
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", nofile=None,
-               tracer=()):
+               max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
+               nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @route of the route and what
-    stands behind it, @routes further routes and other sections, @access is log.access. @nofile is its limit on
-    open files, @tracer a command that runs it.
+    stands behind it, @routes further routes and other sections, @access is log.access, @limits the pipeline's
+    limits and queue instead of those by number. @nofile is its limit on open files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
@@ -106,9 +109,10 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     make_certificate(folder.name)
     config = Path(folder.name) / "weir.toml"
     config.write_text(WEIR.format(
-        threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
-        connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
-        pipeline=pipeline, access=access, route=route, routes=routes))
+        threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, server=server, listener=listener,
+        pipeline=pipeline, access=access, route=route, routes=routes,
+        limits=WEIR_LIMITS.format(concurrency=concurrency, connections=connections, queue=queue,
+                                  max_wait=max_wait) if limits is None else limits))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
@@ -145,6 +149,7 @@ error_log stderr crit;
 events {{ worker_connections {connections}; }}
 http {{
     access_log off;
+    {http}
     sendfile on;
     tcp_nodelay on;
     keepalive_timeout 300s;
@@ -196,9 +201,9 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, kind="http1", location="", grpc_location="", servers=None, nofile=None,
+def start_nginx(upstream, core=None, kind="http1", http="", location="", grpc_location="", servers=None, nofile=None,
                 connections=None):
-    """@location and @grpc_location are further lines there, @servers those of the upstream. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
+    """@http, @location and @grpc_location are further lines there, @servers those of the upstream. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
@@ -208,7 +213,7 @@ def start_nginx(upstream, core=None, kind="http1", location="", grpc_location=""
     config = Path(folder.name) / "nginx.conf"
     connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                   location=location, grpc_location=grpc_location,
+                                   http=http, location=location, grpc_location=grpc_location,
                                    servers=servers or f"server 127.0.0.1:{upstream};", files=nofile or common.raise_fd_limit(),
                                    connections=connections,
                                    protocol=" http2" if kind in HTTP2_KINDS else ""))
@@ -228,7 +233,7 @@ defaults
     timeout client 300s
     timeout server 300s
     timeout http-keep-alive 300s
-    timeout queue 60s
+    timeout queue {queue}
     http-reuse always
     option http-keep-alive
     option forwardfor
@@ -241,8 +246,8 @@ backend engine
 """
 
 
-def start_haproxy(upstream, core=None, kind="http1", connections=8192, backend="", nofile=None):
-    """@backend are further lines there. @nofile: its limit on open files, from which it then takes its maxconn itself."""
+def start_haproxy(upstream, core=None, kind="http1", connections=8192, queue="60s", backend="", nofile=None):
+    """@connections to the engine at once, and how long one is waited for, @backend further lines there. @nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
@@ -251,7 +256,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, backend="
     make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
     config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                     connections=connections, backend=backend,
+                                     connections=connections, queue=queue, backend=backend,
                                      maxconn="" if nofile else "    maxconn 8192\n",
                                      client=" proto h2" if kind in HTTP2_KINDS else "",
                                      server=" proto h2" if kind == "grpc" else ""))
@@ -260,7 +265,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, backend="
     return Proxy("haproxy", port, process, folder, tls_port=tls_port)
 
 
-def start_nghttpx(upstream, core=None, kind="http1"):
+def start_nghttpx(upstream, core=None, kind="http1", options=()):
     """It speaks either protocol with either side, found out by itself on the clients'."""
     binary = common.find_program("nghttpx")
     if not binary:
@@ -276,7 +281,7 @@ def start_nghttpx(upstream, core=None, kind="http1"):
                        "--frontend-http2-max-concurrent-streams=1000",
                        "--backend-http2-max-concurrent-streams=1000",
                        "--frontend-keep-alive-timeout=300s", "--backend-keep-alive-timeout=300s",
-                       "--add-x-forwarded-for", "--no-ocsp"], core=core, cwd=folder.name)
+                       "--add-x-forwarded-for", "--no-ocsp", *options], core=core, cwd=folder.name)
     process.wait_until(lambda: common.is_listening(port))
     return Proxy("nghttpx", port, process, folder)
 

@@ -34,6 +34,7 @@ static void check_listeners(const struct check *check);
 static void check_routes(const struct check *check);
 static void check_target(const struct check *check, size_t i);
 static void check_pipelines(const struct check *check);
+static void check_concurrency(const struct check *check, size_t i);
 static void check_names(const struct check *check, const struct named *named);
 static const char *name_at(const struct named *named, size_t i);
 static bool resolve(const struct check *check, size_t route, const char *key,
@@ -147,6 +148,11 @@ static void check_pipelines(const struct check *check) {
 
         if (pipeline->resolve_interval_ns == 0)
             pipeline->resolve_interval_ns = config->server.resolve_interval_ns;
+        check_concurrency(check, i);
+        if (pipeline->queue.target_ns < 0)
+            pipeline->queue.target_ns =
+                (pipeline->queue.max_wait_ns ? pipeline->queue.max_wait_ns : CONFIG_WAIT_NS) /
+                CONFIG_TARGET_SHARE;
         checks_complete(pipeline, section_at(check, "pipeline", i), check->errors);
         if (pipeline->breaker.open_max_ns < pipeline->breaker.open_for_ns)
             pipeline->breaker.open_max_ns = pipeline->breaker.open_for_ns;
@@ -161,6 +167,30 @@ static void check_pipelines(const struct check *check) {
                            "pipeline.%s.%s: found with protocol = \"http1\", expected only with "
                            "\"http2\"",
                            http2_only[k].table, http2_only[k].key);
+        }
+    }
+}
+
+/* The bounds of "auto". A setting that would never apply is an error. */
+static void check_concurrency(const struct check *check, size_t i) {
+    static const char *const keys[] = {"concurrency_min", "concurrency_max"};
+    const struct config_pipeline *pipeline = &check->config->pipelines[i];
+    const struct tomlc_node *table = tomlc_find(section_at(check, "pipeline", i), "limits");
+
+    for (size_t k = 0; table && k < sizeof keys / sizeof *keys; k++) {
+        const struct tomlc_node *node = tomlc_find(table, keys[k]);
+
+        if (node && pipeline->limits.concurrency)
+            errors_add(check->errors, node->at,
+                       "pipeline.limits.%s: found with concurrency = %u, expected only with "
+                       "\"auto\"",
+                       keys[k], pipeline->limits.concurrency);
+        else if (node && pipeline->limits.concurrency_min > pipeline->limits.concurrency_max) {
+            errors_add(check->errors, node->at,
+                       "pipeline.limits: found concurrency_min = %u, expected at most "
+                       "concurrency_max, %u",
+                       pipeline->limits.concurrency_min, pipeline->limits.concurrency_max);
+            return;
         }
     }
 }

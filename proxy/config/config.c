@@ -104,6 +104,8 @@ void config_free(struct config *config) {
     for (size_t i = 0; i < config->pipeline_count; i++) {
         free(config->pipelines[i].name);
         free(config->pipelines[i].host);
+        free(config->pipelines[i].queue.fair_field);
+        free(config->pipelines[i].queue.priority_field);
         free(config->pipelines[i].balance.hash.name);
         free(config->pipelines[i].health.path);
         free(config->pipelines[i].health.host);

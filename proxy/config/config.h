@@ -133,6 +133,13 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
+/* queue.target without a word: this part of queue.max_wait, 20 ms of the usual 2 s. Who lets
+ * exchanges wait for longer does not mean them to be dropped for 20 ms. */
+#define CONFIG_TARGET_SHARE 100
+#define CONFIG_WAIT_NS (INT64_C(2) * 1000000000) /* where max_wait is off */
+
+/* Who takes turns in a queue. */
+enum config_fair { FAIR_CLIENT, FAIR_NONE, FAIR_FIELD };
 enum config_balance { BALANCE_LEAST, BALANCE_HASH };
 
 /* What of a request tells where it belongs. */
@@ -208,7 +215,9 @@ struct config_pipeline {
     unsigned max_fields;
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
-        unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
+        unsigned concurrency; /* exchanges in flight at once, no streams; 0: found out by the time
+                                 that answers take, between the next two; else >= 1 */
+        unsigned concurrency_min, concurrency_max; /* >= 1 */
         unsigned connections;            /* per endpoint, dials and closing ones included; >= 1;
                                             PROTOCOL_EXEC: programs, as many as there are fds for */
         unsigned streams;                /* live streams and tunnels; >= 1 */
@@ -218,6 +227,10 @@ struct config_pipeline {
     struct {
         unsigned size;       /* exchanges that may wait; 0 = refuse at once */
         int64_t max_wait_ns; /* longest wait of one */
+        int64_t target_ns;   /* a wait that is longer all the time is overload; 0: never */
+        enum config_fair fair;
+        char *fair_field;     /* FAIR_FIELD: of which each value is a client; owned */
+        char *priority_field; /* where trusted clients say the priority; NULL: nowhere; owned */
     } queue;
     struct {
         unsigned in_a_row;   /* failures that open it; 0: no number does */
@@ -362,6 +375,15 @@ void config_errors_deinit(struct config_errors *errors);
 /* A human-readable sum for `weir check`: listeners, pipelines and their limits, and how the fd
  * limit is spent. The caller frees. */
 char *config_summary(const struct config *config);
+
+/* How many exchanges there may ever be in flight. */
+static inline unsigned config_concurrency_max(const struct config_pipeline *pipeline) {
+    return pipeline->limits.concurrency ? pipeline->limits.concurrency
+                                        : pipeline->limits.concurrency_max;
+}
+
+/* "critical", "default", "background". */
+const char *config_priority_name(enum config_priority priority);
 
 /* "http1", "http2", "auto". */
 const char *config_protocol_name(enum config_protocol protocol);

@@ -45,6 +45,30 @@ void match_path(struct reader *reader, const struct schema_key *key, const struc
         value_replace(to, reader_text(node));
 }
 
+void match_field(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                 void *to) {
+    if (match_is_token(reader_text(node)))
+        value_replace(to, reader_text(node));
+    else
+        reader_refuse(reader, node, NULL, "the name of a field such as \"x-priority\"");
+}
+
+void match_fair(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+                void *to) {
+    struct config_pipeline *pipeline = to;
+    struct slice text = reader_text(node);
+
+    if (!match_is_token(text)) {
+        reader_refuse(reader, node, NULL, "\"client\", \"none\" or the name of a field");
+        return;
+    }
+    pipeline->queue.fair = slice_equal(text, SLICE("client")) ? FAIR_CLIENT
+                           : slice_equal(text, SLICE("none")) ? FAIR_NONE
+                                                              : FAIR_FIELD;
+    if (pipeline->queue.fair == FAIR_FIELD)
+        value_replace(&pipeline->queue.fair_field, text);
+}
+
 void match_grpc(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
                 void *to) {
     struct config_route *route = to;

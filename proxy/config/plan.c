@@ -98,7 +98,7 @@ static struct plan make_plan(const struct config *config) {
  * to one thread: what does not fill a whole one may be spread over all threads. */
 static uint64_t connections_wanted(const struct config *config,
                                    const struct config_pipeline *pipeline) {
-    uint64_t exchanges = (uint64_t)pipeline->limits.concurrency + pipeline->limits.streams;
+    uint64_t exchanges = (uint64_t)config_concurrency_max(pipeline) + pipeline->limits.streams;
 
     if (pipeline->protocol != PROTOCOL_HTTP2)
         return exchanges;

@@ -211,7 +211,10 @@ static const struct schema_key pipeline_keys[] = {
     /* Without one: the server's. */
     {"resolve_interval", value_duration, AT(resolve_interval_ns), NULL, SECONDS(1) / 10, HOURS(24),
      .is_never_off = true},
-    {"limits.concurrency", value_count, AT(limits.concurrency), "64", 1, MILLION},
+    {"limits.concurrency", value_count, AT(limits.concurrency), "64", 1, MILLION,
+     .may_be_auto = true},
+    {"limits.concurrency_min", value_count, AT(limits.concurrency_min), "4", 1, MILLION},
+    {"limits.concurrency_max", value_count, AT(limits.concurrency_max), "1000", 1, MILLION},
     {"limits.connections", value_count, AT(limits.connections), "\"auto\"", 1, MILLION,
      .may_be_auto = true},
     {"limits.streams", value_count, AT(limits.streams), "1000", 1, MILLION},
@@ -223,6 +226,10 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.informational", value_count, AT(max_informational), "10", 0, 1000},
     {"queue.size", value_count, AT(queue.size), "256", 0, MILLION},
     {"queue.max_wait", value_duration, AT(queue.max_wait_ns), "\"2s\"", NS_PER_MS, HOURS(24)},
+    /* Without one: a hundredth of max_wait. */
+    {"queue.target", value_duration, AT(queue.target_ns), NULL, NS_PER_MS, SECONDS(60)},
+    {"queue.fair_by", match_fair, 0, "\"client\""},
+    {"queue.priority_field", match_field, AT(queue.priority_field)},
     {"breaker.consecutive_failures", value_count, AT(breaker.in_a_row), "5", 0, 1000},
     {"breaker.on", list_bits, AT(breaker.on),
      "[\"connect\", \"reset\", \"timeout\", \"502\", \"503\", \"504\"]",
@@ -311,7 +318,9 @@ const struct schema schema_admission = {"admission", KEYS(admission_keys)};
 const struct schema schema_admin = {"admin", KEYS(admin_keys)};
 const struct schema schema_log = {"log", KEYS(log_keys)};
 const struct schema schema_listener = {"listener", KEYS(listener_keys), .array_max = 64};
-const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024};
+static const struct config_pipeline pipeline_start = {.queue = {.target_ns = -1}};
+const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024,
+                                       .start = &pipeline_start};
 const struct schema schema_handler = {"handler", KEYS(handler_keys),
                                       .array_max = CONFIG_HANDLERS_MAX, .is_optional = true};
 static const struct config_route route_start = {.listener = CONFIG_ANY_LISTENER, .deadline_ns = -1};

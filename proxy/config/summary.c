@@ -44,6 +44,12 @@ char *config_summary(const struct config *config) {
     return text.base;
 }
 
+const char *config_priority_name(enum config_priority priority) {
+    static const char *const names[] = {"critical", "default", "background"};
+
+    return names[priority];
+}
+
 const char *config_protocol_name(enum config_protocol protocol) {
     static const char *const names[] = {"http1", "http2", "auto", "exec"};
 
@@ -73,6 +79,14 @@ static void print_listeners(const struct config *config, struct buffer *to) {
     finish_table(&table, "listeners", to);
 }
 
+static void add_concurrency(struct table *table, const struct config_pipeline *pipeline) {
+    if (pipeline->limits.concurrency)
+        add_cell(table, "%u at once", pipeline->limits.concurrency);
+    else
+        add_cell(table, "%u to %u at once", pipeline->limits.concurrency_min,
+                 pipeline->limits.concurrency_max);
+}
+
 static void print_pipelines(const struct config *config, struct buffer *to) {
     struct table table = {0};
 
@@ -83,7 +97,7 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
         add_cell(&table, "%s", pipeline->name);
         if (pipeline->protocol == PROTOCOL_EXEC) {
             add_cell(&table, "runs '%s'", pipeline->process->command[0]);
-            add_cell(&table, "%u at once", pipeline->limits.concurrency);
+            add_concurrency(&table, pipeline);
             add_cell(&table, "%u programs", pipeline->limits.connections);
             add_cell(&table, "%u streams", pipeline->limits.streams);
             add_cell(&table, "queue of %u", pipeline->queue.size);
@@ -98,7 +112,7 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
             add_cell(&table, "%s", pipeline->endpoints[e].text);
             if (e > 0)
                 continue;
-            add_cell(&table, "%u at once", pipeline->limits.concurrency);
+            add_concurrency(&table, pipeline);
             if (pipeline->protocol == PROTOCOL_HTTP2)
                 add_cell(&table, "%u HTTP/2 connections of %u streams per endpoint",
                          pipeline->limits.connections, pipeline->limits.streams_per_connection);

@@ -41,6 +41,7 @@ void access_record(struct crossing *c) {
         .received_bytes = x->request.pushed,
         .sent_bytes = x->response.taken,
         .retries = c->retries,
+        .priority = c->priority,
         .has_no_budget = c->has_no_budget,
         .was_held = c->held.since_ns > 0,
         .grpc_status = c->is_grpc ? (int)grpc_outcome(c) : -1,

@@ -24,6 +24,7 @@ static const uint16_t codes[] = {
     429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 };
 #define CODES (sizeof codes / sizeof *codes)
+#define PRIORITIES (PRIORITY_BACKGROUND + 1)
 #define STATUS_END 600
 
 static const struct {
@@ -64,6 +65,7 @@ struct per_pipeline {
     metrics_cell queue_wait;
     metrics_cell retried_well, retried_badly, no_budget;
     metrics_cell held;
+    metrics_cell dropped[PRIORITIES];
 };
 
 struct counters {
@@ -94,6 +96,7 @@ static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
 static void add_handlers(struct counters *c, const struct config *config);
+static bool is_dropped(enum fail fail);
 static void count_pipeline(const struct per_pipeline *p, struct metrics metrics,
                            const struct counters_exchange *done);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
@@ -408,6 +411,8 @@ static void count_pipeline(const struct per_pipeline *p, struct metrics metrics,
         metrics_add(metrics, p->no_budget, 1);
     if (done->was_held)
         metrics_add(metrics, p->held, 1);
+    if (is_dropped(done->fail))
+        metrics_add(metrics, p->dropped[done->priority], 1);
 }
 
 static void add_pipelines(struct counters *c, const struct config *config) {
@@ -421,6 +426,10 @@ static void add_pipelines(struct counters *c, const struct config *config) {
         "Exchanges that would have been tried once more, had there been budget for it.");
     unsigned held = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_held_total",
                                    "Exchanges that waited for an endpoint to come back.");
+
+    unsigned dropped =
+        metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_queue_dropped_total",
+                       "Exchanges that a queue has refused or dropped, by priority.");
 
     c->by_pipeline = xcalloc(c->pipelines, sizeof *c->by_pipeline);
     for (size_t pipeline = 0; pipeline < c->pipelines; pipeline++) {
@@ -443,6 +452,12 @@ static void add_pipelines(struct counters *c, const struct config *config) {
         metrics_label(&labels, "result", "failed");
         buffer_append_char(&labels, '\0');
         p->retried_badly = metrics_series(c->builder, retries, labels.base);
+        for (unsigned priority = 0; priority < PRIORITIES; priority++) {
+            labels.len = len;
+            metrics_label(&labels, "priority", config_priority_name(priority));
+            buffer_append_char(&labels, '\0');
+            p->dropped[priority] = metrics_series(c->builder, dropped, labels.base);
+        }
         buffer_deinit(&labels);
     }
 }
@@ -492,6 +507,12 @@ static void add_handlers(struct counters *c, const struct config *config) {
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route) {
     return &c->by_route[listener * (c->routes + 1) +
                         (route == COUNTERS_NO_ROUTE ? c->routes : route)];
+}
+
+/* Was it the queue's decision? */
+static bool is_dropped(enum fail fail) {
+    return fail == FAIL_QUEUE_FULL || fail == FAIL_QUEUE_TIMEOUT || fail == FAIL_QUEUE_DROPPED ||
+           fail == FAIL_OVERLOADED || fail == FAIL_DEADLINE_UNMET;
 }
 
 static unsigned code_index(const struct counters *c, unsigned status) {

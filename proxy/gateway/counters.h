@@ -46,7 +46,8 @@ struct counters_exchange {
     unsigned retries;
     bool has_no_budget; /* it would have been tried once more */
     bool was_held;
-    int grpc_status; /* -1: no gRPC call */
+    enum config_priority priority; /* where there is a pipeline */
+    int grpc_status;               /* -1: no gRPC call */
 };
 
 void counters_count(const struct counters *counters, struct metrics metrics,

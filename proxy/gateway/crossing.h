@@ -7,7 +7,7 @@
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
 #include "pipeline/balancer.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/permit.h"
 #include "route/route.h"
 #include "upstream/trial.h"
 
@@ -72,6 +72,7 @@ struct crossing {
     struct handling
         *handling;         /* arena; once the route's handlers are asked; NULL: there are none */
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
+    enum config_priority priority; /* of the route, or as the client may say */
     struct permit permit;
     struct lease lease;
     struct run
@@ -125,8 +126,9 @@ void crossing_pool_drop(struct gateway_loop *gl);
 
 /* The step machine (steps.c). */
 void steps_run(struct task *task);
-/* The pipelines' gate callback. */
+/* The pipelines' gate callbacks. */
 void steps_permit_granted(struct gate_ticket *ticket, void *gift);
+void steps_permit_refused(struct gate_ticket *ticket);
 
 /* Further tries (again.c). */
 
@@ -184,6 +186,8 @@ void reply_make(struct crossing *c);
 /* The parts of it: Date and X-Request-Id; and @text as the content, or its length alone. */
 void reply_add_own(struct crossing *c);
 struct content reply_fill(struct crossing *c, struct slice text);
+/* After how long whoever is refused with it should come back: 1 to 60 s. */
+unsigned reply_retry_ms(const struct crossing *c);
 /* The same as bytes, for a head that could not be read. */
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);

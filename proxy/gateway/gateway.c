@@ -283,7 +283,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->child_rows = xcalloc(config->pipeline_count, sizeof *gl->child_rows);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
-                           again_let_go);
+                           steps_permit_refused, again_let_go);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
         listener_init(&gl->listeners[i], gl, i);

@@ -79,7 +79,7 @@ void grpc_reply(struct crossing *c) {
     add_status(c, &head->fields);
     if (may_succeed_later(c->fail))
         fields_add(&head->fields, arena, FIELD_OTHER, SLICE("grpc-retry-pushback-ms"),
-                   SLICE("1000"));
+                   arena_printf(arena, "%u", reply_retry_ms(c)));
 }
 
 void grpc_reply_begin(struct crossing *c) {

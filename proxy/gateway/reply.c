@@ -4,9 +4,7 @@
 #include "codec/h1_write.h"
 #include "gateway/handling.h"
 
-#define RETRY_AFTER_S 1 /* queues turn over within seconds */
-#define STRING(number) STRING_OF(number)
-#define STRING_OF(text) #text
+#define S_MS 1000
 
 /* What a problem document says. */
 struct problem {
@@ -56,7 +54,8 @@ void reply_make(struct crossing *c) {
     add(x, FIELD_PROXY_STATUS, detail_of(&x->arena, c->fail));
     reply_add_own(c);
     if (problem.status == 503 && !fields_find(&head->fields, FIELD_RETRY_AFTER))
-        add(x, FIELD_RETRY_AFTER, SLICE(STRING(RETRY_AFTER_S)));
+        add(x, FIELD_RETRY_AFTER,
+            arena_printf(&x->arena, "%u", (reply_retry_ms(c) + S_MS / 2) / S_MS));
     if (c->fail == FAIL_METHOD)
         add(x, FIELD_ALLOW, c->allow);
     x->response_content = reply_fill(c, buffer_slice(out));
@@ -86,6 +85,11 @@ struct content reply_fill(struct crossing *c, struct slice text) {
     return (struct content){CONTENT_LENGTH, text.len};
 }
 
+unsigned reply_retry_ms(const struct crossing *c) {
+    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
+                   : QUEUE_RETRY_MIN_MS;
+}
+
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out) {
     struct gateway_listener *listener = CONTAINER_OF(shared, struct gateway_listener, h1);
@@ -107,7 +111,7 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
                   "content-length: %zu\r\n%sconnection: close\r\n\r\n",
                   row->http, SLICE_ARG(h1_reason(row->http)), SLICE_ARG(date), row->error,
                   row->reason, SLICE_ARG(request_id), problem->len,
-                  row->http == 503 ? "retry-after: " STRING(RETRY_AFTER_S) "\r\n" : "");
+                  row->http == 503 ? "retry-after: 1\r\n" : "");
     buffer_append(out, buffer_slice(problem));
     access_record_refusal(listener, refusal, request_id, COUNTERS_HTTP1);
 }

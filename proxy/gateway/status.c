@@ -10,6 +10,8 @@ static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t af
 static json_t *fds_of(struct gateway *gateway);
 static json_t *listeners_of(struct gateway *gateway);
 static json_t *pipelines_of(struct gateway *gateway);
+static json_t *queued_of(const struct pipeline *pipeline);
+static const char *queue_state_of(struct pipeline *pipeline);
 static double oldest_s(const struct gateway *gateway);
 static void family(struct buffer *text, const char *name, const char *kind, const char *help);
 static void collect_overload(struct gateway *gateway, struct buffer *text);
@@ -235,18 +237,34 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o*}", "name",
-                            pipeline->config->name, "inflight",
+            list, json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:o, s:s, s:i, s:i, s:i, s:o, s:o*}",
+                            "name", pipeline->config->name, "inflight",
                             (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
-                            (int)pipeline->concurrency.limit, "queued",
+                            (int)gate_limit(&pipeline->concurrency), "limit_by",
+                            pipeline->config->limits.concurrency ? "file" : "auto", "queued",
                             (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                            (int)pipeline->concurrency.line_max, "held",
+                            (int)pipeline->queue.size, "queued_by_priority", queued_of(pipeline),
+                            "queue_state", queue_state_of(pipeline), "held",
                             (int)atomic_load(&pipeline->hold.held), "streams",
                             (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
                             (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline),
                             "process", children_of(gateway, i)));
     }
     return list;
+}
+
+static json_t *queued_of(const struct pipeline *pipeline) {
+    json_t *queued = json_object();
+
+    for (unsigned p = 0; p < QUEUE_PRIORITIES; p++)
+        json_object_set_new(
+            queued, config_priority_name(p),
+            json_integer((json_int_t)atomic_load(&pipeline->queue.classes[p].count)));
+    return queued;
+}
+
+static const char *queue_state_of(struct pipeline *pipeline) {
+    return queue_is_overloaded(&pipeline->queue) ? "overloaded" : "calm";
 }
 
 static double oldest_s(const struct gateway *gateway) {
@@ -283,15 +301,11 @@ static double inflight(struct pipeline *p) {
 }
 
 static double concurrency_limit(struct pipeline *p) {
-    return p->concurrency.limit;
-}
-
-static double queue_length(struct pipeline *p) {
-    return atomic_load(&p->concurrency.waiting);
+    return gate_limit(&p->concurrency);
 }
 
 static double queue_limit(struct pipeline *p) {
-    return p->concurrency.line_max;
+    return p->queue.size;
 }
 
 static double held(struct pipeline *p) {
@@ -306,7 +320,6 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
     static const struct pipeline_gauge gauges[] = {
         {"weir_pipeline_inflight", "Exchanges in flight, streams excluded.", inflight},
         {"weir_pipeline_concurrency_limit", "How many there may be.", concurrency_limit},
-        {"weir_pipeline_queue_length", "Exchanges that wait.", queue_length},
         {"weir_pipeline_queue_limit", "How many may wait.", queue_limit},
         {"weir_pipeline_held", "Exchanges that wait for an endpoint to come back.", held},
         {"weir_pipeline_retry_budget_remaining", "Retries that the budget has left.", budget},
@@ -321,5 +334,14 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
             sample(text, gauges[g].name, &labels, gauges[g].value(gateway->pipelines[i]));
         }
     }
+    family(text, "weir_pipeline_queue_length", "gauge", "Exchanges that wait, by priority.");
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++)
+        for (unsigned p = 0; p < QUEUE_PRIORITIES; p++) {
+            labels.len = 0;
+            metrics_label(&labels, "pipeline", gateway->config->pipelines[i].name);
+            metrics_label(&labels, "priority", config_priority_name(p));
+            sample(text, "weir_pipeline_queue_length", &labels,
+                   atomic_load(&gateway->pipelines[i]->queue.classes[p].count));
+        }
     buffer_deinit(&labels);
 }

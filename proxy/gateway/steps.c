@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "gateway/handling.h"
 #include "gateway/overload.h"
+#include "gateway/turns.h"
 
 #include <assert.h>
 
@@ -24,6 +25,7 @@ enum answer { NEXT, WAIT, FAIL, DONE };
 static enum answer route(struct crossing *c);
 static enum answer handle(struct crossing *c);
 static enum answer queue(struct crossing *c);
+static enum gate_outcome stand_in_line(struct crossing *c);
 static enum answer lease(struct crossing *c);
 static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
@@ -95,10 +97,14 @@ void steps_run(struct task *task) {
 }
 
 void steps_permit_granted(struct gate_ticket *ticket, void *gift) {
-    struct permit *permit = CONTAINER_OF(ticket, struct permit, ticket);
-    struct crossing *c = CONTAINER_OF(permit, struct crossing, permit);
+    struct crossing *c = CONTAINER_OF(permit_told(ticket), struct crossing, permit);
 
-    permit_granted(permit);
+    exchange_wake(&c->x, EXCHANGE_GRANTED);
+}
+
+void steps_permit_refused(struct gate_ticket *ticket) {
+    struct crossing *c = CONTAINER_OF(permit_told(ticket), struct crossing, permit);
+
     exchange_wake(&c->x, EXCHANGE_GRANTED);
 }
 
@@ -160,7 +166,8 @@ static enum answer route(struct crossing *c) {
         grpc_web_look(c);
     if (forward_is_stopped(c))
         return fail(c, FAIL_MAX_FORWARDS, NULL);
-    shed = overload_shed(gl, match.route->priority);
+    c->priority = turns_priority(c);
+    shed = overload_shed(gl, c->priority);
     if (shed)
         return fail(c, shed, NULL);
     lost = affinity_find(c);
@@ -217,15 +224,17 @@ static enum answer queue(struct crossing *c) {
         if (again_must_hold(c))
             return go_to_hold(c);
         c->queued_ns = x->loop->now_ns;
-        switch (permit_acquire(c->part, &c->permit)) {
+        switch (permit_try(c->part, &c->permit) ? GATE_IN : stand_in_line(c)) {
         case GATE_IN:
             break;
         case GATE_FULL:
-            return fail(c, FAIL_QUEUE_FULL, NULL);
+            return fail(c, c->permit.waiter.refused, NULL);
         case GATE_WAIT:
             loop_timer_start(x->loop, &c->wait, config->queue.max_wait_ns);
             return WAIT;
         }
+    } else if (c->permit.kind == PERMIT_REFUSED) {
+        return fail(c, c->permit.waiter.refused, NULL);
     } else if (c->permit.kind == PERMIT_WAITING) {
         if (x->events & CROSSING_WAIT_OVER)
             return fail(c, FAIL_QUEUE_TIMEOUT, NULL);
@@ -234,6 +243,16 @@ static enum answer queue(struct crossing *c) {
     if (x->is_stream)
         permit_to_stream(c->part, &c->permit);
     return NEXT;
+}
+
+static enum gate_outcome stand_in_line(struct crossing *c) {
+    const struct timer *deadline = &c->x.deadline;
+    struct waiter *waiter = &c->permit.waiter;
+
+    waiter->priority = c->priority;
+    waiter->client = turns_client(c);
+    waiter->deadline_ns = timer_is_running(deadline) ? deadline->at_ms * NS_PER_MS : 0;
+    return permit_acquire(c->part, &c->permit);
 }
 
 static enum answer lease(struct crossing *c) {
@@ -382,6 +401,8 @@ static enum answer respond(struct crossing *c) {
         x->is_tunnel = true;
     if (x->is_tunnel || is_event_stream(&x->response_head))
         become_stream(c);
+    if (!x->is_stream && !c->is_grpc && x->response_head.status < 500)
+        permit_answered(c->part, c->first_byte_ns - c->sent_ns);
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
     if (c->listener->gl->are_tunnels_ending)
@@ -396,6 +417,10 @@ static enum answer relay(struct crossing *c) {
         /* What is still to be sent to the client waits here: the upstream is free. */
         x->events &= ~EXCHANGE_UPSTREAM_DONE;
         c->is_upstream_done = true;
+        /* Which a gRPC call turns out to be is seen at its end only, and its head may come before
+         * anything was done. */
+        if (!x->is_stream && c->is_grpc && grpc_outcome(c) == GRPC_OK)
+            permit_answered(c->part, x->loop->now_ns - c->sent_ns);
         verdict_look(c);
         let_go(c);
     }
@@ -499,6 +524,8 @@ static void handle_fail(struct crossing *c) {
 
     verdict_fail(c);
     lease_end(&c->lease);
+    if (c->fail == FAIL_DEADLINE && c->step == STEP_AWAIT && !x->is_stream)
+        permit_answered(c->part, x->loop->now_ns - c->sent_ns);
     loop_timer_stop(x->loop, &c->turn);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (try_again(c))

@@ -6,6 +6,8 @@
 static uint64_t sum_up(const struct gateway *gateway);
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now);
 static json_t *save_pipeline(struct pipeline *pipeline, const struct keeper_now *now, size_t *room);
+static json_t *save_limits(void *ctx, const struct keeper_now *now);
+static void take_up_limits(void *ctx, const json_t *saved, const struct keeper_now *now);
 static void save_orders(struct pipeline *pipeline, json_t *to, size_t *room);
 static void take_up_endpoints(void *ctx, const json_t *saved, const struct keeper_now *now);
 static void take_up_orders(struct pipeline *pipeline, const json_t *saved);
@@ -16,10 +18,36 @@ void survival_open(struct gateway *gateway, struct keeper *keeper) {
     gateway->keeper = keeper;
     keeper_add(keeper,
                &(struct keeper_section){"endpoints", gateway, save_endpoints, take_up_endpoints});
+    keeper_add(keeper, &(struct keeper_section){"limits", gateway, save_limits, take_up_limits});
     if (gateway->handlers)
         keeper_add(keeper,
                    &(struct keeper_section){"handlers", gateway, save_handlers, take_up_handlers});
     gateway->survival_sum = sum_up(gateway);
+}
+
+static json_t *save_limits(void *ctx, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+    json_t *saved = json_object();
+
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        unsigned limit = pipeline_keep_limit(gateway->pipelines[i]);
+
+        if (limit > 0)
+            json_object_set_new(saved, gateway->config->pipelines[i].name, json_integer(limit));
+    }
+    return saved;
+}
+
+static void take_up_limits(void *ctx, const json_t *saved, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+
+    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
+        const json_t *limit = json_object_get(saved, gateway->config->pipelines[i].name);
+        json_int_t value = json_integer_value(limit);
+
+        if (value > 0 && value <= SURVIVAL_LIMIT_MAX)
+            pipeline_resume_limit(gateway->pipelines[i], (unsigned)value);
+    }
 }
 
 void survival_look(struct gateway *gateway, int64_t now_ns) {

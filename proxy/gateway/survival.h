@@ -1,6 +1,7 @@
 /* What of the gateway outlives its process, as sections of the state file:
  *
  *     "endpoints": { "PIPELINE": { "ADDRESS": { ... } } }   upstream/endpoint_state.h
+ *     "limits": { "PIPELINE": limit }                       of limits.concurrency = "auto"
  *     "handlers": { "NAME": { ... } }                       handler/quarantine.h
  *
  * Only what the configuration has is taken up, and only the first SURVIVAL_ENDPOINTS_MAX endpoints
@@ -10,6 +11,7 @@
 #include "gateway/gateway.h"
 
 #define SURVIVAL_ENDPOINTS_MAX 2048
+#define SURVIVAL_LIMIT_MAX 1000000
 
 #define SURVIVAL_LOOK_NS NS_PER_S
 

@@ -20,9 +20,15 @@ static bool take_of_sum(struct gate *gate, const struct gate_ticket *first);
 static bool is_owed_elsewhere(const struct gate *gate);
 static const struct gate_ticket *first_of(const struct gate *gate);
 static void publish(const struct gate *gate);
+static void serve(struct gate *gate, struct loop *here);
 static void pump(struct gate *gate, struct loop *here, struct list *local);
 static void promise(struct gate *gate, struct gate_ticket *ticket, void *gift, struct loop *here,
                     struct list *local);
+static void refuse(struct gate *gate, struct gate_ticket *ticket, struct loop *here,
+                   struct list *local);
+static void quit_line(struct gate *gate, struct gate_ticket *ticket);
+static void tell(struct gate_desk *desk, struct gate_ticket *ticket, struct loop *here,
+                 struct list *local);
 static void grant(struct list *tickets);
 static void deliver(struct loop *loop, struct mail *mail);
 
@@ -31,8 +37,9 @@ void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max) {
     gate->taken = &gate->own;
     gate->share = (struct share){0};
     atomic_init(&gate->waiting, 0);
-    gate->limit = limit;
+    atomic_init(&gate->limit, limit);
     gate->line_max = line_max;
+    gate->order = NULL;
     pthread_mutex_init(&gate->lock, NULL);
     list_init(&gate->line);
 }
@@ -42,6 +49,16 @@ void gate_deinit(struct gate *gate) {
     share_release(&gate->share);
     gate->taken = &gate->own;
     pthread_mutex_destroy(&gate->lock);
+}
+
+void gate_set_order(struct gate *gate, struct gate_order *order) {
+    gate->order = order;
+}
+
+void gate_set_limit(struct gate *gate, uint32_t limit, struct loop *here) {
+    atomic_store(&gate->limit, limit);
+    if (atomic_load(&gate->waiting) > 0)
+        serve(gate, here);
 }
 
 bool gate_share(struct gate *gate, const struct share_home *home, const char *key) {
@@ -54,20 +71,12 @@ bool gate_share(struct gate *gate, const struct share_home *home, const char *ke
 bool gate_is_contested(const struct gate *gate) {
     const struct share_home home = {.table = gate->share.table, .slot = gate->share.slot};
 
-    return gate->share.row && !share_is_alone(&home) && gate_taken_in_all(gate) >= gate->limit;
+    return gate->share.row && !share_is_alone(&home) && gate_taken_in_all(gate) >= gate_limit(gate);
 }
 
 void gate_look(struct gate *gate, struct loop *here) {
-    struct list local;
-
-    if (!gate->share.row || atomic_load(&gate->waiting) == 0)
-        return;
-    list_init(&local);
-    pthread_mutex_lock(&gate->lock);
-    pump(gate, here, &local);
-    publish(gate);
-    pthread_mutex_unlock(&gate->lock);
-    grant(&local);
+    if ((gate->share.row || gate->order) && atomic_load(&gate->waiting) > 0)
+        serve(gate, here);
 }
 
 uint32_t gate_wanted(const struct gate *gate) {
@@ -83,19 +92,17 @@ void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop
 
 enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket) {
     struct gate *gate = desk->gate;
+    int64_t now_ns = desk->loop->now_ns;
+    struct gate_ticket *instead = NULL;
     struct list local;
     bool is_in;
 
-    assert(ticket->state == TICKET_OUT);
-    ticket->desk = desk;
-    if (gate_try(gate)) {
-        ticket->state = TICKET_IN;
+    if (gate_enter_free(desk, ticket))
         return GATE_IN;
-    }
     list_init(&local);
     pthread_mutex_lock(&gate->lock);
-    /* The line may be full of those whose right came back just now. */
-    if (atomic_load(&gate->waiting) >= gate->line_max)
+    /* The line may be full of those whose right came back just now, or who have waited in vain. */
+    if (gate->order || atomic_load(&gate->waiting) >= gate->line_max)
         pump(gate, desk->loop, &local);
     if (atomic_load(&gate->waiting) == 0 && take(gate, NULL)) {
         ticket->state = TICKET_IN;
@@ -104,14 +111,17 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
         grant(&local);
         return GATE_IN;
     }
-    if (atomic_load(&gate->waiting) >= gate->line_max) {
+    if (gate->order ? !gate->order->admit(gate->order, ticket, now_ns, &instead)
+                    : atomic_load(&gate->waiting) >= gate->line_max) {
         publish(gate);
         pthread_mutex_unlock(&gate->lock);
         grant(&local);
         return GATE_FULL;
     }
+    if (instead)
+        refuse(gate, instead, desk->loop, &local);
     ticket->state = TICKET_WAITING;
-    ticket->since_ms = share_ms(desk->loop->now_ns);
+    ticket->since_ms = share_ms(now_ns);
     list_push_back(&gate->line, &ticket->link);
     atomic_fetch_add(&gate->waiting, 1);
     pump(gate, desk->loop, &local);
@@ -124,33 +134,35 @@ enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket)
     return is_in ? GATE_IN : GATE_WAIT;
 }
 
+bool gate_enter_free(struct gate_desk *desk, struct gate_ticket *ticket) {
+    assert(ticket->state == TICKET_OUT);
+    ticket->desk = desk;
+    if (!gate_try(desk->gate))
+        return false;
+    ticket->state = TICKET_IN;
+    return true;
+}
+
 bool gate_try(struct gate *gate) {
     return atomic_load(&gate->waiting) == 0 && take(gate, NULL);
 }
 
 void gate_leave(struct gate *gate, struct gate_ticket *ticket, struct loop *here) {
-    struct list local;
-
     if (ticket) {
         assert(ticket->state == TICKET_IN);
         ticket->state = TICKET_OUT;
     }
     assert(gate_taken(gate) > 0);
     atomic_fetch_sub(gate->taken, 1);
-    if (atomic_load(&gate->waiting) == 0)
-        return;
-    list_init(&local);
-    pthread_mutex_lock(&gate->lock);
-    pump(gate, here, &local);
-    publish(gate);
-    pthread_mutex_unlock(&gate->lock);
-    grant(&local);
+    if (atomic_load(&gate->waiting) > 0)
+        serve(gate, here);
 }
 
 bool gate_pass(struct gate *gate, struct loop *here, gate_gift_fn *make_gift, void *ctx) {
     struct list local;
     bool is_passed = false;
 
+    assert(!gate->order); /* a gift is for the oldest */
     if (atomic_load(&gate->waiting) == 0)
         return false;
     list_init(&local);
@@ -177,9 +189,10 @@ enum gate_cancel_outcome gate_cancel(struct gate_ticket *ticket, void **gift) {
     gate = ticket->desk->gate;
     pthread_mutex_lock(&gate->lock);
     if (ticket->state == TICKET_WAITING) {
-        list_remove(&ticket->link);
-        atomic_fetch_sub(&gate->waiting, 1);
+        quit_line(gate, ticket);
         publish(gate);
+    } else if (ticket->state == TICKET_REFUSED) {
+        list_remove(&ticket->link);
     } else if (ticket->state == TICKET_PROMISED) {
         list_remove(&ticket->link);
         *gift = ticket->gift;
@@ -199,7 +212,7 @@ static bool take(struct gate *gate, const struct gate_ticket *first) {
 
     if (gate->share.row)
         return take_of_sum(gate, first);
-    while (taken < gate->limit)
+    while (taken < gate_limit(gate))
         if (atomic_compare_exchange_weak(gate->taken, &taken, taken + 1))
             return true;
     return false;
@@ -213,11 +226,11 @@ static bool take_of_sum(struct gate *gate, const struct gate_ticket *first) {
     while (crossings < CROSSINGS_MAX) {
         uint64_t sum = own + share_others(&gate->share);
 
-        if (sum >= gate->limit || share_yields(&gate->share, sum, since_ms))
+        if (sum >= gate_limit(gate) || share_yields(&gate->share, sum, since_ms))
             return false;
         if (!atomic_compare_exchange_weak(gate->taken, &own, own + 1))
             continue;
-        if (own + 1 + share_others(&gate->share) <= gate->limit)
+        if (own + 1 + share_others(&gate->share) <= gate_limit(gate))
             return true;
         own = atomic_fetch_sub(gate->taken, 1) - 1;
         crossings++;
@@ -244,30 +257,70 @@ static void publish(const struct gate *gate) {
 
     if (gate->share.row)
         share_publish(&gate->share, atomic_load(&gate->waiting), first ? first->since_ms : 0,
-                      gate->limit);
+                      gate_limit(gate));
 }
 
-/* Gives free rights to the line. Locked. */
+/* Gives the line what there is for it. */
+static void serve(struct gate *gate, struct loop *here) {
+    struct list local;
+
+    list_init(&local);
+    pthread_mutex_lock(&gate->lock);
+    pump(gate, here, &local);
+    publish(gate);
+    pthread_mutex_unlock(&gate->lock);
+    grant(&local);
+}
+
+/* Gives free rights to the line, and refuses who has waited in vain. Locked. */
 static void pump(struct gate *gate, struct loop *here, struct list *local) {
-    while (!list_is_empty(&gate->line) && take(gate, first_of(gate)))
-        promise(gate, CONTAINER_OF(gate->line.next, struct gate_ticket, link), NULL, here, local);
+    struct gate_order *order = gate->order;
+
+    for (;;) {
+        struct gate_ticket *next;
+
+        while (order && (next = order->shed(order, here->now_ns)))
+            refuse(gate, next, here, local);
+        if (list_is_empty(&gate->line) || !take(gate, first_of(gate)))
+            return;
+        next = order ? order->next(order, here->now_ns)
+                     : CONTAINER_OF(gate->line.next, struct gate_ticket, link);
+        promise(gate, next, NULL, here, local);
+    }
 }
 
 /* Takes @ticket out of the line; its right goes to @local on the calling loop, else by mail.
  * Locked. */
 static void promise(struct gate *gate, struct gate_ticket *ticket, void *gift, struct loop *here,
                     struct list *local) {
-    struct gate_desk *desk = ticket->desk;
+    quit_line(gate, ticket);
+    ticket->gift = gift;
+    ticket->state = ticket->desk->loop == here ? TICKET_IN : TICKET_PROMISED;
+    tell(ticket->desk, ticket, here, local);
+}
 
+/* The same, without a right. Locked. */
+static void refuse(struct gate *gate, struct gate_ticket *ticket, struct loop *here,
+                   struct list *local) {
+    assert(ticket->state == TICKET_WAITING);
+    quit_line(gate, ticket);
+    ticket->state = ticket->desk->loop == here ? TICKET_OUT : TICKET_REFUSED;
+    tell(ticket->desk, ticket, here, local);
+}
+
+static void quit_line(struct gate *gate, struct gate_ticket *ticket) {
     list_remove(&ticket->link);
     atomic_fetch_sub(&gate->waiting, 1);
-    ticket->gift = gift;
+    if (gate->order)
+        gate->order->left(gate->order, ticket);
+}
+
+static void tell(struct gate_desk *desk, struct gate_ticket *ticket, struct loop *here,
+                 struct list *local) {
     if (desk->loop == here) {
-        ticket->state = TICKET_IN;
         list_push_back(local, &ticket->link);
         return;
     }
-    ticket->state = TICKET_PROMISED;
     list_push_back(&desk->promised, &ticket->link);
     if (!desk->is_posted) {
         desk->is_posted = true;
@@ -283,7 +336,10 @@ static void grant(struct list *tickets) {
         void *gift = ticket->gift;
 
         ticket->gift = NULL;
-        ticket->desk->granted(ticket, gift);
+        if (ticket->state == TICKET_IN)
+            ticket->desk->granted(ticket, gift);
+        else
+            ticket->desk->refused(ticket);
     }
 }
 
@@ -294,8 +350,11 @@ static void deliver(struct loop *loop, struct mail *mail) {
     list_init(&granted);
     pthread_mutex_lock(&desk->gate->lock);
     desk->is_posted = false;
-    for (link = desk->promised.next; link != &desk->promised; link = link->next)
-        CONTAINER_OF(link, struct gate_ticket, link)->state = TICKET_IN;
+    for (link = desk->promised.next; link != &desk->promised; link = link->next) {
+        struct gate_ticket *ticket = CONTAINER_OF(link, struct gate_ticket, link);
+
+        ticket->state = ticket->state == TICKET_PROMISED ? TICKET_IN : TICKET_OUT;
+    }
     list_splice(&granted, &desk->promised);
     pthread_mutex_unlock(&desk->gate->lock);
     grant(&granted);

@@ -11,6 +11,11 @@
  * served as one, by age. Nobody wakes a line when a right comes back in another process: each looks
  * after its own (gate_look()).
  *
+ * The line is served oldest first, unless the gate has an order of its own (struct gate_order),
+ * which says who may join, who is next, and who has waited in vain: those are taken out of the line
+ * and told so, in the way in which a right is given. Age between processes is that of the oldest in
+ * line whatever the order.
+ *
  * Home: gate: shared; desk and ticket: their loop. */
 #pragma once
 
@@ -32,15 +37,36 @@ typedef void gate_granted_fn(struct gate_ticket *ticket, void *gift);
  */
 typedef void *gate_gift_fn(void *ctx, struct gate_desk *to);
 
+/* Called on the desk's loop with a ticket that is out again: it was refused in line. May only
+ * record that and wake a task. */
+typedef void gate_refused_fn(struct gate_ticket *ticket);
+
+/* Who waits is not simply the oldest first. All calls are made with the gate locked, and must be
+ * short. @now_ns is of some loop's clock: those of two loops may differ by a turn. */
+struct gate_order {
+    /* May @ticket join the line? The order remembers it then. False: it is refused at once, with
+     * GATE_FULL. *@instead, NULL before: somebody in line who has to go for it. */
+    bool (*admit)(struct gate_order *order, struct gate_ticket *ticket, int64_t now_ns,
+                  struct gate_ticket **instead);
+    /* @ticket is in line no more, for whatever reason. */
+    void (*left)(struct gate_order *order, struct gate_ticket *ticket);
+    /* Somebody in line who has waited in vain and is to be refused now; NULL: nobody. Never one
+     * that was admitted at @now_ns. */
+    struct gate_ticket *(*shed)(struct gate_order *order, int64_t now_ns);
+    /* Who is given the next right. The line is not empty. */
+    struct gate_ticket *(*next)(struct gate_order *order, int64_t now_ns);
+};
+
 struct gate {
     _Atomic uint32_t *taken;  /* rights in use: own, or ours in the shared row */
     _Atomic uint32_t waiting; /* tickets in line; those with a right under way excluded */
     _Atomic uint32_t own;
     struct share share; /* none: the limit is this process's */
-    uint32_t limit;
-    uint32_t line_max;    /* tickets that may wait */
-    pthread_mutex_t lock; /* guards line, desks' promised, tickets' state */
-    struct list line;     /* struct gate_ticket, oldest first */
+    _Atomic uint32_t limit;
+    uint32_t line_max;        /* tickets that may wait; an order sees to that itself */
+    struct gate_order *order; /* borrowed: who set it; NULL: oldest first */
+    pthread_mutex_t lock;     /* guards line, order, desks' promised, tickets' state */
+    struct list line;         /* struct gate_ticket, oldest first */
 };
 
 /* A loop's side of a gate. */
@@ -48,12 +74,19 @@ struct gate_desk {
     struct gate *gate; /* borrowed: whoever owns both */
     struct loop *loop; /* borrowed */
     gate_granted_fn *granted;
-    struct list promised; /* struct gate_ticket whose right is under way */
-    struct mail mail;     /* under way while is_posted */
+    gate_refused_fn *refused; /* NULL: the gate has no order */
+    struct list promised;     /* struct gate_ticket whose right, or refusal, is under way */
+    struct mail mail;         /* under way while is_posted */
     bool is_posted;
 };
 
-enum gate_ticket_state { TICKET_OUT, TICKET_WAITING, TICKET_PROMISED, TICKET_IN };
+enum gate_ticket_state {
+    TICKET_OUT,
+    TICKET_WAITING,
+    TICKET_PROMISED, /* its right is under way to its loop */
+    TICKET_REFUSED,  /* the same of its refusal */
+    TICKET_IN,
+};
 
 /* Zeroed memory is a ticket that is out. */
 struct gate_ticket {
@@ -67,11 +100,22 @@ struct gate_ticket {
 enum gate_outcome {
     GATE_IN,   /* the right is the ticket's */
     GATE_WAIT, /* in line: granted() will be called */
-    GATE_FULL, /* line_max tickets are waiting */
+    GATE_FULL, /* line_max tickets are waiting, or the order refuses it */
 };
 
 void gate_init(struct gate *gate, uint32_t limit, uint32_t line_max);
 void gate_deinit(struct gate *gate);
+
+/* Serves the line in @order, which outlives the gate. Before the gate is used. */
+void gate_set_order(struct gate *gate, struct gate_order *order);
+
+/* Another limit from now on: what is beyond a lower one comes back in its own time. Home: the loop
+ * @here. */
+void gate_set_limit(struct gate *gate, uint32_t limit, struct loop *here);
+
+static inline uint32_t gate_limit(const struct gate *gate) {
+    return atomic_load_explicit(&gate->limit, memory_order_relaxed);
+}
 
 /* Counts from now on in the row of @key, with all processes that share it, each of which holds its
  * own limit against the sum. To be called before the gate is used. False: there is no room in the
@@ -92,19 +136,23 @@ static inline uint32_t gate_taken_in_all(const struct gate *gate) {
  * and other processes are there to take it. */
 bool gate_is_contested(const struct gate *gate);
 
-/* Gives the line what has come back in other processes. To be called every 100 ms, or more often
- * while there are others. Home: the loop @here. */
+/* Gives the line what has come back in other processes, and has its order look who has waited in
+ * vain. To be called every 100 ms, or more often while there are others. Home: the loop @here. */
 void gate_look(struct gate *gate, struct loop *here);
 
 /* How many wait in other processes for what is in use here: what is kept but not needed should be
  * given back. Any thread. */
 uint32_t gate_wanted(const struct gate *gate);
 
+/* Where the gate has an order, desk->refused is to be set behind it. */
 void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop,
                     gate_granted_fn *granted);
 
 /* The ticket must be out. Home: the desk's loop. */
 enum gate_outcome gate_enter(struct gate_desk *desk, struct gate_ticket *ticket);
+
+/* The same where a right is free and nobody waits; else false, and nothing has been done. */
+bool gate_enter_free(struct gate_desk *desk, struct gate_ticket *ticket);
 
 /* Takes a right that no ticket stands for, if one is free and nobody waits. Any thread. */
 bool gate_try(struct gate *gate);

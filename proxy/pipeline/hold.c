@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "pipeline/balancer.h"
+#include "pipeline/permit.h"
 
 #include <assert.h>
 

@@ -25,6 +25,7 @@ static struct endpoint *make_endpoint(struct pipeline *pipeline,
                                       const struct sockaddr_storage *address);
 static void share(struct pipeline *pipeline, struct gate *gate, const char *what,
                   const char *address);
+static void open_concurrency(struct pipeline *pipeline);
 static unsigned concurrency_of(const struct config_pipeline *config);
 
 int pipeline_open(struct pipeline **out, const struct pipeline_options *options, char **why) {
@@ -49,7 +50,7 @@ int pipeline_open(struct pipeline **out, const struct pipeline_options *options,
         .dials = dials ? dials : 1,
     };
     watch_set_up(pipeline);
-    gate_init(&pipeline->concurrency, concurrency_of(config), config->queue.size);
+    open_concurrency(pipeline);
     gate_init(&pipeline->streams, config->limits.streams, 0);
     pipeline->hold.max = config->queue.size;
     retry_budget_init(&pipeline->retries, config->retry.budget);
@@ -79,6 +80,8 @@ void pipeline_close(struct pipeline *pipeline) {
         return;
     endpoint_set_unref(pipeline->set);
     gate_deinit(&pipeline->concurrency);
+    queue_deinit(&pipeline->queue);
+    pthread_mutex_destroy(&pipeline->limiter_lock);
     gate_deinit(&pipeline->streams);
     retry_budget_deinit(&pipeline->retries);
     pthread_mutex_destroy(&pipeline->lock);
@@ -86,6 +89,23 @@ void pipeline_close(struct pipeline *pipeline) {
     free(pipeline->sources);
     free(pipeline->orders);
     free(pipeline);
+}
+
+unsigned pipeline_keep_limit(struct pipeline *pipeline) {
+    unsigned limit = 0;
+
+    pthread_mutex_lock(&pipeline->limiter_lock);
+    if (pipeline->config->limits.concurrency == 0)
+        limit = limiter_keep(&pipeline->limiter);
+    pthread_mutex_unlock(&pipeline->limiter_lock);
+    return limit;
+}
+
+void pipeline_resume_limit(struct pipeline *pipeline, unsigned limit) {
+    if (pipeline->config->limits.concurrency > 0)
+        return;
+    limiter_resume(&pipeline->limiter, limit);
+    atomic_store(&pipeline->concurrency.limit, limiter_limit(&pipeline->limiter));
 }
 
 struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline) {
@@ -135,7 +155,23 @@ static int open_source(struct pipeline_source *source, const struct pipeline_opt
     return err;
 }
 
-/* How many exchanges may be in flight: no more than the connections can carry that there may be.
+static void open_concurrency(struct pipeline *pipeline) {
+    const struct config_pipeline *config = pipeline->config;
+    unsigned limit = pipeline->concurrency_max = concurrency_of(config);
+
+    pthread_mutex_init(&pipeline->limiter_lock, NULL);
+    if (config->limits.concurrency == 0) {
+        unsigned min = config->limits.concurrency_min;
+
+        limiter_init(&pipeline->limiter, min < limit ? min : limit, limit);
+        limit = limiter_limit(&pipeline->limiter);
+    }
+    gate_init(&pipeline->concurrency, limit, config->queue.size);
+    queue_init(&pipeline->queue, &pipeline->concurrency, config);
+}
+
+/* How many exchanges may ever be in flight: no more than the connections can carry that there may
+ * be.
  */
 static unsigned concurrency_of(const struct config_pipeline *config) {
     unsigned each = config->protocol == PROTOCOL_HTTP2 ? config->limits.streams_per_connection : 1;
@@ -146,7 +182,7 @@ static unsigned concurrency_of(const struct config_pipeline *config) {
 
         most += (uint64_t)config->limits.connections * addresses * each;
     }
-    return most < config->limits.concurrency ? (unsigned)most : config->limits.concurrency;
+    return most < config_concurrency_max(config) ? (unsigned)most : config_concurrency_max(config);
 }
 
 /* The addresses of all sources; endpoints that were there before stay the same ones. */

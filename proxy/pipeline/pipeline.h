@@ -4,6 +4,8 @@
 
 #include "config/config.h"
 #include "pipeline/hold.h"
+#include "pipeline/limiter.h"
+#include "pipeline/queue.h"
 #include "pipeline/retry.h"
 #include "upstream/health.h"
 #include "upstream/outlier.h"
@@ -35,7 +37,11 @@ struct pipeline_order {
 /* Home: shared. */
 struct pipeline {
     const struct config_pipeline *config; /* borrowed: outlives the gateway */
-    struct gate concurrency;              /* exchanges in flight, no streams; queue.size may wait */
+    struct gate concurrency;              /* exchanges in flight, no streams */
+    struct queue queue;                   /* who waits for it */
+    struct limiter limiter;               /* limits.concurrency = "auto" */
+    pthread_mutex_t limiter_lock;         /* guards limiter */
+    unsigned concurrency_max;             /* what the connections can carry, whatever it says */
     struct gate streams;                  /* live streams; nobody waits for one */
     struct hold_shared hold;
     struct retry_budget retries;
@@ -58,6 +64,8 @@ struct pipeline_loop {
     struct pipeline *shared;        /* borrowed */
     struct pool_loop *pools_shared; /* borrowed */
     struct gate_desk desk;          /* at shared->concurrency */
+    struct service_sample answers;  /* that the shared part has not learned from yet */
+    int64_t learned_ns;             /* when it did */
     struct hold hold;
     struct retry_tally retries;
     struct endpoint_set *set; /* counted */
@@ -85,6 +93,11 @@ int pipeline_open(struct pipeline **out, const struct pipeline_options *options,
 /* After the resolver and all loops have ended. Accepts NULL. */
 void pipeline_close(struct pipeline *pipeline);
 
+/* What is worth keeping of limits.concurrency = "auto"; 0: it is not. Any thread. */
+unsigned pipeline_keep_limit(struct pipeline *pipeline);
+/* Goes on from what was kept. Before the loops run. */
+void pipeline_resume_limit(struct pipeline *pipeline, unsigned limit);
+
 /* The set as it is now, with a reference. Any thread. */
 struct endpoint_set *pipeline_endpoints(struct pipeline *pipeline);
 void endpoint_set_unref(struct endpoint_set *set);
@@ -103,7 +116,8 @@ void pipeline_mark(struct pipeline *pipeline);
 
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted, hold_let_go_fn *let_go);
+                        struct pool_loop *shared, gate_granted_fn *granted,
+                        gate_refused_fn *refused, hold_let_go_fn *let_go);
 /* Closes all pools: dials are cancelled, idle connections closed. */
 void pipeline_loop_close(struct pipeline_loop *part);
 
@@ -118,24 +132,3 @@ void pipeline_loop_look(struct pipeline_loop *part);
 
 /* At every tick: gives up on exchanges that stall, and finds outliers. Until the drain. */
 void pipeline_loop_tick(struct pipeline_loop *part);
-
-/* A right to be in flight. Zeroed memory is one that was not asked for. */
-enum permit_kind { PERMIT_NONE, PERMIT_WAITING, PERMIT_CONCURRENCY, PERMIT_STREAM };
-
-struct permit {
-    struct gate_ticket ticket; /* of the concurrency gate */
-    enum permit_kind kind;
-};
-
-/* GATE_IN, GATE_WAIT (the part's granted() follows; then permit_granted()) or GATE_FULL. */
-enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit);
-void permit_granted(struct permit *permit);
-
-/* Acquires one if it is free and nobody waits for it. */
-bool permit_try(struct pipeline_loop *part, struct permit *permit);
-
-/* The exchange has become a stream: trades the permit for a stream's, if one is free. */
-void permit_to_stream(struct pipeline_loop *part, struct permit *permit);
-
-/* Gives back what it is, in any state. */
-void permit_release(struct pipeline_loop *part, struct permit *permit);

@@ -1,4 +1,4 @@
-/* A loop's part of a pipeline: its pools and permits. */
+/* A loop's part of a pipeline: its pools. */
 #include "base/alloc.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/watch.h"
@@ -7,9 +7,10 @@
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
                         struct pool_loop *shared, gate_granted_fn *granted,
-                        hold_let_go_fn *let_go) {
+                        gate_refused_fn *refused, hold_let_go_fn *let_go) {
     *part = (struct pipeline_loop){.shared = pipeline, .pools_shared = shared};
     gate_desk_init(&part->desk, &pipeline->concurrency, shared->loop, granted);
+    part->desk.refused = refused;
     hold_open(part, let_go);
     pthread_mutex_lock(&pipeline->lock);
     pipeline->parts[shared->loop->index] = part;
@@ -67,48 +68,4 @@ void pipeline_loop_look(struct pipeline_loop *part) {
     gate_look(&part->shared->concurrency, part->pools_shared->loop);
     for (size_t i = 0; part->set && i < part->set->count; i++)
         pool_look(part->pools[i]);
-}
-
-enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit) {
-    enum gate_outcome outcome = gate_enter(&part->desk, &permit->ticket);
-
-    if (outcome == GATE_IN)
-        permit->kind = PERMIT_CONCURRENCY;
-    else if (outcome == GATE_WAIT)
-        permit->kind = PERMIT_WAITING;
-    return outcome;
-}
-
-bool permit_try(struct pipeline_loop *part, struct permit *permit) {
-    if (!gate_try(&part->shared->concurrency))
-        return false;
-    permit->ticket.desk = &part->desk;
-    permit->ticket.state = TICKET_IN;
-    permit->kind = PERMIT_CONCURRENCY;
-    return true;
-}
-
-void permit_granted(struct permit *permit) {
-    permit->kind = PERMIT_CONCURRENCY;
-}
-
-void permit_to_stream(struct pipeline_loop *part, struct permit *permit) {
-    if (permit->kind != PERMIT_CONCURRENCY || !gate_try(&part->shared->streams))
-        return;
-    gate_leave(&part->shared->concurrency, &permit->ticket, part->pools_shared->loop);
-    permit->kind = PERMIT_STREAM;
-}
-
-void permit_release(struct pipeline_loop *part, struct permit *permit) {
-    struct loop *loop = part->pools_shared->loop;
-    enum permit_kind kind = permit->kind;
-    void *gift;
-
-    permit->kind = PERMIT_NONE;
-    if (kind == PERMIT_CONCURRENCY)
-        gate_leave(&part->shared->concurrency, &permit->ticket, loop);
-    else if (kind == PERMIT_STREAM)
-        gate_leave(&part->shared->streams, NULL, loop);
-    else if (kind == PERMIT_WAITING && gate_cancel(&permit->ticket, &gift) == GATE_OWED)
-        gate_leave(&part->shared->concurrency, NULL, loop);
 }

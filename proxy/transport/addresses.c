@@ -16,7 +16,6 @@ struct address_entry {
     unsigned count; /* 0: the slot is free */
 };
 
-static bool key_of(const union conn_address *address, uint64_t *key);
 static size_t home_of(const struct addresses *addresses, uint64_t key);
 static size_t find(const struct addresses *addresses, uint64_t key);
 static void free_slot(struct addresses *addresses, size_t hole);
@@ -44,7 +43,7 @@ bool addresses_enter(struct addresses *addresses, const union conn_address *addr
     uint64_t key;
     bool may;
 
-    if (addresses->limit == 0 || !key_of(address, &key))
+    if (addresses->limit == 0 || !addresses_key(address, &key))
         return true;
     pthread_mutex_lock(&addresses->lock);
     entry = &addresses->entries[find(addresses, key)];
@@ -59,7 +58,7 @@ void addresses_leave(struct addresses *addresses, const union conn_address *addr
     uint64_t key;
     size_t at;
 
-    if (addresses->limit == 0 || !key_of(address, &key))
+    if (addresses->limit == 0 || !addresses_key(address, &key))
         return;
     pthread_mutex_lock(&addresses->lock);
     at = find(addresses, key);
@@ -81,7 +80,7 @@ unsigned addresses_count(struct addresses *addresses) {
     return count;
 }
 
-static bool key_of(const union conn_address *address, uint64_t *key) {
+bool addresses_key(const union conn_address *address, uint64_t *key) {
     const struct in6_addr *in6 = &address->in6.sin6_addr;
     uint32_t ipv4;
 

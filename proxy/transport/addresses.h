@@ -26,5 +26,8 @@ bool addresses_enter(struct addresses *addresses, const union conn_address *addr
 /* One that was counted is gone. Any thread. */
 void addresses_leave(struct addresses *addresses, const union conn_address *address);
 
+/* One number for each address, or /64. False: it is that of a unix socket. */
+bool addresses_key(const union conn_address *address, uint64_t *key);
+
 /* Addresses that have a connection. Any thread. */
 unsigned addresses_count(struct addresses *addresses);

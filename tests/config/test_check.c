@@ -68,6 +68,25 @@ static void settings_of_http2_need_http2(void **state) {
                                               "timeouts = { ping = 0, pong = '1s' }\n"));
 }
 
+static void bounds_of_concurrency_need_auto_and_make_sense(void **state) {
+    expect_errors(LISTENER ROUTE PIPELINE "limits = { concurrency = 9, concurrency_max = 10 }\n",
+                  "t:9:47: pipeline.limits.concurrency_max: found with concurrency = 9, expected "
+                  "only with \"auto\"\n");
+    expect_errors(LISTENER ROUTE PIPELINE
+                  "limits = { concurrency = 'auto', concurrency_min = 10, concurrency_max = 9 }\n",
+                  "t:9:52: pipeline.limits: found concurrency_min = 10, expected at most "
+                  "concurrency_max, 9\n");
+}
+
+static void fields_of_a_queue_have_names(void **state) {
+    expect_errors(
+        LISTENER ROUTE PIPELINE "queue = { fair_by = 'a b', priority_field = '' }\n",
+        "t:9:21: pipeline.queue.fair_by: found \"a b\" (string), expected \"client\", "
+        "\"none\" or the name of a field\n"
+        "t:9:45: pipeline.queue.priority_field: found \"\" (string), expected the name of "
+        "a field such as \"x-priority\"\n");
+}
+
 static void grpc_web_needs_a_pipeline_over_http2(void **state) {
     expect_errors(LISTENER PIPELINE ROUTE "grpc_web = true\n",
                   "t:9:12: route.grpc_web: found with pipeline = \"p\", expected one with protocol "
@@ -144,6 +163,8 @@ int main(void) {
         cmocka_unit_test(path_and_exact_contradict_each_other),
         cmocka_unit_test(a_target_fits_into_its_head),
         cmocka_unit_test(settings_of_http2_need_http2),
+        cmocka_unit_test(bounds_of_concurrency_need_auto_and_make_sense),
+        cmocka_unit_test(fields_of_a_queue_have_names),
         cmocka_unit_test(grpc_web_needs_a_pipeline_over_http2),
         cmocka_unit_test(what_contradicts_itself_in_balance_and_retry_is_refused),
         cmocka_unit_test(what_contradicts_itself_in_an_affinity_is_refused),

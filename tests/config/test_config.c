@@ -246,6 +246,37 @@ static void the_pipeline_keys_arrive(void **state) {
     config_free(config);
 }
 
+static void the_queue_keys_arrive(void **state) {
+    struct config *config = parse(
+        "[[pipeline]]\nname = 'q'\nendpoints = ['a:80']\n"
+        "limits = { concurrency = 'auto', concurrency_min = 5, concurrency_max = 6 }\n"
+        "queue = { target = '3ms', fair_by = 'X-Tenant', priority_field = 'X-Priority' }\n"
+        "[[pipeline]]\nname = 'r'\nendpoints = ['a:80']\n"
+        "queue = { target = '0s', fair_by = 'none', max_wait = '30s' }\n"
+        "[[pipeline]]\nname = 's'\nendpoints = ['a:80']\nqueue = { max_wait = '30s' }\n" LISTENER
+            PIPELINE ROUTE);
+    const struct config_pipeline *p = config->pipelines;
+
+    assert_int_equal(p->limits.concurrency, 0);
+    assert_int_equal(p->limits.concurrency_min, 5);
+    assert_int_equal(config_concurrency_max(p), 6);
+    assert_int_equal(p->queue.target_ns, 3 * NS_PER_MS);
+    assert_int_equal(p->queue.fair, FAIR_FIELD);
+    assert_string_equal(p->queue.fair_field, "X-Tenant");
+    assert_string_equal(p->queue.priority_field, "X-Priority");
+    p++;
+    assert_int_equal(p->queue.target_ns, 0);
+    assert_int_equal(p->queue.fair, FAIR_NONE);
+    p++;
+    assert_int_equal(p->queue.target_ns, 300 * NS_PER_MS);
+    p++;
+    assert_int_equal(config_concurrency_max(p), 64);
+    assert_int_equal(p->queue.target_ns, 20 * NS_PER_MS); /* of 2 s */
+    assert_int_equal(p->queue.fair, FAIR_CLIENT);
+    assert_null(p->queue.priority_field);
+    config_free(config);
+}
+
 static void the_route_keys_arrive(void **state) {
     struct config *config = parse(
         LISTENER PIPELINE
@@ -368,6 +399,7 @@ int main(void) {
         cmocka_unit_test(a_state_file_is_a_path_and_its_directory_may_come_later),
         cmocka_unit_test(the_listener_keys_arrive),
         cmocka_unit_test(the_pipeline_keys_arrive),
+        cmocka_unit_test(the_queue_keys_arrive),
         cmocka_unit_test(the_route_keys_arrive),
         cmocka_unit_test(routes_without_a_name_get_one_of_their_own),
         cmocka_unit_test(dotted_keys_and_headers_are_inline_tables),

@@ -93,6 +93,13 @@ def test_the_end_leaves_nothing():
     scenario("drain")
 
 
+@release_only
+@pytest.mark.parametrize("parts", ["steady --loads 5 --kinds http1", "steady --loads 5 --kinds grpc",
+                                   "greedy,priority"])
+def test_overload_leaves_goodput_and_fairness(parts):
+    scenario("overload", "--shape", "--no-charts", "--peers", "weir", "--parts", *parts.split())
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_thousand_clients_share_a_hundred_places(threads):
     """What is bounded in time may take three times as long: the machine may have other work."""

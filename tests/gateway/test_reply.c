@@ -89,8 +89,24 @@ static void proxy_status_tells_the_error_and_its_reason(void **state) {
 static void retry_after_comes_with_503_alone(void **state) {
     struct fixture *f = *state;
 
-    for (unsigned fail = FAIL_NONE + 1; fail < FAILS; fail++)
-        EXPECT(f, reply(f, fail), "retry-after", fail_row(fail)->http == 503 ? "1" : ABSENT);
+    for (unsigned fail = FAIL_NONE + 1; fail < FAILS; fail++) {
+        const char *value = fixture_values(f, reply(f, fail), "retry-after");
+
+        if (fail_row(fail)->http != 503)
+            assert_string_equal(value, ABSENT);
+        else
+            assert_true(strcmp(value, "1") == 0 || strcmp(value, "2") == 0);
+    }
+}
+
+static void retry_after_is_what_the_queue_says(void **state) {
+    struct fixture *f = *state;
+
+    atomic_store(&f->pipeline.queue.retry_at_ns, f->gl.loop.now_ns + 100 * NS_PER_S);
+    EXPECT(f, reply(f, FAIL_QUEUE_FULL), "retry-after", "60");
+    /* Where no pipeline is known there is nothing to be measured. */
+    f->c->part = NULL;
+    EXPECT(f, reply(f, FAIL_DRAINING), "retry-after", "1");
 }
 
 static void allow_tells_the_methods_of_a_405(void **state) {
@@ -158,6 +174,7 @@ int main(void) {
         T(every_failure_has_its_status_and_a_problem_document),
         T(proxy_status_tells_the_error_and_its_reason),
         T(retry_after_comes_with_503_alone),
+        T(retry_after_is_what_the_queue_says),
         T(allow_tells_the_methods_of_a_405),
         T(a_head_request_gets_the_length_and_no_content),
         T(a_reason_stands_before_the_remedy),

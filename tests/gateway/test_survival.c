@@ -15,6 +15,7 @@
 #define ENDPOINTS (SURVIVAL_ENDPOINTS_MAX / (PIPELINES - 1))
 #define PATH "./state.json"
 
+static atomic_bool is_over;
 static char directory[64];
 static struct config config;
 static struct config_pipeline pipelines[PIPELINES];
@@ -141,6 +142,52 @@ static void no_more_than_the_bound_are_kept_and_those_fit_the_file(void **state)
     assert_int_equal(count_down(), SURVIVAL_ENDPOINTS_MAX);
 }
 
+static unsigned limit_of(unsigned pipeline) {
+    return gate_limit(&gateway.pipelines[pipeline]->concurrency);
+}
+
+static void learned_limits_are_found_again(void **state) {
+    json_t *sections, *limits;
+
+    pipelines[0].limits.concurrency = 0;
+    pipelines[0].limits.concurrency_min = 4;
+    pipelines[0].limits.concurrency_max = 100;
+    for (unsigned i = 0; i < PIPELINES; i++)
+        pipeline_close(gateway.pipelines[i]);
+    for (unsigned i = 0; i < PIPELINES; i++) {
+        char *why = NULL;
+
+        assert_int_equal(
+            pipeline_open(&gateway.pipelines[i],
+                          &(struct pipeline_options){.config = &pipelines[i], .loops = 1}, &why),
+            0);
+    }
+    assert_int_equal(limit_of(0), LIMITER_START);
+    assert_int_equal(limit_of(1), 1);
+    limits = json_pack("{s:i, s:i, s:i}", "one", 77, "two", 50, "gone", 9);
+    sections = json_pack("{s:o}", "limits", limits);
+    assert_int_equal(state_file_write(PATH, sections, &is_over), 0);
+    json_decref(sections);
+    take_up();
+    assert_int_equal(limit_of(0), 77);
+    assert_int_equal(limit_of(1), 1); /* the file says */
+    restart();
+    sections = state_file_read(PATH);
+    limits = json_object_get(sections, "limits");
+    assert_int_equal(json_object_size(limits), 1);
+    assert_int_equal(json_integer_value(json_object_get(limits, "one")), 77);
+    json_decref(sections);
+}
+
+static void a_limit_that_makes_no_sense_is_dropped(void **state) {
+    json_t *sections = json_pack("{s:{s:i, s:s}}", "limits", "one", -5, "two", "many");
+
+    assert_int_equal(state_file_write(PATH, sections, &is_over), 0);
+    json_decref(sections);
+    take_up();
+    assert_int_equal(limit_of(0), 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, enter, leave)
 
 int main(void) {
@@ -148,6 +195,8 @@ int main(void) {
         TEST(each_endpoint_finds_its_own_again),
         TEST(what_the_configuration_no_longer_has_is_dropped),
         TEST(no_more_than_the_bound_are_kept_and_those_fit_the_file),
+        TEST(learned_limits_are_found_again),
+        TEST(a_limit_that_makes_no_sense_is_dropped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,6 +134,26 @@ static void several_rights_travel_in_one_letter_and_in_order(void **state) {
     leave(&line[1]);
 }
 
+static void a_higher_limit_lets_in_who_waits_and_a_lower_one_waits_itself(void **state) {
+    struct guest in[LIMIT], line[3];
+
+    for (unsigned i = 0; i < LIMIT; i++)
+        enter(&in[i], 'a', 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(enter(&line[i], (char)('1' + i), i % 2), GATE_WAIT);
+    gate_set_limit(&gate, LIMIT + 2, &loops[0]);
+    AWAIT(&loops[0], &loops[1], granted_len == 2);
+    assert_string_equal(granted, "12");
+    gate_set_limit(&gate, 1, &loops[0]);
+    for (unsigned i = 0; i < LIMIT; i++)
+        leave(&in[i]);
+    leave(&line[0]);
+    assert_int_equal(granted_len, 2);
+    leave(&line[1]); /* '3' lives on the other loop */
+    AWAIT(&loops[0], &loops[1], granted_len == 3);
+    leave(&line[2]);
+}
+
 static void a_full_line_refuses(void **state) {
     struct guest in[LIMIT], line[LINE_PLACES], more;
 
@@ -450,6 +470,7 @@ int main(void) {
         AT_GATE(the_bound_is_exact),
         AT_GATE(who_waits_longest_is_first_whatever_its_loop),
         AT_GATE(several_rights_travel_in_one_letter_and_in_order),
+        AT_GATE(a_higher_limit_lets_in_who_waits_and_a_lower_one_waits_itself),
         AT_GATE(a_full_line_refuses),
         AT_GATE(a_line_that_just_moved_on_is_not_full),
         AT_GATE(without_a_line_it_is_in_or_full),

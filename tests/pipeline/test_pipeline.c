@@ -17,10 +17,9 @@ struct guest {
 };
 
 static void on_granted(struct gate_ticket *ticket, void *gift) {
-    struct guest *guest = CONTAINER_OF(ticket, struct guest, permit.ticket);
+    struct guest *guest = CONTAINER_OF(permit_told(ticket), struct guest, permit);
 
     assert_null(gift);
-    permit_granted(&guest->permit);
     guest->granted++;
 }
 
@@ -49,7 +48,8 @@ static void permits_are_bounded_and_waited_for_in_line(void **state) {
         assert_int_equal(guests[i].permit.kind, PERMIT_WAITING);
     }
     assert_int_equal(permit_acquire(&parts[0], &guests[5].permit), GATE_FULL);
-    assert_int_equal(guests[5].permit.kind, PERMIT_NONE);
+    assert_int_equal(guests[5].permit.kind, PERMIT_REFUSED);
+    assert_int_equal(guests[5].permit.waiter.refused, FAIL_QUEUE_FULL);
     permit_release(&parts[0], &guests[5].permit); /* nothing was taken */
     permit_release(&parts[0], &guests[0].permit);
     AWAIT(&loops[0], &loops[1], guests[2].granted == 1);
@@ -157,7 +157,7 @@ static void a_set_that_comes_after_the_close_is_dropped(void **state) {
     pipeline_loop_take(&parts[0], set);
     assert_int_equal(atomic_load(&set->refs), refs - 2);
     assert_null(parts[0].set);
-    pipeline_loop_open(&parts[0], world.pipeline, &world.shared[0], on_granted, NULL);
+    pipeline_loop_open(&parts[0], world.pipeline, &world.shared[0], on_granted, NULL, NULL);
 }
 
 static void one_address_written_twice_is_one_endpoint(void **state) {

@@ -18,13 +18,18 @@ void world_configure(void) {
     };
 }
 
+static void on_refused(struct gate_ticket *ticket) {
+    permit_told(ticket);
+}
+
 void world_open(gate_granted_fn *granted, hold_let_go_fn *let_go) {
     world.fds = (struct fds){.limit = {100, 100, 100, 100}};
     world.pipeline = world_open_pipeline(&world.config);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(loop_open(&world.loops[i], i), 0);
         world.shared[i] = (struct pool_loop){.loop = &world.loops[i], .fds = &world.fds};
-        pipeline_loop_open(&world.parts[i], world.pipeline, &world.shared[i], granted, let_go);
+        pipeline_loop_open(&world.parts[i], world.pipeline, &world.shared[i], granted, on_refused,
+                           let_go);
     }
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "pipeline/balancer.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/permit.h"
 #include "support/unit.h"
 
 #define ENDPOINTS 3

@@ -1,0 +1,187 @@
+/* The queue and the limiter under load, against what queueing theory knows, and against what they
+ * promise. */
+#include "sim.h"
+
+#include "support/unit.h"
+
+#include <math.h>
+
+#define MS NS_PER_MS
+
+static struct sim sim;
+
+/* An engine of 2,000/s: 40 at once, 20 ms each. */
+static void begin(double load) {
+    sim = (struct sim){
+        .sources = {{.per_s = 2000 * load, .client = 1, .priority = PRIORITY_DEFAULT}},
+        .source_count = 1,
+        .limit = 40,
+        .places = 40,
+        .service_ns = 20 * MS,
+        .config = {.queue = {.size = 256, .target_ns = 20 * MS}},
+        .warmup_ns = 3 * NS_PER_S,
+        .duration_ns = 20 * NS_PER_S,
+    };
+}
+
+static void near(double found, double wanted, double share) {
+    if (fabs(found - wanted) > share * wanted)
+        fail_msg("%g is not %g, give or take %g%%", found, wanted, 100 * share);
+}
+
+/* The share of M/G/c/c that is turned away. */
+static double erlang_b(unsigned places, double load) {
+    double b = 1;
+
+    for (unsigned i = 1; i <= places; i++)
+        b = load * b / (i + load * b);
+    return b;
+}
+
+static void without_a_queue_it_is_erlangs_loss(void **state) {
+    static const double loads[] = {0.8, 1, 2};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(loads[i]);
+        sim.config.queue.size = 0;
+        sim.duration_ns = 60 * NS_PER_S;
+        sim_run(&sim);
+        near(sim.goodput, 2000 * loads[i] * (1 - erlang_b(40, 40 * loads[i])), 0.01);
+    }
+}
+
+/* Pollaczek and Khinchine: rho * s / (2 * (1 - rho)). */
+static void with_one_place_the_wait_is_that_of_an_m_d_1(void **state) {
+    begin(0);
+    sim.sources[0].per_s = 70;
+    sim.limit = sim.places = 1;
+    sim.service_ns = 10 * MS;
+    sim.config.queue = (typeof(sim.config.queue)){.size = 100000};
+    sim.duration_ns = 2000 * NS_PER_S;
+    sim_run(&sim);
+    near(sim.mean_wait_ns, 0.7 * 10e6 / (2 * 0.3), 0.05);
+    near(sim.goodput, 70, 0.02);
+}
+
+/* The order changes who waits, not how long they do in all. */
+static void the_mean_wait_is_the_same_in_any_order(void **state) {
+    double waits[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        begin(0.97);
+        sim.config.queue.target_ns = i == 0 ? 0 : 10 * NS_PER_S;
+        sim.config.queue.size = 100000;
+        sim.source_count = 10;
+        for (unsigned s = 0; s < 10; s++)
+            sim.sources[s] = (struct sim_source){
+                .per_s = 194, .client = i == 0 ? 0 : s + 1, .priority = PRIORITY_DEFAULT};
+        sim_run(&sim);
+        waits[i] = sim.mean_wait_ns;
+    }
+    near(waits[0], waits[1], 0.01);
+}
+
+static void what_can_be_done_is_done_and_done_in_time(void **state) {
+    static const double loads[] = {1, 2, 5};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(loads[i]);
+        sim_run(&sim);
+        assert_true(sim.goodput >= 0.97 * 2000);
+        assert_true(sim.p50_ns <= 24 * MS);
+        assert_true(sim.p99_ns <= 65 * MS);
+        assert_true(sim.refused_p50_ns <= MS);
+        assert_true(sim.queued_max <= 256);
+    }
+}
+
+static void below_that_nobody_is_refused(void **state) {
+    begin(0.8);
+    sim_run(&sim);
+    assert_int_equal(sim.sources[0].refused, 0);
+    assert_true(sim.p50_ns <= 21 * MS);
+}
+
+static void the_same_with_many_clients(void **state) {
+    static const double loads[] = {2, 5};
+
+    for (unsigned i = 0; i < 2; i++) {
+        begin(loads[i]);
+        sim.source_count = 50;
+        for (unsigned s = 0; s < 50; s++)
+            sim.sources[s] = (struct sim_source){
+                .per_s = 40 * loads[i], .client = s + 1, .priority = PRIORITY_DEFAULT};
+        sim_run(&sim);
+        assert_true(sim.goodput >= 0.97 * 2000);
+        assert_true(sim.p50_ns <= 24 * MS);
+        assert_true(sim.p99_ns <= 65 * MS);
+        assert_true(sim.refused_p50_ns <= MS);
+    }
+}
+
+static void the_limiter_finds_the_places_whatever_the_load(void **state) {
+    static const double loads[] = {1, 2, 5};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(loads[i]);
+        sim.limit = 0;
+        sim.slowdown = 0.01;
+        sim_run(&sim);
+        assert_true(sim.goodput >= 0.93 * 2000);
+        assert_in_range(limiter_limit(&sim.limiter), 30, 50);
+        assert_true(sim.p99_ns <= 70 * MS);
+    }
+}
+
+static void one_greedy_client_takes_nothing_from_fair_ones(void **state) {
+    unsigned offered = 0, served = 0;
+
+    begin(0);
+    sim.source_count = 21;
+    for (unsigned s = 0; s < 21; s++)
+        sim.sources[s] = (struct sim_source){
+            .per_s = s == 0 ? 3000 : 60, .client = s + 1, .priority = PRIORITY_DEFAULT};
+    sim_run(&sim);
+    for (unsigned s = 1; s < 21; s++) {
+        offered += sim.sources[s].offered;
+        served += sim.sources[s].served;
+    }
+    assert_true(served >= 0.98 * offered);
+    assert_true(sim.goodput >= 0.97 * 2000);
+}
+
+static void what_is_critical_succeeds_at_five_times_the_load(void **state) {
+    begin(0);
+    sim.source_count = 2;
+    sim.sources[0] = (struct sim_source){.per_s = 1000, .client = 1, .priority = PRIORITY_CRITICAL};
+    sim.sources[1] =
+        (struct sim_source){.per_s = 9000, .client = 1, .priority = PRIORITY_BACKGROUND};
+    sim_run(&sim);
+    assert_true(sim.sources[0].served >= 0.99 * sim.sources[0].offered);
+    assert_true(sim.goodput >= 0.97 * 2000);
+}
+
+static void nothing_is_done_for_who_would_not_wait_for_it(void **state) {
+    begin(2);
+    sim.sources[0].patience_ns = 25 * MS;
+    sim_run(&sim);
+    assert_true(sim.goodput >= 0.97 * 2000);
+    assert_true(sim.p99_ns <= 25 * MS);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_queue_it_is_erlangs_loss),
+        cmocka_unit_test(with_one_place_the_wait_is_that_of_an_m_d_1),
+        cmocka_unit_test(the_mean_wait_is_the_same_in_any_order),
+        cmocka_unit_test(what_can_be_done_is_done_and_done_in_time),
+        cmocka_unit_test(below_that_nobody_is_refused),
+        cmocka_unit_test(the_same_with_many_clients),
+        cmocka_unit_test(the_limiter_finds_the_places_whatever_the_load),
+        cmocka_unit_test(one_greedy_client_takes_nothing_from_fair_ones),
+        cmocka_unit_test(what_is_critical_succeeds_at_five_times_the_load),
+        cmocka_unit_test(nothing_is_done_for_who_would_not_wait_for_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
