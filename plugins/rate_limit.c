@@ -272,10 +272,12 @@ static bool take(struct rate_limit *plugin, struct weir_text key, struct verdict
         return false;
     for (unsigned i = 0; i < TRIES_MAX; i++) {
         int64_t now_ns = host->now_ns(), full_ns = cell.a;
+        /* It was written under other settings: from now on these hold. */
+        bool is_foreign = full_ns > now_ns + depth_ns;
 
         if (full_ns < now_ns)
             full_ns = now_ns;
-        if (full_ns > now_ns + depth_ns) /* the settings were others then */
+        if (is_foreign)
             full_ns = now_ns + depth_ns;
         verdict->is_allowed = full_ns + plugin->interval_ns <= now_ns + depth_ns;
         if (verdict->is_allowed)
@@ -283,7 +285,7 @@ static bool take(struct rate_limit *plugin, struct weir_text key, struct verdict
         verdict->retry_ns = full_ns + plugin->interval_ns - depth_ns - now_ns;
         verdict->full_ns = full_ns - now_ns;
         verdict->left = (depth_ns - verdict->full_ns) / plugin->interval_ns;
-        if (!verdict->is_allowed ||
+        if ((!verdict->is_allowed && !is_foreign) ||
             host->cell_swap(plugin->table, key, &cell, (struct weir_cell){full_ns, 0}))
             return true;
     }
