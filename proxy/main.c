@@ -5,21 +5,25 @@
 #include "config/config.h"
 #include "demo/demo.h"
 #include "gateway/counters.h"
+#include "handler/handlers.h"
 #include "serve/limits.h"
 #include "serve/serve.h"
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int run_command(int argc, char **argv);
 static int check_command(int argc, char **argv);
 static int status_command(int argc, char **argv);
 static int demo_command(int argc, char **argv);
+static int check_handlers(const struct config *config);
 static int print_plan(const struct config *config);
 static int load(struct config **config, const char *path);
 static int complain(struct config_errors *errors);
@@ -45,7 +49,8 @@ static const struct {
      "usage: weir check [--plan] FILE [--stdin]\n\n"
      "Reads and checks FILE, and prints every error, or the listeners, pipelines and the sum of\n"
      "file descriptors; with --plan what `weir run` reads of it. With --stdin the text is that of\n"
-     "standard input, and FILE only its name. Opens no socket and resolves no name.\n"},
+     "standard input, and FILE only its name. Opens no socket and resolves no name, but loads the\n"
+     "handlers' plugins.\n"},
     {"demo", demo_command,
      "usage: weir demo [--listen ADDRESS] [--admin ADDRESS]\n\n"
      "Serves a built-in demo engine on 127.0.0.1:8080, with the admin plane on 127.0.0.1:9901, "
@@ -146,6 +151,10 @@ static int check_command(int argc, char **argv) {
         return complain(&errors);
     if (config->warnings)
         fputs(config->warnings, stderr);
+    if (config->handler_count > 0 && check_handlers(config)) {
+        config_free(config);
+        return EXIT_UNUSABLE;
+    }
     if (is_plan) {
         status = print_plan(config);
     } else {
@@ -156,6 +165,35 @@ static int check_command(int argc, char **argv) {
     }
     config_free(config);
     return status;
+}
+
+/* Loads the plugins and makes an instance of each, in a child, because it is their code that runs.
+ */
+static int check_handlers(const struct config *config) {
+    struct handlers_options options = {.config = config, .loops = 1, .cells_fd = -1};
+    struct handlers *handlers;
+    char *why = NULL;
+    pid_t pid;
+    int status;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        int err = handlers_prepare(&handlers, &options, &why);
+
+        if (err)
+            fprintf(stderr, "weir: %s\n", why);
+        fflush(NULL);
+        _exit(err ? EXIT_UNUSABLE : 0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        fprintf(stderr, "weir: cannot check the handlers: %s\n", strerror(errno));
+        return EXIT_UNUSABLE;
+    }
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "weir: a handler's plugin has crashed as it was loaded: %s\n",
+                strsignal(WTERMSIG(status)));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_UNUSABLE;
 }
 
 static int print_plan(const struct config *config) {

@@ -10,6 +10,8 @@
  *     /readyz    text; 200 live, 503 otherwise
  *     /reload    POST, from this host only: 202, and the file is read again
  *     /drain     likewise: 202, and weir ends as on SIGTERM
+ *     /handler/reset?name=NAME
+ *                likewise: 200, and that handler is no longer in quarantine; 404: there is none
  *     /status    JSON, what `weir status` prints:
  *
  *     { "version": "...", "pid": n, "uptime_s": n, "state": "starting|live|draining|wedged",
@@ -22,7 +24,9 @@
  *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
- *                                         "inflight", "dials", "failures_total" } ] } ] }
+ *                                         "inflight", "dials", "failures_total" } ] } ],
+ *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
+ *                       "faults_total", "queued", "queue_size" } ] }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of
  * it but listeners and pipelines. */
@@ -61,6 +65,9 @@ struct admin_options {
     /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
      * there are no such pages. */
     bool (*order)(void *ctx, enum admin_order order);
+    /* Lets the handler @name out of quarantine. False: there is none of that name. NULL likewise.
+     */
+    bool (*reset)(void *ctx, const char *name);
     const char *token; /* borrowed; NULL: none is asked for */
 };
 

@@ -2,14 +2,20 @@
 
 #include <netinet/in.h>
 
+#define NAME_MAX_BYTES 64 /* of a handler */
+
+static void reset(h2o_req_t *req, const struct admin_options *options);
+static bool query_name(h2o_req_t *req, char *to, size_t max);
 static bool is_local(h2o_req_t *req);
 static bool has_token(h2o_req_t *req, const char *token);
 static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
 
 bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
     bool is_reload = slice_equal(path, SLICE("/reload"));
+    bool is_drain = slice_equal(path, SLICE("/drain"));
+    bool is_reset = options->reset && slice_equal(path, SLICE("/handler/reset"));
 
-    if (!options->order || (!is_reload && !slice_equal(path, SLICE("/drain"))))
+    if (!options->order || (!is_reload && !is_drain && !is_reset))
         return false;
     if (!slice_equal(slice_of(req->method.base, req->method.len), SLICE("POST"))) {
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, H2O_STRLIT("POST"));
@@ -22,6 +28,8 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
         h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("www-authenticate"), 0,
                               NULL, H2O_STRLIT("Bearer"));
         answer(req, 401, "Unauthorized", "needs Authorization: Bearer and the admin.token\n");
+    } else if (is_reset) {
+        reset(req, options);
     } else if (!options->order(options->ctx, is_reload ? ADMIN_RELOAD : ADMIN_DRAIN)) {
         answer(req, 503, "Service Unavailable", "the supervisor does not listen; try again\n");
     } else {
@@ -30,6 +38,34 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
                            "weir_config_reloads_total say how it went\n"
                          : "finishing what is under way, then ending\n");
     }
+    return true;
+}
+
+static void reset(h2o_req_t *req, const struct admin_options *options) {
+    char name[NAME_MAX_BYTES + 1];
+
+    if (!query_name(req, name, sizeof name))
+        answer(req, 400, "Bad Request", "needs ?name= and the name of a handler\n");
+    else if (!options->reset(options->ctx, name))
+        answer(req, 404, "Not Found", "no handler of that name; see /status\n");
+    else
+        answer(req, 200, "OK", "what is known of its faults is forgotten\n");
+}
+
+/* Names need no percent-encoding (config/values.c). */
+static bool query_name(h2o_req_t *req, char *to, size_t max) {
+    struct slice query = slice_of(req->path.base, req->path.len);
+
+    if (req->query_at == SIZE_MAX)
+        return false;
+    query = slice_skip(query, req->query_at + 1);
+    if (!slice_starts(query, SLICE("name=")))
+        return false;
+    query = slice_skip(query, strlen("name="));
+    if (query.len == 0 || query.len >= max || memchr(query.base, '\0', query.len))
+        return false;
+    memcpy(to, query.base, query.len);
+    to[query.len] = '\0';
     return true;
 }
 

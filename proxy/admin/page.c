@@ -47,9 +47,11 @@ static void make_index(struct page *page) {
     buffer_append(&page->content, SLICE("/metrics  counters and gauges for Prometheus\n"
                                         "/healthz  is the process alive, and how busy\n"
                                         "/readyz   does it take requests\n"
-                                        "/status   listeners, pipelines and endpoints\n"
+                                        "/status   listeners, pipelines, endpoints, handlers\n"
                                         "/reload   POST: read the configuration again\n"
-                                        "/drain    POST: finish and end\n"));
+                                        "/drain    POST: finish and end\n"
+                                        "/handler/reset?name=NAME\n"
+                                        "          POST: end a handler's quarantine\n"));
 }
 
 static void make_metrics(struct page *page, const struct admin_options *options) {
@@ -84,6 +86,7 @@ static void make_health(struct page *page, const struct admin_options *options, 
     }
     json_object_del(status, "listeners");
     json_object_del(status, "pipelines");
+    json_object_del(status, "handlers");
     append_json(&page->content, status);
 }
 

@@ -51,6 +51,12 @@ static const struct column endpoint_columns[] = {
     {"FAILURES", "failures_total", NULL, false},
 };
 
+static const struct column handler_columns[] = {
+    {"HANDLER", "name", NULL, true},        {"STATE", "state", NULL, true},
+    {"ISOLATION", "isolation", NULL, true}, {"QUEUED", "queued", "queue_size", false},
+    {"CALLS", "calls_total", NULL, false},  {"FAULTS", "faults_total", NULL, false},
+};
+
 #define TABLE(c) ((struct status_table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})
 
 static void print_summary(json_t *status, FILE *out);
@@ -138,7 +144,7 @@ static void print_facts(json_t *object, const struct column *facts, unsigned cou
 
 static void print_tables(json_t *status, FILE *out) {
     struct status_table listeners = TABLE(listener_columns), pipelines = TABLE(pipeline_columns),
-                        endpoints = TABLE(endpoint_columns);
+                        endpoints = TABLE(endpoint_columns), handlers = TABLE(handler_columns);
     json_t *row, *endpoint;
     size_t i, j;
 
@@ -151,9 +157,12 @@ static void print_tables(json_t *status, FILE *out) {
             table_add(&endpoints, endpoint);
         }
     }
+    json_array_foreach(json_object_get(status, "handlers"), i, row) table_add(&handlers, row);
     table_print(&listeners, out);
     table_print(&pipelines, out);
     table_print(&endpoints, out);
+    if (handlers.row_count > 0)
+        table_print(&handlers, out);
 }
 
 static void table_add(struct status_table *table, json_t *row) {

@@ -9,3 +9,5 @@
 
 /* -errno. Any thread. */
 int thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+/* The same on a stack of the caller's, which has no guard but its own. */
+int thread_start_on(pthread_t *thread, void *stack, size_t bytes, void *(*run)(void *), void *arg);

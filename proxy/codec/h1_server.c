@@ -207,6 +207,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     x->client_address = &server->conn->peer.any;
     x->is_secure = conn_is_secure(server->conn);
     x->client_certificate = conn_certificate_text(server->conn);
+    x->client_subject = conn_subject_text(server->conn);
     x->request_content = content;
     x->request.source = &request_source;
     x->request.source_ctx = server;

@@ -181,8 +181,10 @@ static void head_read(struct h2_stream *stream, bool is_end) {
     x->client_ctx = stream;
     /* It may outlive the connection, in a tunnel that its client has closed. */
     x->is_secure = conn_is_secure(server->conn);
-    if (x->is_secure)
+    if (x->is_secure) {
         x->client_certificate = arena_copy(&x->arena, conn_certificate_text(server->conn));
+        x->client_subject = arena_copy(&x->arena, conn_subject_text(server->conn));
+    }
     x->client_address = (const struct sockaddr *)(const void *)arena_copy(&x->arena, peer).base;
     if (is_end)
         request_ended(stream);

@@ -37,6 +37,9 @@ static void check_names(const struct check *check, const struct named *named);
 static const char *name_at(const struct named *named, size_t i);
 static bool resolve(const struct check *check, size_t route, const char *key,
                     const struct named *named, size_t *index);
+static void resolve_handlers(const struct check *check, size_t i);
+static bool find(const struct check *check, const char *path, const struct tomlc_node *node,
+                 const struct named *named, size_t *index);
 static void name_route(const struct check *check, size_t i);
 static bool is_name_taken(const struct config *config, const char *name);
 static bool is_whole(const struct check *check, size_t i);
@@ -55,6 +58,8 @@ void check_all(struct config *config, const struct tomlc_node *root, struct erro
     check_state_file(&check);
     check_listeners(&check);
     check_pipelines(&check);
+    check_names(&check, &(struct named){"handler", config->handlers, config->handler_count,
+                                        sizeof config->handlers[0]});
     check_routes(&check);
 }
 
@@ -177,6 +182,7 @@ static void check_routes(const struct check *check) {
                        "route.grpc_web: found with pipeline = \"%s\", expected one with protocol "
                        "= \"http2\", which gRPC needs",
                        config->pipelines[route->pipeline].name);
+        resolve_handlers(check, i);
         if (!route->name)
             name_route(check, i);
         if (route->path && route->exact)
@@ -215,15 +221,42 @@ static const char *name_at(const struct named *named, size_t i) {
 /* Finds the section that @key of a route names; without that key, or a section, *@index stays. */
 static bool resolve(const struct check *check, size_t route, const char *key,
                     const struct named *named, size_t *index) {
-    const struct tomlc_node *section = section_at(check, "route", route);
-    const struct tomlc_node *node = tomlc_find(section, key);
-    struct reader reader = {.errors = check->errors};
-    struct suggest suggest = {0};
-    struct buffer guess = {0};
+    const struct tomlc_node *node = tomlc_find(section_at(check, "route", route), key);
+    char path[32];
 
     if (!node || node->kind != TOMLC_STRING)
         return false;
-    suggest.word = reader_text(node);
+    snprintf(path, sizeof path, "route.%s", key);
+    return find(check, path, node, named, index);
+}
+
+/* The list was taken as names; it is as long as in the file, unless it was refused. */
+static void resolve_handlers(const struct check *check, size_t i) {
+    const struct config *config = check->config;
+    struct config_route *route = &check->config->routes[i];
+    const struct tomlc_node *node = tomlc_find(section_at(check, "route", i), "handlers");
+    const struct named named = {"handler", config->handlers, config->handler_count,
+                                sizeof config->handlers[0]};
+
+    for (size_t j = 0; j < route->handler_count; j++) {
+        route->handlers[j] = SIZE_MAX;
+        if (!find(check, "route.handlers", &node->children[j], &named, &route->handlers[j]))
+            continue;
+        for (size_t k = 0; k < j; k++)
+            if (route->handlers[k] == route->handlers[j])
+                errors_add(check->errors, node->children[j].at,
+                           "route.handlers: found \"%s\" twice, expected each handler once",
+                           config->handlers[route->handlers[j]].name);
+    }
+}
+
+/* Finds the section that @node, a string, names; or says which was meant. */
+static bool find(const struct check *check, const char *path, const struct tomlc_node *node,
+                 const struct named *named, size_t *index) {
+    struct reader reader = {.errors = check->errors};
+    struct suggest suggest = {.word = reader_text(node)};
+    struct buffer guess = {0};
+
     for (size_t i = 0; i < named->count; i++) {
         struct slice name = slice_str(name_at(named, i));
 
@@ -235,8 +268,8 @@ static bool resolve(const struct check *check, size_t route, const char *key,
     }
     buffer_append(&guess, suggest.best);
     buffer_append_char(&guess, '\0');
-    snprintf(reader.path, sizeof reader.path, "route.%s", key);
-    reader_refuse(&reader, node, guess.base, "the name of a [[%s]]", key);
+    snprintf(reader.path, sizeof reader.path, "%s", path);
+    reader_refuse(&reader, node, guess.base, "the name of a [[%s]]", named->section);
     buffer_deinit(&guess);
     return false;
 }

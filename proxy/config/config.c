@@ -8,6 +8,7 @@
 #include "config/check.h"
 #include "config/lists.h"
 #include "config/plan.h"
+#include "config/plugins.h"
 #include "config/schema.h"
 
 #include <errno.h>
@@ -64,6 +65,7 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
         return give_up(NULL, &found, errors);
     }
     config = xcalloc(1, sizeof *config);
+    config->folder = plugins_folder(name);
     take_all(&reader, root, config);
     check_all(config, root, &found, &warnings);
     certificates_check(config, root, &found, &warnings);
@@ -102,6 +104,9 @@ void config_free(struct config *config) {
         list_free_endpoints(&config->pipelines[i]);
     }
     free(config->pipelines);
+    for (size_t i = 0; i < config->handler_count; i++)
+        plugins_free(&config->handlers[i]);
+    free(config->handlers);
     for (size_t i = 0; i < config->route_count; i++) {
         free(config->routes[i].name);
         free(config->routes[i].host);
@@ -109,8 +114,10 @@ void config_free(struct config *config) {
         free(config->routes[i].exact);
         list_free_methods(&config->routes[i]);
         list_free_fields(&config->routes[i]);
+        free(config->routes[i].handlers);
     }
     free(config->routes);
+    free(config->folder);
     free(config->warnings);
     free(config);
 }
@@ -151,6 +158,8 @@ static void take_all(struct reader *reader, const struct tomlc_node *root, struc
                                            sizeof config->listeners[0]);
     config->pipeline_count = take_sections(reader, root, &schema_pipeline, &config->pipelines,
                                            sizeof config->pipelines[0]);
+    config->handler_count =
+        take_sections(reader, root, &schema_handler, &config->handlers, sizeof config->handlers[0]);
     config->route_count =
         take_sections(reader, root, &schema_route, &config->routes, sizeof config->routes[0]);
     reader_refuse_unknown_sections(reader, schema_all, root);
@@ -173,6 +182,8 @@ static size_t take_sections(struct reader *reader, const struct tomlc_node *root
     const struct tomlc_node *node = tomlc_find(root, schema->name);
     char *element;
 
+    if (!node && schema->is_optional)
+        return 0;
     if (!node) {
         errors_add(reader->errors, root->at, "%s: found none, expected at least one [[%s]]",
                    schema->name, schema->name);

@@ -34,6 +34,8 @@ enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO };
 
 struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
+    unsigned handler_threads;  /* workers that run handlers, 1-64; 0 without any handler */
+    size_t handler_memory;     /* content of requests that is collected for handlers at once */
     int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
     int64_t drain_reload_ns;
     int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
@@ -171,6 +173,32 @@ struct config_pipeline {
     } retry;
 };
 
+enum config_isolation { ISOLATION_THREAD, ISOLATION_PROCESS };
+
+enum config_on_quarantine { QUARANTINE_REFUSE, QUARANTINE_BYPASS };
+
+#define CONFIG_HANDLERS_MAX 64
+#define CONFIG_ROUTE_HANDLERS_MAX 16
+
+/* A plugin, and how it is run. */
+struct config_handler {
+    char *name;         /* owned; unique */
+    char *plugin;       /* path of the shared library; owned */
+    int64_t timeout_ns; /* of a call, its time in the queue included; > 0 */
+    enum config_isolation isolation;
+    struct {
+        double quarantine_share; /* of the calls within the window; 0: never */
+        unsigned min_calls;      /* fewer say nothing */
+        int64_t window_ns;
+        bool demote; /* a fault in libc moves it to a process */
+    } fault;
+    enum config_on_quarantine on_quarantine;
+    int64_t hold_ns; /* how long it is not called then, before it is tried again */
+    unsigned queue;  /* calls that may wait; further ones are refused */
+    size_t body_max; /* of content that is collected for it */
+    char *config;    /* its own table as JSON text; owned */
+};
+
 struct config_field_match {
     char *name;  /* owned; lower case */
     char *value; /* owned; NULL: any value will do */
@@ -196,6 +224,8 @@ struct config_route {
     bool is_grpc_web;    /* gRPC-Web calls become gRPC calls; the pipeline's protocol is HTTP/2 */
     int64_t deadline_ns; /* -1: the pipeline's */
     enum config_priority priority;
+    size_t *handlers; /* owned; indexes, in the order in which they are called */
+    size_t handler_count;
 };
 
 #define CONFIG_ANY_LISTENER SIZE_MAX
@@ -209,8 +239,11 @@ struct config {
     size_t listener_count;
     struct config_pipeline *pipelines; /* owned; at least one */
     size_t pipeline_count;
+    struct config_handler *handlers; /* owned; NULL: none */
+    size_t handler_count;
     struct config_route *routes; /* owned; at least one */
     size_t route_count;
+    char *folder;   /* of the file: where relative paths of handlers begin; owned */
     char *warnings; /* owned; lines like those of config_errors, about what will do but should be
                        known of; NULL: none */
 };

@@ -56,9 +56,15 @@ static void complete(struct config *config, const struct config_options *options
 
     if (config->server.threads == 0)
         config->server.threads = cores > 0 ? cores : 1;
+    if (config->handler_count == 0)
+        config->server.handler_threads = 0;
+    else if (config->server.handler_threads == 0)
+        config->server.handler_threads =
+            cores > PLAN_HANDLER_THREADS_MIN ? cores : PLAN_HANDLER_THREADS_MIN;
     if (config->admission.fd_reserve == 0)
         config->admission.fd_reserve =
-            PLAN_RESERVE + PLAN_RESERVE_PER_THREAD * config->server.threads;
+            PLAN_RESERVE + PLAN_RESERVE_PER_THREAD * config->server.threads +
+            PLAN_RESERVE_PER_HANDLER_THREAD * config->server.handler_threads;
     config->admission.fd_limit = options->fd_limit;
 }
 

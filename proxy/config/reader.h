@@ -45,6 +45,7 @@ struct schema {
     size_t count;
     size_t array_max;  /* for [[name]]: so many at most; 0 for [name] */
     const void *start; /* the struct before the defaults are stored; NULL: zeros */
+    bool is_optional;  /* [[name]] may be missing */
 };
 
 /* Stores the defaults of all keys at @to, which is zeroed or holds what was read before. */

@@ -5,6 +5,7 @@
 #include "config/certificates.h"
 #include "config/lists.h"
 #include "config/match.h"
+#include "config/plugins.h"
 #include "config/values.h"
 
 #define SECONDS(n) ((n)*NS_PER_S)
@@ -54,6 +55,18 @@ static const struct choice priorities[] = {
     {0},
 };
 
+static const struct choice isolations[] = {
+    {"thread", ISOLATION_THREAD, false},
+    {"process", ISOLATION_PROCESS, false},
+    {0},
+};
+
+static const struct choice quarantines[] = {
+    {"refuse", QUARANTINE_REFUSE, false},
+    {"bypass", QUARANTINE_BYPASS, false},
+    {0},
+};
+
 static const struct choice retry_reasons[] = {
     {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
     {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, true},
@@ -64,6 +77,8 @@ static const struct choice retry_reasons[] = {
 #define AT(member) offsetof(struct config_server, member)
 static const struct schema_key server_keys[] = {
     {"threads", value_count, AT(threads), "\"auto\"", 1, 64, .may_be_auto = true},
+    {"handler_threads", value_count, AT(handler_threads), "\"auto\"", 1, 64, .may_be_auto = true},
+    {"handler_memory", value_size, AT(handler_memory), "\"64MiB\"", MIB(1), INT64_MAX},
     {"drain.shutdown", value_duration, AT(drain_shutdown_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
     {"drain.reload", value_duration, AT(drain_reload_ns), "\"10m\"", NS_PER_MS, HOURS(168)},
     {"resolver", value_resolver, AT(resolver)},
@@ -184,6 +199,26 @@ static const struct schema_key pipeline_keys[] = {
 };
 #undef AT
 
+#define AT(member) offsetof(struct config_handler, member)
+static const struct schema_key handler_keys[] = {
+    {"name", value_name, AT(name), .is_required = true},
+    {"plugin", plugins_find, AT(plugin), .is_required = true},
+    {"timeout", value_duration, AT(timeout_ns), "\"250ms\"", NS_PER_MS, SECONDS(60),
+     .is_never_off = true},
+    {"isolation", value_choice, AT(isolation), "\"thread\"", .choices = isolations},
+    {"fault.quarantine_share", value_share, AT(fault.quarantine_share), "0.5", 1, 100},
+    {"fault.min_calls", value_count, AT(fault.min_calls), "20", 1, MILLION},
+    {"fault.window", value_duration, AT(fault.window_ns), "\"60s\"", SECONDS(1), HOURS(1),
+     .is_never_off = true},
+    {"fault.demote", value_boolean, AT(fault.demote), "true"},
+    {"on_quarantine", value_choice, AT(on_quarantine), "\"refuse\"", .choices = quarantines},
+    {"hold", value_duration, AT(hold_ns), "\"30s\"", NS_PER_MS, HOURS(24), .is_never_off = true},
+    {"queue", value_count, AT(queue), "256", 1, 100000},
+    {"body_max", value_size, AT(body_max), "\"1MiB\"", 1, MIB(16)},
+    {"config", plugins_config, AT(config), "{}"},
+};
+#undef AT
+
 #define AT(member) offsetof(struct config_route, member)
 static const struct schema_key route_keys[] = {
     {"name", value_name, AT(name)},
@@ -194,6 +229,7 @@ static const struct schema_key route_keys[] = {
     {"match.grpc", match_grpc, 0},
     {"match.method", list_methods, 0},
     {"match.header", list_fields, 0},
+    {"handlers", plugins_references, 0},
     {"pipeline", value_reference, 0, .is_required = true},
     /* Without one: the pipeline's. */
     {"deadline", value_duration, AT(deadline_ns), NULL, NS_PER_MS, HOURS(24)},
@@ -209,11 +245,13 @@ const struct schema schema_admin = {"admin", KEYS(admin_keys)};
 const struct schema schema_log = {"log", KEYS(log_keys)};
 const struct schema schema_listener = {"listener", KEYS(listener_keys), .array_max = 64};
 const struct schema schema_pipeline = {"pipeline", KEYS(pipeline_keys), .array_max = 1024};
+const struct schema schema_handler = {"handler", KEYS(handler_keys),
+                                      .array_max = CONFIG_HANDLERS_MAX, .is_optional = true};
 static const struct config_route route_start = {.listener = CONFIG_ANY_LISTENER, .deadline_ns = -1};
 const struct schema schema_route = {"route", KEYS(route_keys), .array_max = 4096,
                                     .start = &route_start};
 
 const struct schema *const schema_all[] = {
-    &schema_server,   &schema_admission, &schema_admin, &schema_log,
-    &schema_listener, &schema_pipeline,  &schema_route, NULL,
+    &schema_server,   &schema_admission, &schema_admin, &schema_log, &schema_listener,
+    &schema_pipeline, &schema_handler,   &schema_route, NULL,
 };

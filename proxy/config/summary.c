@@ -27,6 +27,7 @@ static void add_size(struct table *table, const char *name, size_t bytes);
 static void finish_table(struct table *table, const char *title, struct buffer *to);
 static void print_listeners(const struct config *config, struct buffer *to);
 static void print_pipelines(const struct config *config, struct buffer *to);
+static void print_handlers(const struct config *config, struct buffer *to);
 static void print_routes(const struct config *config, struct buffer *to);
 static void print_fds(const struct config *config, struct buffer *to);
 
@@ -35,6 +36,8 @@ char *config_summary(const struct config *config) {
 
     print_listeners(config, &text);
     print_pipelines(config, &text);
+    if (config->handler_count > 0)
+        print_handlers(config, &text);
     print_routes(config, &text);
     print_fds(config, &text);
     buffer_append_char(&text, '\0');
@@ -101,13 +104,33 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
     finish_table(&table, "pipelines", to);
 }
 
+static void print_handlers(const struct config *config, struct buffer *to) {
+    struct table table = {0};
+
+    for (size_t i = 0; i < config->handler_count; i++) {
+        const struct config_handler *handler = &config->handlers[i];
+
+        start_row(&table);
+        add_cell(&table, "%s", handler->name);
+        add_cell(&table, "%s", handler->plugin);
+        add_cell(&table, "in %s",
+                 handler->isolation == ISOLATION_PROCESS ? "processes" : "threads");
+        add_duration(&table, "timeout", handler->timeout_ns);
+        add_cell(&table, "queue of %u", handler->queue);
+        add_size(&table, "body", handler->body_max);
+        add_cell(&table, "%s when quarantined",
+                 handler->on_quarantine == QUARANTINE_BYPASS ? "bypassed" : "refused");
+    }
+    finish_table(&table, "handlers", to);
+}
+
 static void print_routes(const struct config *config, struct buffer *to) {
     struct table table = {0};
 
     for (size_t i = 0; i < config->route_count; i++) {
         const struct config_route *route = &config->routes[i];
         const char *path = route->exact ? route->exact : route->path ? route->path : "/";
-        struct buffer match = {0};
+        struct buffer match = {0}, through = {0};
 
         start_row(&table);
         add_cell(&table, "%s", route->name);
@@ -125,7 +148,11 @@ static void print_routes(const struct config *config, struct buffer *to) {
                           route->is_grpc_web ? SLICE(" of gRPC and gRPC-Web") : SLICE(" of gRPC"));
         add_cell(&table, "%.*s", SLICE_ARG(match));
         buffer_deinit(&match);
-        add_cell(&table, "to %s", config->pipelines[route->pipeline].name);
+        for (size_t h = 0; h < route->handler_count; h++)
+            buffer_printf(&through, "%s%s", h > 0 ? ", " : " through ",
+                          config->handlers[route->handlers[h]].name);
+        add_cell(&table, "to %s%.*s", config->pipelines[route->pipeline].name, SLICE_ARG(through));
+        buffer_deinit(&through);
     }
     finish_table(&table, "routes", to);
 }
@@ -136,8 +163,11 @@ static void print_fds(const struct config *config, struct buffer *to) {
     unsigned listening = (unsigned)config->listener_count * threads;
 
     buffer_printf(to, "file descriptors (fds)\n");
-    buffer_printf(to, "  %10u  in reserve: admin, logs, files, %u thread%s\n",
-                  admission->fd_reserve, threads, threads == 1 ? "" : "s");
+    buffer_printf(to, "  %10u  in reserve: admin, logs, files, %u thread%s", admission->fd_reserve,
+                  threads, threads == 1 ? "" : "s");
+    if (config->server.handler_threads > 0)
+        buffer_printf(to, ", %u for handlers", config->server.handler_threads);
+    buffer_append_char(to, '\n');
     buffer_printf(to, "  %10u  to listen: %zu listener%s x %u thread%s\n", listening,
                   config->listener_count, config->listener_count == 1 ? "" : "s", threads,
                   threads == 1 ? "" : "s");

@@ -1,7 +1,10 @@
 /* The body: a short list of borrowed bytes behind a queue of held ones. */
 #include "exchange/body.h"
 
+#include "base/alloc.h"
+
 #include <assert.h>
+#include <stdlib.h>
 
 static void settle(struct body *body);
 static void on_turn_end(struct task *task);
@@ -11,6 +14,7 @@ static size_t unfiltered(struct body *body, size_t n, size_t waiting);
 void body_init(struct body *body, struct loop *loop) {
     memset(body, 0, offsetof(struct body, borrowed));
     body->loop = loop;
+    body->window = BODY_WINDOW_BYTES;
     body->moved_ns = loop->now_ns;
     task_init(&body->settle, on_turn_end);
 }
@@ -199,6 +203,40 @@ void body_rewind(struct body *body) {
     }
     body->again += body->taken;
     body->taken = 0;
+}
+
+void body_collect(struct body *body, size_t bytes) {
+    size_t fresh, told;
+
+    if (body->state == BODY_RESET)
+        return;
+    fresh = body_waiting(body) - body->again;
+    told = body->filter ? unfiltered(body, fresh, fresh) : fresh;
+    body->window = bytes < BODY_WINDOW_BYTES ? BODY_WINDOW_BYTES : bytes + 1;
+    body->again += fresh;
+    if (body->source)
+        body->source->taken(body, told);
+}
+
+void body_collect_end(struct body *body) {
+    body->window = BODY_WINDOW_BYTES;
+    if (!body_has_room(body) && body->source)
+        body->source->pause(body);
+}
+
+void body_copy(const struct body *body, size_t n, struct buffer *to) {
+    size_t max = n / CHUNK_SMALL_BYTES + BODY_BORROWED_MAX + 2;
+    uv_buf_t *bufs = xcalloc(max, sizeof *bufs);
+    unsigned count = body_peek(body, bufs, (unsigned)max);
+
+    for (unsigned i = 0; i < count && n > 0; i++) {
+        size_t part = bufs[i].len < n ? bufs[i].len : n;
+
+        buffer_append(to, slice_of(bufs[i].base, part));
+        n -= part;
+    }
+    assert(n == 0);
+    free(bufs);
 }
 
 size_t body_waiting(const struct body *body) {

@@ -6,6 +6,9 @@
  * paused, and told again as the sink takes. So at most a window and one read are ever held. Home:
  * loop.
  *
+ * Who has to see content before it may be sent on has it collected: the source then sends on,
+ * although nothing is taken, until as much is held as is wanted.
+ *
  * Content that changes on its way goes through a filter: what the source pushes is the filter's,
  * and the body holds, counts and may say again what the filter makes of it.
  *
@@ -15,6 +18,7 @@
  *   RESET    | dropped       | RESET   | RESET   | - */
 #pragma once
 
+#include "base/buffer.h"
 #include "exchange/fail.h"
 #include "exchange/field.h"
 #include "loop/chunks.h"
@@ -63,7 +67,10 @@ struct body {
     void *sink_ctx;                       /* borrowed: the codec's */
     struct chunks held;                   /* copied bytes, before the borrowed ones */
     struct chunks kept;                   /* while is_kept: all that was taken */
-    size_t again; /* of what waits: bytes that were taken before body_rewind() */
+    size_t window;                        /* bytes held at which the source is paused */
+    /* Of what waits: bytes that the source knows to be taken, because they were before
+     * body_rewind(), or are collected. */
+    size_t again;
     unsigned borrowed_first, borrowed_count;
     const struct body_filter *filter; /* borrowed: static; NULL: content passes as it is */
     size_t filtered; /* with a filter: bytes pushed that the source does not know to be taken */
@@ -122,11 +129,19 @@ static inline bool body_may_rewind(const struct body *body) {
     return body->is_kept || body->taken == 0;
 }
 
+/* Lets the source go on until more than @bytes wait; to be called again when the sink, which takes
+ * nothing, is ready. The other way round: the source waits until less than a window waits. */
+void body_collect(struct body *body, size_t bytes);
+void body_collect_end(struct body *body);
+
+/* Appends the first @n bytes of what waits to @to. */
+void body_copy(const struct body *body, size_t n, struct buffer *to);
+
 /* Bytes that wait for the sink. */
 size_t body_waiting(const struct body *body);
 
 static inline bool body_has_room(const struct body *body) {
-    return body->held.bytes < BODY_WINDOW_BYTES;
+    return body->held.bytes < body->window;
 }
 
 /* ENDED, and the sink has taken everything. */

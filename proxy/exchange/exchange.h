@@ -52,6 +52,7 @@ struct exchange {
     const struct sockaddr *client_address; /* borrowed: conn; AF_UNSPEC on unix sockets */
     struct slice client_certificate; /* borrowed: conn or arena; verified, as a Client-Cert field
                                         has it (RFC 9440); empty: none */
+    struct slice client_subject;     /* borrowed likewise; the name in it (RFC 4514) */
     bool is_secure;                  /* it came over TLS */
     enum fail client_fail;
     const char *client_why; /* static text behind client_fail, or NULL */

@@ -4,6 +4,7 @@
 #include "codec/grpc.h"
 
 #include "base/alloc.h"
+#include "handler/guest.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -47,6 +48,17 @@ struct per_listener {
     metrics_cell handshakes[HANDSHAKE_RESULTS]; /* of a listener with TLS */
 };
 
+/* As in enum call_outcome. */
+static const char *const outcomes[] = {"continue", "respond",     "refuse",   "fault",
+                                       "hang",     "quarantined", "bypassed", "full"};
+#define OUTCOMES (sizeof outcomes / sizeof *outcomes)
+
+struct per_handler {
+    metrics_cell calls[OUTCOMES];
+    metrics_cell faults[FAULT_KINDS]; /* the first one is none */
+    metrics_cell duration, dirty;
+};
+
 struct counters {
     struct metrics_builder *builder; /* owned */
     size_t listeners, routes, pipelines;
@@ -55,6 +67,7 @@ struct counters {
     metrics_cell *rejected;           /* [listener][pipeline + none][fail]; owned */
     metrics_cell *queue_wait;         /* [pipeline]; owned */
     metrics_cell *retries;            /* [pipeline]; owned */
+    struct per_handler *by_handler;   /* owned */
     metrics_cell active, streams, tunnels;
 };
 
@@ -73,6 +86,7 @@ static void add_grpc(struct counters *c, unsigned family, struct per_route *r,
 static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
+static void add_handlers(struct counters *c, const struct config *config);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
 static unsigned code_index(unsigned status);
 
@@ -85,7 +99,8 @@ size_t counters_series(const struct config *config) {
     return pairs * (sizeof(struct per_route) / sizeof(metrics_cell)) +
            config->listener_count *
                ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + HANDSHAKE_RESULTS + 1) +
-           config->pipeline_count * 2;
+           config->pipeline_count * 2 +
+           config->handler_count * sizeof(struct per_handler) / sizeof(metrics_cell);
 }
 
 struct counters *counters_new(const struct config *config) {
@@ -100,6 +115,8 @@ struct counters *counters_new(const struct config *config) {
     add_rejected(c, config);
     add_listeners(c, config);
     add_pipelines(c, config);
+    if (config->handler_count > 0)
+        add_handlers(c, config);
     family =
         metrics_family(c->builder, METRICS_GAUGE, "weir_exchanges_active", "Exchanges under way.");
     c->active = metrics_series(c->builder, family, "");
@@ -119,6 +136,7 @@ void counters_free(struct counters *c) {
     free(c->rejected);
     free(c->queue_wait);
     free(c->retries);
+    free(c->by_handler);
     free(c);
 }
 
@@ -179,6 +197,23 @@ void counters_accept_error(const struct counters *c, struct metrics metrics, siz
     while (i + 1 < ACCEPT_ERRORS && accept_errors[i].err != err)
         i++;
     metrics_add(metrics, c->by_listener[listener].errors[i], 1);
+}
+
+void counters_handler(const struct counters *c, struct metrics metrics, size_t handler,
+                      enum call_outcome outcome, int64_t duration_ns) {
+    metrics_add(metrics, c->by_handler[handler].calls[outcome], 1);
+    metrics_observe(metrics, c->by_handler[handler].duration, counters_bounds_ns, COUNTERS_BOUNDS,
+                    duration_ns);
+}
+
+void counters_handler_faults(const struct counters *c, struct metrics metrics, size_t handler,
+                             unsigned kind, uint64_t total) {
+    metrics_set(metrics, c->by_handler[handler].faults[kind], (int64_t)total);
+}
+
+void counters_handler_dirty(const struct counters *c, struct metrics metrics, size_t handler,
+                            uint64_t total) {
+    metrics_set(metrics, c->by_handler[handler].dirty, (int64_t)total);
 }
 
 int64_t counters_accepted(const struct counters *c, const struct metrics_segment *segment,
@@ -370,6 +405,48 @@ static void add_pipelines(struct counters *c, const struct config *config) {
         c->queue_wait[pipeline] =
             metrics_histogram(c->builder, wait, labels.base, counters_bounds_ns, COUNTERS_BOUNDS);
         c->retries[pipeline] = metrics_series(c->builder, retries, labels.base);
+        buffer_deinit(&labels);
+    }
+}
+
+static void add_handlers(struct counters *c, const struct config *config) {
+    unsigned calls = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_calls_total",
+                                    "Calls of a handler, by what came of them.");
+    unsigned duration =
+        metrics_family(c->builder, METRICS_HISTOGRAM, "weir_handler_duration_seconds",
+                       "From asking for a call of a handler to its answer.");
+
+    unsigned faults = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_faults_total",
+                                     "Calls of a handler that crashed or hung, by kind.");
+    unsigned dirty = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_dirty_faults_total",
+                                    "Those that left the process in doubt.");
+
+    c->by_handler = xcalloc(config->handler_count, sizeof *c->by_handler);
+    for (size_t handler = 0; handler < config->handler_count; handler++) {
+        struct per_handler *h = &c->by_handler[handler];
+        struct buffer labels = {0};
+        size_t len;
+
+        metrics_label(&labels, "handler", config->handlers[handler].name);
+        len = labels.len;
+        buffer_append_char(&labels, '\0');
+        h->duration = metrics_histogram(c->builder, duration, labels.base, counters_bounds_ns,
+                                        COUNTERS_BOUNDS);
+        for (size_t i = 0; i < OUTCOMES; i++) {
+            labels.len = len;
+            metrics_label(&labels, "outcome", outcomes[i]);
+            buffer_append_char(&labels, '\0');
+            h->calls[i] = metrics_series(c->builder, calls, labels.base);
+        }
+        for (unsigned kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++) {
+            labels.len = len;
+            metrics_label(&labels, "kind", fault_kind_name(kind));
+            buffer_append_char(&labels, '\0');
+            h->faults[kind] = metrics_series(c->builder, faults, labels.base);
+        }
+        labels.len = len;
+        buffer_append_char(&labels, '\0');
+        h->dirty = metrics_series(c->builder, dirty, labels.base);
         buffer_deinit(&labels);
     }
 }

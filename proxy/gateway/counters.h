@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "exchange/exchange.h"
+#include "handler/call.h"
 #include "metrics/metrics.h"
 #include "transport/handshakes.h"
 
@@ -60,6 +61,17 @@ void counters_evicted(const struct counters *counters, struct metrics metrics, s
                       unsigned count);
 void counters_accept_error(const struct counters *counters, struct metrics metrics, size_t listener,
                            int err);
+
+/* One call of a handler is over, @duration_ns after it was asked for. */
+void counters_handler(const struct counters *counters, struct metrics metrics, size_t handler,
+                      enum call_outcome outcome, int64_t duration_ns);
+
+/* How often a handler has failed since the gateway began, by enum fault_kind, and in all with doubt
+ * about the process. By one loop only. */
+void counters_handler_faults(const struct counters *counters, struct metrics metrics,
+                             size_t handler, unsigned kind, uint64_t total);
+void counters_handler_dirty(const struct counters *counters, struct metrics metrics, size_t handler,
+                            uint64_t total);
 
 /* Sums over all loops, for the status page. */
 int64_t counters_accepted(const struct counters *counters, const struct metrics_segment *segment,

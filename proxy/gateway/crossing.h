@@ -23,10 +23,12 @@
 
 enum step {
     STEP_ROUTE,   /* which route and pipeline? */
+    STEP_HANDLE,  /* the route's handlers see the request */
     STEP_QUEUE,   /* a permit to be in flight */
     STEP_LEASE,   /* a connection to an endpoint */
     STEP_SEND,    /* the request head goes out */
     STEP_AWAIT,   /* the response head */
+    STEP_HANDLED, /* the handlers see it, too */
     STEP_RESPOND, /* it goes to the client */
     STEP_RELAY,   /* content flows; the end of both sides */
     STEP_HEALTH,  /* weir answers for its health, and goes on answering */
@@ -52,6 +54,8 @@ struct crossing {
     struct slice allow;         /* arena; of a 405 */
     struct pipeline_loop *part; /* borrowed */
     size_t pipeline_index;
+    struct handling
+        *handling;         /* arena; once the route's handlers are asked; NULL: there are none */
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;
@@ -63,7 +67,7 @@ struct crossing {
 
     struct slice request_id; /* arena */
     enum fail fail;          /* why weir answered itself or broke off; FAIL_NONE */
-    const char *why;         /* static text, or NULL */
+    const char *why;         /* static text or arena, or NULL */
     unsigned status;         /* that the client got; 0: none */
     int64_t queued_ns, sent_ns, first_byte_ns; /* 0: not yet */
 
@@ -108,8 +112,12 @@ bool forward_is_websocket(const struct request_head *head);
 /* Max-Forwards has run out (RFC 9110 section 7.6.2). */
 bool forward_is_stopped(const struct crossing *c);
 
-/* weir's own answer to c->fail: fills x->response_head and x->response (reply.c). */
-void reply_make(struct crossing *c, struct content *content);
+/* weir's own answer to c->fail: fills x->response_head, x->response_content and x->response
+ * (reply.c). */
+void reply_make(struct crossing *c);
+/* The parts of it: Date and X-Request-Id; and @text as the content, or its length alone. */
+void reply_add_own(struct crossing *c);
+struct content reply_fill(struct crossing *c, struct slice text);
 /* The same as bytes, for a head that could not be read. */
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);
@@ -129,8 +137,10 @@ void grpc_see_request(struct crossing *c, struct slice bytes);
 void grpc_see_response(struct crossing *c, struct slice bytes);
 /* Has it turned out to be a stream? */
 bool grpc_is_streaming(struct crossing *c);
-/* weir's own answer to c->fail: trailers only, into x->response_head. */
+/* weir's own answer to c->fail: trailers only, into x->response_head, whose fields are kept. */
 void grpc_reply(struct crossing *c);
+/* The same without a status. */
+void grpc_reply_begin(struct crossing *c);
 /* Ends a response that is broken off with trailers that say why. False when that cannot be said, or
  * the upstream has said it by a reset: the response is to be aborted. */
 bool grpc_end(struct crossing *c);

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gateway/crossing.h"
+#include "gateway/handling.h"
 #include "gateway/overload.h"
 #include "gateway/survival.h"
 #include "transport/h2o_thread.h"
@@ -59,6 +60,9 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->memory_fd = memory_open();
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
+    gateway->handlers = options->handlers;
+    gateway->keeper = options->keeper;
+    gateway->handling_memory.limit = config->server.handler_memory;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
     err = security_open(&gateway->security, config, why);
@@ -151,6 +155,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     for (size_t i = 0; i < gateway->config->pipeline_count; i++)
         census->permits += gate_taken(&gateway->pipelines[i]->concurrency) +
                            gate_taken(&gateway->pipelines[i]->streams);
+    census->permits += atomic_load(&gateway->handling_memory.used) > 0;
     free(gateway->loops);
     close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
@@ -262,6 +267,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
         loop_timer_start(&gl->loop, &gl->share_timer, 0);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, &gl->tick, TICK_NS);
+    if (gateway->handlers)
+        gl->desk = handler_desk_open(gateway->handlers, &gl->loop);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
@@ -341,6 +348,8 @@ static void on_drain_timer(struct timer *timer) {
     struct gateway_loop *gl = CONTAINER_OF(timer, struct gateway_loop, drain_timer);
     bool has_clients = !list_is_empty(&gl->crossings);
 
+    if (gl->desk && gl->loop.index == 0)
+        handling_look(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
@@ -350,6 +359,9 @@ static void on_drain_timer(struct timer *timer) {
     }
     if (gl->are_pools_closed && gl->loop.conns == 0) {
         loop_timer_stop(&gl->loop, &gl->share_timer);
+        if (gl->desk)
+            handler_desk_close(gl->desk);
+        gl->desk = NULL;
         loop_stop(&gl->loop);
     } else {
         loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);
@@ -377,6 +389,8 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->oldest_ns, oldest_ns, memory_order_relaxed);
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
+    if (gl->desk && gl->loop.index == 0)
+        handling_look(gl);
     health_look(gl);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);

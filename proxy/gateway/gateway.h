@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "gateway/counters.h"
 #include "gateway/security.h"
+#include "handler/handlers.h"
 #include "loop/gate.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
@@ -56,7 +57,8 @@ struct gateway_loop {
     _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
-    struct buffer scratch; /* log lines */
+    struct handler_desk *desk; /* owned; NULL: there are no handlers */
+    struct buffer scratch;     /* log lines */
     struct log_limit failures_logged, overload_logged;
     struct pressure pressure;
     _Atomic unsigned actions; /* of pressure, in force; any thread may read */
@@ -77,6 +79,12 @@ struct gateway_loop {
     _Atomic bool are_tunnels_posted, is_drain_posted, is_abort_posted, has_ended;
 };
 
+/* Content that waits for handlers to look at it. */
+struct handling_memory {
+    size_t limit; /* bytes */
+    _Atomic size_t used;
+};
+
 /* Home: shared; immutable while the loops run, but for atomics. */
 struct gateway {
     const struct config *config; /* borrowed */
@@ -94,7 +102,11 @@ struct gateway {
     struct resolver *resolver;
     struct share_home shares;
     struct pipeline **pipelines; /* owned; as in the config */
-    struct gateway_loop *loops;  /* owned */
+    struct handlers *handlers;   /* borrowed: the caller; NULL: there are none */
+    struct handling_memory handling_memory;
+    uint64_t quarantined;       /* loop 0's: which handlers were, at its last look */
+    struct keeper *keeper;      /* borrowed: the caller */
+    struct gateway_loop *loops; /* owned */
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
@@ -122,6 +134,7 @@ struct gateway_options {
     struct share_table *shares; /* borrowed: where limits are counted with other processes, or NULL:
                                    they are not */
     unsigned share_slot;        /* ours in it */
+    struct handlers *handlers;  /* borrowed: started; closed behind the gateway; NULL: none */
     struct keeper *keeper;   /* borrowed: for what is to survive; closed before the gateway; NULL:
                                 nothing does */
     bool may_lack_addresses; /* names that do not resolve within GATEWAY_NAMES_NS are no error */

@@ -3,6 +3,7 @@
 #include "gateway/crossing.h"
 
 #include "base/buffer.h"
+#include "gateway/handling.h"
 
 static size_t tap_request(struct body *body, struct slice bytes);
 static size_t tap_response(struct body *body, struct slice bytes);
@@ -71,16 +72,22 @@ bool grpc_is_streaming(struct crossing *c) {
 }
 
 void grpc_reply(struct crossing *c) {
-    struct response_head *head = &c->x.response_head;
     struct arena *arena = &c->x.arena;
+    struct response_head *head = &c->x.response_head;
 
-    *head = (struct response_head){.status = 200, .version = HTTP_2};
-    fields_add_known(&head->fields, arena, FIELD_CONTENT_TYPE,
-                     c->web ? grpc_web_reply_type(c) : SLICE("application/grpc"));
+    grpc_reply_begin(c);
     add_status(c, &head->fields);
     if (may_succeed_later(c->fail))
         fields_add(&head->fields, arena, FIELD_OTHER, SLICE("grpc-retry-pushback-ms"),
                    SLICE("1000"));
+}
+
+void grpc_reply_begin(struct crossing *c) {
+    struct response_head *head = &c->x.response_head;
+
+    *head = (struct response_head){.status = 200, .version = HTTP_2, .fields = head->fields};
+    fields_add_known(&head->fields, &c->x.arena, FIELD_CONTENT_TYPE,
+                     c->web ? grpc_web_reply_type(c) : SLICE("application/grpc"));
 }
 
 bool grpc_end(struct crossing *c) {
@@ -120,18 +127,22 @@ static bool has_been_reset(const struct crossing *c) {
 }
 
 static enum grpc_status status_of_fail(const struct crossing *c) {
+    if (handling_refusal(c))
+        return handling_grpc_status(c->handling->status);
     return has_been_reset(c) ? grpc_status_of_reset(c->x.upstream_code)
                              : (enum grpc_status)fail_row(c->fail)->grpc;
 }
 
 static void add_status(struct crossing *c, struct fields *to) {
-    const struct fail_row *row = fail_row(c->fail);
+    const struct handling *refusal = handling_refusal(c);
+    const char *title = refusal ? refusal->title : fail_row(c->fail)->title;
+    const char *remedy = refusal ? refusal->remedy : fail_row(c->fail)->remedy;
     struct arena *arena = &c->x.arena;
 
     grpc_add_status(to, arena, status_of_fail(c),
-                    ARENA_JOIN(arena, SLICE("weir: "), slice_str(row->title),
+                    ARENA_JOIN(arena, SLICE("weir: "), slice_str(title),
                                c->why ? SLICE(" (") : SLICE(""), slice_str(c->why),
-                               c->why ? SLICE("); ") : SLICE("; "), slice_str(row->remedy)));
+                               c->why ? SLICE("); ") : SLICE("; "), slice_str(remedy)));
 }
 
 /* Refused for the load of the moment, not for what was asked. */

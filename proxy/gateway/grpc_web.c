@@ -17,7 +17,8 @@
 
 struct grpc_web {
     enum grpc_web_form asked, answer; /* of the request; that the response shall have */
-    bool is_known;                    /* whether the upstream's answer is one of gRPC */
+    struct slice type; /* arena; the request's content-type, whatever becomes of it */
+    bool is_known;     /* whether the upstream's answer is one of gRPC */
     bool is_grpc;
     struct base64_decoder decoder;
     struct base64_encoder encoder;
@@ -51,6 +52,7 @@ void grpc_web_look(struct crossing *c) {
     *c->web = (struct grpc_web){
         .asked = grpc_web_form_of(fields_find(&head->fields, FIELD_CONTENT_TYPE)->value),
         .answer = grpc_web_answer_form(&head->fields),
+        .type = fields_find(&head->fields, FIELD_CONTENT_TYPE)->value,
     };
 }
 
@@ -60,7 +62,6 @@ void grpc_web_begin(struct crossing *c) {
 
 void grpc_web_send(struct crossing *c, struct request_head *head, struct content *content) {
     struct exchange *x = &c->x;
-    const struct field *type = fields_find(&x->request_head.fields, FIELD_CONTENT_TYPE);
     struct fields *fields = &head->fields;
     uint32_t kept = 0;
 
@@ -69,7 +70,7 @@ void grpc_web_send(struct crossing *c, struct request_head *head, struct content
             fields->list[i].id != FIELD_TE)
             fields->list[kept++] = fields->list[i];
     fields->count = kept;
-    set_content_type(fields, grpc_web_to_grpc(&x->arena, type->value));
+    set_content_type(fields, grpc_web_to_grpc(&x->arena, c->web->type));
     fields_add_known(fields, &c->x.arena, FIELD_TE, SLICE("trailers"));
     *content = (struct content){CONTENT_CHUNKED, 0};
     c->web->is_known = false;
@@ -80,25 +81,24 @@ void grpc_web_send(struct crossing *c, struct request_head *head, struct content
 void grpc_web_respond(struct crossing *c) {
     struct exchange *x = &c->x;
     struct fields *fields = &x->response_head.fields;
+    const struct field *type = fields_find(fields, FIELD_CONTENT_TYPE);
+    struct slice value;
     uint32_t kept = 0;
 
-    if (!is_answer_grpc(c))
+    if (!is_answer_grpc(c) || !type) /* a handler may have taken it away */
         return;
+    value = type->value; /* it moves */
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id != FIELD_CONTENT_LENGTH && fields->list[i].id != FIELD_TRAILER)
             fields->list[kept++] = fields->list[i];
     fields->count = kept;
-    set_content_type(fields,
-                     grpc_web_from_grpc(&x->arena, fields_find(fields, FIELD_CONTENT_TYPE)->value,
-                                        c->web->answer));
+    set_content_type(fields, grpc_web_from_grpc(&x->arena, value, c->web->answer));
     if (x->response_content.kind != CONTENT_NONE || !body_is_done(&x->response))
         x->response_content = (struct content){CONTENT_CHUNKED, 0};
 }
 
 struct slice grpc_web_reply_type(struct crossing *c) {
-    const struct field *type = fields_find(&c->x.request_head.fields, FIELD_CONTENT_TYPE);
-
-    return grpc_web_from_grpc(&c->x.arena, type->value, c->web->answer);
+    return grpc_web_from_grpc(&c->x.arena, c->web->type, c->web->answer);
 }
 
 bool grpc_web_end(struct crossing *c) {

@@ -24,12 +24,13 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
                    double value);
 
 json_t *gateway_status(struct gateway *gateway) {
-    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "threads",
+    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o*}", "threads",
                      (int)gateway->loop_count, "exchanges",
                      (json_int_t)counters_active(gateway->counters, gateway->segment),
                      "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds",
                      fds_of(gateway), "overload", overload_of(gateway), "listeners",
-                     listeners_of(gateway), "pipelines", pipelines_of(gateway));
+                     listeners_of(gateway), "pipelines", pipelines_of(gateway), "handlers",
+                     gateway->handlers ? handlers_status(gateway->handlers) : NULL);
 }
 
 bool gateway_is_wedged(const struct gateway *gateway) {
@@ -79,6 +80,15 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     collect_pipelines(gateway, text);
     collect_endpoints(gateway, text);
     security_collect(&gateway->security, text);
+    if (!gateway->handlers)
+        return;
+    handlers_collect(gateway->handlers, text);
+    family(text, "weir_handler_memory_bytes", "gauge",
+           "Content of requests that is collected for handlers.");
+    sample(text, "weir_handler_memory_bytes", NULL,
+           (double)atomic_load(&gateway->handling_memory.used));
+    family(text, "weir_handler_memory_limit_bytes", "gauge", "How much there may be.");
+    sample(text, "weir_handler_memory_limit_bytes", NULL, (double)gateway->handling_memory.limit);
 }
 
 static json_t *loops_of(const struct gateway *gateway) {

@@ -5,11 +5,12 @@
  * the next step now), WAIT (an event will wake us), FAIL (c->fail says why) or DONE (the exchange
  * is gone).
  *
- *   ROUTE -> QUEUE -> LEASE -> SEND -> AWAIT -> RESPOND -> RELAY -> FINISH
- *                       ^-------------- retry ----'  `-- failed: REPLY -> FINISH */
+ *   ROUTE -> HANDLE -> QUEUE -> LEASE -> SEND -> AWAIT -> HANDLED -> RESPOND -> RELAY -> FINISH
+ *                                 ^-------------- retry ----'  `-- failed: REPLY -> FINISH */
 #include "gateway/crossing.h"
 
 #include "base/log.h"
+#include "gateway/handling.h"
 #include "gateway/overload.h"
 
 #include <assert.h>
@@ -17,10 +18,13 @@
 enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
+static enum answer handle(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum answer lease(struct crossing *c);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
+static enum answer handled(struct crossing *c);
+static enum answer answer_of(struct crossing *c, enum handling_outcome outcome);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
 static bool request_goes_on(const struct crossing *c);
@@ -31,6 +35,7 @@ static enum answer look_at_client(struct crossing *c);
 static enum answer fail(struct crossing *c, enum fail reason, const char *why);
 static void handle_fail(struct crossing *c);
 static bool may_retry(const struct crossing *c);
+static void send_own_answer(struct crossing *c);
 static void let_go(struct crossing *c);
 static void start_deadline(struct crossing *c, int64_t ns);
 static void become_stream(struct crossing *c);
@@ -41,10 +46,10 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,       [STEP_QUEUE] = queue,   [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request, [STEP_AWAIT] = await,   [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,       [STEP_HEALTH] = health, [STEP_REPLY] = await_reply,
-    [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,     [STEP_HANDLE] = handle,     [STEP_QUEUE] = queue,
+    [STEP_LEASE] = lease,     [STEP_SEND] = send_request, [STEP_AWAIT] = await,
+    [STEP_HANDLED] = handled, [STEP_RESPOND] = respond,   [STEP_RELAY] = relay,
+    [STEP_HEALTH] = health,   [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {
@@ -150,6 +155,32 @@ static enum answer route(struct crossing *c) {
     else
         start_deadline(c, deadline_ns);
     return NEXT;
+}
+
+static enum answer handle(struct crossing *c) {
+    return c->route->handler_count == 0 ? NEXT : answer_of(c, handling_request(c));
+}
+
+static enum answer handled(struct crossing *c) {
+    return c->handling ? answer_of(c, handling_response(c)) : NEXT;
+}
+
+static enum answer answer_of(struct crossing *c, enum handling_outcome outcome) {
+    switch (outcome) {
+    case HANDLING_DONE:
+        return NEXT;
+    case HANDLING_WAIT:
+        return WAIT;
+    case HANDLING_ANSWERED:
+        let_go(c);
+        loop_timer_stop(c->x.loop, &c->x.deadline);
+        send_own_answer(c);
+        c->step = STEP_REPLY - 1;
+        return NEXT;
+    case HANDLING_FAILED:
+        break;
+    }
+    return FAIL;
 }
 
 static enum answer queue(struct crossing *c) {
@@ -346,7 +377,6 @@ static enum answer fail(struct crossing *c, enum fail reason, const char *why) {
 /* Tries again, or answers, or breaks off what was begun. */
 static void handle_fail(struct crossing *c) {
     struct exchange *x = &c->x;
-    struct content content;
 
     lease_end(&c->lease);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
@@ -376,12 +406,19 @@ static void handle_fail(struct crossing *c) {
         x->client->abort(x);
         c->step = STEP_FINISH;
     } else {
-        reply_make(c, &content);
-        c->status = x->response_head.status;
+        reply_make(c);
+        send_own_answer(c);
         c->step = STEP_REPLY;
-        x->is_response_begun = true;
-        x->client->send_response(x, content);
     }
+}
+
+/* x->response_head and x->response. */
+static void send_own_answer(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    c->status = x->response_head.status;
+    x->is_response_begun = true;
+    x->client->send_response(x, x->response_content);
 }
 
 /* Only what surely was not processed, or may be processed twice; only while nothing has been said
@@ -418,6 +455,8 @@ static void let_go(struct crossing *c) {
     lease_end(&c->lease);
     if (c->part)
         permit_release(c->part, &c->permit);
+    if (c->handling)
+        handling_let_go(c);
 }
 
 /* In @ns, or when the client has said, whichever is sooner; 0: only the latter. */
@@ -461,7 +500,8 @@ static void log_failure(const struct crossing *c) {
 
     /* What a client alone can cause is in the access log; the log is for the operator. */
     if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
-        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB)
+        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB ||
+        (c->handling && c->handling->last)) /* the handlers' room tells of its own */
         return;
     atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,

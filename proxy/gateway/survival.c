@@ -1,14 +1,20 @@
 #include "gateway/survival.h"
 
+#include "handler/quarantine.h"
 #include "upstream/endpoint_state.h"
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now);
 static json_t *save_pipeline(struct pipeline *pipeline, const struct keeper_now *now, size_t *room);
 static void take_up_endpoints(void *ctx, const json_t *saved, const struct keeper_now *now);
+static json_t *save_handlers(void *ctx, const struct keeper_now *now);
+static void take_up_handlers(void *ctx, const json_t *saved, const struct keeper_now *now);
 
 void survival_open(struct gateway *gateway, struct keeper *keeper) {
     keeper_add(keeper,
                &(struct keeper_section){"endpoints", gateway, save_endpoints, take_up_endpoints});
+    if (gateway->handlers)
+        keeper_add(keeper,
+                   &(struct keeper_section){"handlers", gateway, save_handlers, take_up_handlers});
 }
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now) {
@@ -52,5 +58,29 @@ static void take_up_endpoints(void *ctx, const json_t *saved, const struct keepe
         for (size_t j = 0; endpoints && j < set->count; j++)
             endpoint_take_up(set->list[j], json_object_get(endpoints, set->list[j]->text), now);
         endpoint_set_unref(set);
+    }
+}
+
+static json_t *save_handlers(void *ctx, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+    json_t *saved = json_object();
+
+    for (size_t i = 0; i < gateway->config->handler_count; i++) {
+        json_t *handler = quarantine_save(handlers_quarantine(gateway->handlers, i), now);
+
+        if (handler)
+            json_object_set_new(saved, gateway->config->handlers[i].name, handler);
+    }
+    return saved;
+}
+
+static void take_up_handlers(void *ctx, const json_t *saved, const struct keeper_now *now) {
+    const struct gateway *gateway = ctx;
+
+    for (size_t i = 0; i < gateway->config->handler_count; i++) {
+        const json_t *handler = json_object_get(saved, gateway->config->handlers[i].name);
+
+        if (handler)
+            quarantine_take_up(handlers_quarantine(gateway->handlers, i), handler, now);
     }
 }

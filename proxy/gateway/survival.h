@@ -1,6 +1,7 @@
 /* What of the gateway outlives its process, as sections of the state file:
  *
  *     "endpoints": { "PIPELINE": { "ADDRESS": { ... } } }   upstream/endpoint_state.h
+ *     "handlers": { "NAME": { ... } }                       handler/quarantine.h
  *
  * Only what the configuration has is taken up, and only the first SURVIVAL_ENDPOINTS_MAX endpoints
  * of which there is something to keep are kept. */

@@ -32,7 +32,7 @@ struct call_input {
     const struct request_head *request;
     const struct response_head *response; /* CALL_RESPONSE */
     struct slice request_id, scheme, listener, route;
-    struct slice client_address, client_certificate;
+    struct slice client_address, client_certificate, client_subject; /* "": none */
     unsigned client_port;
     bool is_trusted, is_secure, is_grpc;
     bool has_body, is_body_truncated;

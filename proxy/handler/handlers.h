@@ -14,6 +14,8 @@ struct handlers_options {
     const struct config *config; /* borrowed: outlives the handlers */
     unsigned loops;
     int cells_fd; /* memory for tables of cells that outlives the gateway; -1: it does not */
+    void (*on_taint)(void *ctx); /* once; on any thread; may be NULL */
+    void *ctx;
 };
 
 /* Loads plugins and makes one instance of each, so that what is wrong shows now; forks the zygote.
@@ -34,6 +36,10 @@ void handler_desk_close(struct handler_desk *desk);
 unsigned handlers_flags(const struct handlers *handlers, size_t handler);
 bool handlers_has_phase(const struct handlers *handlers, size_t handler, enum call_phase phase);
 
+/* When it is called, and what is to survive of that (handler/quarantine.h). */
+struct quarantine;
+struct quarantine *handlers_quarantine(struct handlers *handlers, size_t handler);
+
 /* A dirty fault has happened: the process is to be replaced. Any thread. */
 bool handlers_are_tainted(const struct handlers *handlers);
 
@@ -41,3 +47,6 @@ bool handlers_are_tainted(const struct handlers *handlers);
 json_t *handlers_status(struct handlers *handlers);
 void handlers_collect(struct handlers *handlers, struct buffer *text);
 bool handlers_reset(struct handlers *handlers, const char *name);
+/* Since the start: of an enum fault_kind (handler/guest.h), and of those that were dirty. */
+uint64_t handlers_faults(const struct handlers *handlers, size_t handler, unsigned kind);
+uint64_t handlers_dirty_faults(const struct handlers *handlers, size_t handler);

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "handler/handlers.h"
 #include "serve/deaths.h"
 #include "serve/limits.h"
 #include "serve/other_counters.h"
@@ -32,7 +33,7 @@
 struct server {
     /* What the supervisor has told. */
     struct config_options limits;
-    int config_fd, admin_fd;
+    int config_fd, admin_fd, cells_fd;
     bool is_substitute; /* of a gateway that has died: nobody else serves */
     char *name;         /* of the configuration; owned */
     void *memory;       /* owned mapping */
@@ -45,6 +46,7 @@ struct server {
     struct config *config;
     struct counters *counters;
     struct metrics_segment *segment;
+    struct handlers *handlers; /* NULL: there are none */
     struct gateway *gateway;
     struct admin *admin;
     struct keeper *keeper;  /* of the state file; NULL: there is none */
@@ -63,6 +65,7 @@ static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
 static int become(const char *user);
+static int prepare_handlers(struct server *server);
 static int make_segment(struct server *server);
 static int open_gateway(struct server *server);
 static void go_live(struct server *server);
@@ -75,7 +78,8 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {.config_fd = -1, .admin_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {
+        .config_fd = -1, .admin_fd = -1, .cells_fd = -1, .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -139,6 +143,9 @@ static int take(struct server *server, struct control_message *message) {
         return take_memory(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "shares", &rest) && message->fd_count == 1) {
         return take_shares(server, message, (unsigned)strtoul(rest, NULL, 10));
+    } else if (control_is(message->text, "cells", &rest) && message->fd_count == 1) {
+        server->cells_fd = message->fds[0];
+        message->fds[0] = -1;
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -222,6 +229,9 @@ static int start(struct server *server) {
         return status;
     /* Behind the change of user, which undoes it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    status = prepare_handlers(server);
+    if (status)
+        return status;
     options = (struct log_options){(enum log_level)server->config->log.level,
                                    server->config->log.file, server->config->log.access};
     err = log_open(&options, &failed);
@@ -253,6 +263,22 @@ static int become(const char *user) {
     return 0;
 }
 
+/* While there is one thread only. */
+static int prepare_handlers(struct server *server) {
+    char *why = NULL;
+
+    if (server->config->handler_count == 0 ||
+        handlers_prepare(&server->handlers,
+                         &(struct handlers_options){.config = server->config,
+                                                    .loops = server->config->server.threads,
+                                                    .cells_fd = server->cells_fd},
+                         &why) == 0)
+        return 0;
+    fprintf(stderr, "weir: %s\n", why);
+    free(why);
+    return EXIT_UNUSABLE;
+}
+
 static int make_segment(struct server *server) {
     unsigned writers = server->config->server.threads;
 
@@ -269,8 +295,13 @@ static int make_segment(struct server *server) {
 static int open_gateway(struct server *server) {
     struct keeper_section deaths = deaths_section(&server->crashes);
     char *why = NULL;
-    int err;
+    int err = server->handlers ? handlers_start(server->handlers, &why) : 0;
 
+    if (err) {
+        fprintf(stderr, "weir: %s\n", why);
+        free(why);
+        return 1;
+    }
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
     err = gateway_open(&server->gateway,
@@ -283,6 +314,7 @@ static int open_gateway(struct server *server) {
                            .board = board_of(server),
                            .shares = server->shares,
                            .share_slot = server->share_slot,
+                           .handlers = server->handlers,
                            .keeper = server->keeper,
                            .may_lack_addresses = server->is_substitute,
                        },
@@ -325,6 +357,12 @@ static bool pass_on(void *ctx, enum admin_order order) {
     return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
 }
 
+static bool reset_handler(void *ctx, const char *name) {
+    const struct server *server = ctx;
+
+    return server->handlers && handlers_reset(server->handlers, name);
+}
+
 static void go_live(struct server *server) {
     const struct config *config = server->config;
     struct admin_options options = {
@@ -335,6 +373,7 @@ static void go_live(struct server *server) {
         .status = status_of,
         .health = health_of,
         .order = pass_on,
+        .reset = reset_handler,
         .token = config->admin.token,
     };
     int err;
@@ -435,6 +474,7 @@ static int end(struct server *server) {
     keeper_close(server->keeper);
     server->keeper = NULL;
     is_clean = gateway_close(server->gateway, &census);
+    handlers_close(server->handlers);
     log_line(is_clean ? LOG_INFO : LOG_ERROR,
              "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
              census.connections, census.exchanges, census.timers, census.handles, census.fds,

@@ -92,6 +92,7 @@ void supervisor_start(struct supervisor *s, bool is_next) {
                                       .number = ++s->started,
                                       .shares_fd = s->shares_fd,
                                       .slot = free_slot(s),
+                                      .cells_fd = s->cells_fd,
                                       /* What was good enough to serve once has to be again. */
                                       .is_substitute = !is_next && !s->serving,
                                   });

@@ -8,6 +8,8 @@
  *     memory BYTES       fd: the segment for its counters, of BYTES; behind it, on the next page,
  *                        the board for its heartbeats
  *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
+ *     cells              fd: memory for the cells of handlers, which all gateways share; left out
+ *                        when there is none
  *     listener I         fds: sockets of the I-th listener of the configuration, bound
  *     admin              fd: the socket of the admin plane, listening; left out when it is off
  *     start

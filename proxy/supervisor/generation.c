@@ -129,6 +129,8 @@ static int hand_over(const struct generation *generation,
     snprintf(text, sizeof text, "shares %u", generation->slot);
     if (!err)
         err = control_send(control, text, &options->shares_fd, 1);
+    if (!err && options->cells_fd >= 0)
+        err = control_send(control, "cells", &options->cells_fd, 1);
     for (unsigned i = 0; !err && i < plan->listener_count; i++) {
         snprintf(text, sizeof text, "listener %u", i);
         err = send_sockets(control, text, kept_find(options->kept, plan->listeners[i].address),

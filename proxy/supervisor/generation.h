@@ -55,6 +55,7 @@ struct generation_options {
     unsigned number;
     int shares_fd;      /* the table of shared limits */
     unsigned slot;      /* in it */
+    int cells_fd;       /* memory for the cells of handlers; -1: none */
     bool is_substitute; /* its predecessor has died */
 };
 

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "handler/cells.h"
 #include "supervisor/inherited.h"
 #include "supervisor/state.h"
 
@@ -25,6 +26,7 @@
 
 static int open_signals(struct supervisor *s);
 static int open_shares(struct supervisor *s);
+static void open_cells(struct supervisor *s);
 static void turn(struct supervisor *s);
 static int wait_ms(const struct supervisor *s, int64_t now_ns);
 static void hear_signals(struct supervisor *s);
@@ -42,7 +44,7 @@ int supervisor_run(const struct supervisor_options *options) {
     int err, status;
 
     s->options = options;
-    s->current.text_fd = s->next.text_fd = s->shares_fd = -1;
+    s->current.text_fd = s->next.text_fd = s->shares_fd = s->cells_fd = -1;
     notify_open(&s->notify);
     err = totals_open(&s->totals);
     if (!err)
@@ -58,7 +60,10 @@ int supervisor_run(const struct supervisor_options *options) {
             fprintf(stderr, "weir: cannot make memory for shared limits: %s\n", strerror(-err));
             s->is_over = true;
             s->status = 1;
-        } else if (!is_successor) {
+        }
+        if (s->cells_fd < 0)
+            open_cells(s);
+        if (!err && !is_successor) {
             inherited_take(&s->kept);
             supervisor_examine(s);
         }
@@ -91,6 +96,16 @@ static int open_shares(struct supervisor *s) {
     if (!err)
         s->shares = share_table_init(memory);
     return err;
+}
+
+/* It takes no memory before a handler uses it. Without, each gateway has its own. */
+static void open_cells(struct supervisor *s) {
+    void *memory = NULL;
+
+    if (totals_memory("weir-cells", CELLS_REGION_BYTES, &s->cells_fd, &memory) == 0)
+        munmap(memory, CELLS_REGION_BYTES);
+    else
+        s->cells_fd = -1;
 }
 
 static void turn(struct supervisor *s) {
@@ -299,6 +314,8 @@ static void close_all(struct supervisor *s) {
         munmap(s->shares, sizeof *s->shares);
     if (s->shares_fd >= 0)
         close(s->shares_fd);
+    if (s->cells_fd >= 0)
+        close(s->cells_fd);
     notify_close(&s->notify);
     if (s->signals > 0)
         close(s->signals);

@@ -112,7 +112,7 @@ static void describe(const struct supervisor *s, FILE *to) {
     run_plan_write(&s->current.plan, to);
     fprintf(to, "text %d\nown %d %zu\nbase %d\n", s->current.text_fd, s->totals.own_fd,
             s->totals.segment_bytes, s->totals.base_fd);
-    fprintf(to, "started %u\nshares %d\n", s->started, s->shares_fd);
+    fprintf(to, "started %u\nshares %d\ncells %d\n", s->started, s->shares_fd, s->cells_fd);
     for (size_t i = 0; i < s->kept.count; i++) {
         const struct kept *kept = &s->kept.items[i];
 
@@ -137,6 +137,7 @@ static void keep_open(const struct supervisor *s, bool is_kept) {
     mark(s->totals.own_fd, is_kept);
     mark(s->totals.base_fd, is_kept);
     mark(s->shares_fd, is_kept);
+    mark(s->cells_fd, is_kept);
     for (size_t i = 0; i < s->kept.count; i++)
         for (unsigned j = 0; j < s->kept.items[i].count; j++)
             mark(s->kept.items[i].fds[j], is_kept);
@@ -197,6 +198,8 @@ static bool take_line(struct supervisor *s, const char *line) {
         return true;
     if (sscanf(line, "shares %d", &fd) == 1)
         return take_shares(s, fd);
+    if (sscanf(line, "cells %d", &s->cells_fd) == 1)
+        return true;
     if (strncmp(line, "kept ", 5) == 0)
         return take_kept(s, line + 5);
     if (strncmp(line, "gateway ", 8) == 0)

@@ -124,6 +124,10 @@ static inline struct slice conn_protocol(const struct conn *conn) {
 static inline struct slice conn_certificate_text(const struct conn *conn) {
     return conn->tls ? tls_certificate_text(conn->tls) : SLICE_NONE;
 }
+/* The name in it. */
+static inline struct slice conn_subject_text(const struct conn *conn) {
+    return conn->tls ? tls_subject_text(conn->tls) : SLICE_NONE;
+}
 
 enum conn_send_outcome {
     CONN_SENT,   /* all of it is in the kernel */

@@ -25,6 +25,7 @@ struct tls {
     int sink_err;
     char *certificate; /* owned; NULL: not asked for yet */
     size_t certificate_len;
+    char *subject; /* owned; NULL: not asked for yet */
     char why[120];
 };
 
@@ -75,6 +76,7 @@ void tls_free(struct tls *tls) {
     SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
     free(tls->certificate);
+    free(tls->subject);
     free(tls);
 }
 
@@ -196,6 +198,24 @@ struct slice tls_certificate_text(struct tls *tls) {
         OPENSSL_free(der);
     }
     return slice_of(tls->certificate, tls->certificate_len);
+}
+
+struct slice tls_subject_text(struct tls *tls) {
+    X509 *cert = SSL_get0_peer_certificate(tls->ssl);
+    BIO *bio;
+    char *text;
+    long len;
+
+    if (!cert || SSL_get_verify_result(tls->ssl) != X509_V_OK)
+        return SLICE_NONE;
+    if (!tls->subject) {
+        bio = BIO_new(BIO_s_mem());
+        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0, XN_FLAG_RFC2253);
+        len = BIO_get_mem_data(bio, &text);
+        tls->subject = xstrndup(text, len > 0 ? (size_t)len : 0);
+        BIO_free(bio);
+    }
+    return slice_str(tls->subject);
 }
 
 struct tls_client *tls_client_of(const SSL *ssl, uint64_t *session_key) {

@@ -72,5 +72,8 @@ struct slice tls_protocol(const struct tls *tls);
  * empty: it has shown none. Borrowed. */
 struct slice tls_certificate_text(struct tls *tls);
 
+/* Who it is for, as RFC 4514 writes names ("CN=a,O=b"); empty: there is none. Borrowed. */
+struct slice tls_subject_text(struct tls *tls);
+
 /* Of the client that @ssl belongs to; NULL: of a server. */
 struct tls_client *tls_client_of(const SSL *ssl, uint64_t *session_key);

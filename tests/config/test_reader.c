@@ -194,10 +194,12 @@ static void words_are_one_of_a_few(void **state) {
 static void unknown_keys_are_errors(void **state) {
     static const struct refusal server[] = {
         {"thread = 1", 1,
-         "server.thread: found an unknown key, expected one of threads, drain, resolver, "
+         "server.thread: found an unknown key, expected one of threads, handler_threads, "
+         "handler_memory, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file; did you mean \"threads\"?"},
         {"'a b' = 1", 1,
-         "server.\"a b\": found an unknown key, expected one of threads, drain, resolver, "
+         "server.\"a b\": found an unknown key, expected one of threads, handler_threads, "
+         "handler_memory, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file"},
         {"drain = { shutdwon = '1s' }", 11,
          "server.drain.shutdwon: found an unknown key, expected one of shutdown, reload; did you "
@@ -205,7 +207,8 @@ static void unknown_keys_are_errors(void **state) {
         {"drain = '30s'", 9,
          "server.drain: found \"30s\" (string), expected a table such as { ... }"},
         {"shutdown = '1s'", 1,
-         "server.shutdown: found an unknown key, expected one of threads, drain, resolver, "
+         "server.shutdown: found an unknown key, expected one of threads, handler_threads, "
+         "handler_memory, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file; did you mean \"drain.shutdown\"?"},
         {"threads.x = 1", 1,
          "server.threads: found a table, expected \"auto\" or an integer from 1 to 64"},
@@ -215,9 +218,9 @@ static void unknown_keys_are_errors(void **state) {
     expect_refusals("[server]\n", REST, server);
     expect_errors("wedge = 1\n[lisener]" REST,
                   "t:1:1: wedge: found an unknown section, expected one of server, admission, "
-                  "admin, log, listener, pipeline, route\n"
+                  "admin, log, listener, pipeline, handler, route\n"
                   "t:2:2: lisener: found an unknown section, expected one of server, admission, "
-                  "admin, log, listener, pipeline, route; did you mean \"listener\"?\n");
+                  "admin, log, listener, pipeline, handler, route; did you mean \"listener\"?\n");
 }
 
 static void sections_have_their_form(void **state) {

@@ -1,6 +1,7 @@
 /* Which series there are, and what one exchange adds to them. */
 #include "gateway/counters.h"
 
+#include "handler/guest.h"
 #include "support/unit.h"
 
 #include <errno.h>
@@ -245,6 +246,45 @@ static void each_route_of_each_listener_asks_for_149_series(void **state) {
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void calls_of_handlers_are_counted_by_what_came_of_them(void **state) {
+    const struct metrics_builder *builder;
+    size_t size, series;
+
+    tear_down(NULL);
+    memset(&made, 0, sizeof made);
+    /* Any file that can be read will do: nobody loads it here. */
+    made.config =
+        parse(LISTENERS PIPELINE "[[handler]]\nname = 'h'\nplugin = '/proc/self/exe'\n"
+                                 "[[handler]]\nname = 'i'\nplugin = '/proc/self/exe'\n" ROUTE
+                                 "handlers = ['h']\n");
+    series = counters_series(made.config);
+    made.counters = counters_new(made.config);
+    builder = counters_builder(made.counters);
+    size = metrics_segment_size(builder, WRITERS);
+    made.segment = aligned_alloc(64, (size + 63) / 64 * 64);
+    memset(made.segment, 0, size);
+    metrics_segment_init(made.segment, size, builder, WRITERS);
+    made.one = metrics_open(made.segment, 0);
+    counters_handler(made.counters, made.one, 0, CALL_CONTINUE, 3 * NS_PER_MS);
+    counters_handler(made.counters, made.one, 0, CALL_CONTINUE, 3 * NS_PER_MS);
+    counters_handler(made.counters, made.one, 1, CALL_FULL, 3 * NS_PER_MS);
+    assert_true(reads("weir_handler_calls_total{handler=\"h\",outcome=\"continue\"}", "2"));
+    assert_true(reads("weir_handler_calls_total{handler=\"h\",outcome=\"hang\"}", "0"));
+    assert_true(reads("weir_handler_calls_total{handler=\"i\",outcome=\"full\"}", "1"));
+    assert_true(reads("weir_handler_duration_seconds_bucket{handler=\"h\",le=\"0.0025\"}", "0"));
+    assert_true(reads("weir_handler_duration_seconds_bucket{handler=\"h\",le=\"0.005\"}", "2"));
+    assert_true(reads("weir_handler_duration_seconds_count{handler=\"i\"}", "1"));
+    counters_handler_faults(made.counters, made.one, 1, FAULT_SEGV, 1);
+    counters_handler_faults(made.counters, made.one, 1, FAULT_SEGV, 3);
+    counters_handler_dirty(made.counters, made.one, 1, 2);
+    assert_true(reads("weir_handler_faults_total{handler=\"i\",kind=\"segv\"}", "3"));
+    assert_true(reads("weir_handler_faults_total{handler=\"h\",kind=\"hang\"}", "0"));
+    assert_true(reads("weir_handler_dirty_faults_total{handler=\"i\"}", "2"));
+    config_free(made.config);
+    made.config = parse(LISTENERS PIPELINE ROUTE);
+    assert_true(series > counters_series(made.config));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(an_exchange_counts_where_it_belongs),
@@ -258,6 +298,7 @@ int main(void) {
         T(active_exchanges_go_up_and_down),
         T(streams_and_tunnels_are_told_apart),
         T(accept_errors_are_counted_by_name),
+        T(calls_of_handlers_are_counted_by_what_came_of_them),
         cmocka_unit_test(each_route_of_each_listener_asks_for_149_series),
     };
 

@@ -28,12 +28,13 @@ static size_t content_of(struct fixture *f, char *to, size_t max) {
 
 /* Makes the answer to @fail and reads it; returns its fields. */
 static const struct fields *reply(struct fixture *f, enum fail fail) {
-    struct content content = {CONTENT_NONE, 0};
+    struct content content;
     char text[2048];
     size_t len;
 
     f->c->fail = fail;
-    reply_make(f->c, &content);
+    reply_make(f->c);
+    content = f->c->x.response_content;
     assert_int_equal(content.kind, CONTENT_LENGTH);
     assert_int_equal(f->c->x.response.state, BODY_ENDED);
     len = content_of(f, text, sizeof text);

@@ -1,0 +1,200 @@
+/* The insides of the handlers, shared by the parts of the room: call.c (the loops' side), worker.c
+ * (the threads that run plugins), watchdog.c (who looks after these), handlers.c.
+ *
+ * A call goes
+ *
+ *     NEW -> PENDING -> QUEUED -> TAKEN -> BACK
+ *
+ * with its desk until the batch of the loop's events is over, in its handler's queue, with a slot,
+ * and on the loop again. Its loop may answer it before it is back; its memory stays until then.
+ *
+ * A slot is a place for a worker thread:
+ *
+ *     FREE -> RUNNING -> RETIRED -> RUNNING     its plugin faulted or was kicked out; a new thread
+ *             RUNNING -> ABANDONED -> FREE      cannot be kicked out; another slot takes its place
+ *
+ * RUNNING to RETIRED is the worker's own doing, all others are the watchdog's. In the end, RUNNING
+ * becomes OVER. */
+#pragma once
+
+#include "handler/cells.h"
+#include "handler/guest.h"
+#include "handler/handlers.h"
+#include "handler/plugin.h"
+#include "handler/quarantine.h"
+#include "handler/watched.h"
+
+#include <pthread.h>
+
+#define WORKER_BATCH_MAX 16               /* calls that a worker takes at once */
+#define WORKER_BATCH_NS (100 * NS_PER_US) /* and no more than fit into this, going by the mean */
+#define WORKER_STACK_BYTES (512ul * 1024) /* of plugin code */
+#define WORKER_ABANDONED_MAX 8            /* threads that hang for good, at once */
+#define CALL_BLOCK_BYTES 4096             /* calls up to this are kept for the next one */
+#define CALL_BLOCKS_MAX 64                /* of a desk */
+#define CALL_PACKED_BYTES 512             /* an answer up to this needs no memory of its own */
+
+enum call_place { CALL_NEW, CALL_PENDING, CALL_QUEUED, CALL_TAKEN, CALL_BACK };
+
+struct call {
+    struct list link;          /* PENDING: of the desk; QUEUED: of the handler; or of the refused */
+    struct call *next;         /* in a chain that is on its way to a loop */
+    struct mail mail;          /* of the first of such a chain */
+    struct handler_desk *desk; /* borrowed */
+    struct handler *handler;   /* borrowed */
+    call_done_fn *done;
+    void *ctx;
+    struct timer timer; /* runs until it is answered */
+    int64_t deadline_ns;
+    enum call_place place; /* QUEUED, TAKEN: under the lock of the handlers */
+    bool is_probe;         /* the quarantine waits for how it goes */
+    bool is_back, is_answered, is_forgotten, is_given_back; /* the loop's */
+    bool is_pooled;                                         /* of CALL_BLOCK_BYTES */
+    /* The worker's, when it is on its way back: */
+    enum call_outcome outcome; /* CALL_CONTINUE: there is a packed answer */
+    void *packed;              /* small, or a mapping of its own */
+    size_t packed_bytes;
+    char small[CALL_PACKED_BYTES];
+    struct arena arena; /* of answer */
+    struct call_answer answer;
+    char first[512]; /* of arena */
+    _Alignas(16) struct frame frame;
+};
+
+/* Home: loop, but where noted. */
+struct handler_desk {
+    struct handlers *handlers; /* borrowed */
+    pthread_mutex_t lock;      /* of loop: workers post through it */
+    struct loop *loop;         /* borrowed; NULL: closed */
+    struct list pending, refused;
+    struct task flush, refuse;
+    struct call *blocks; /* free ones */
+    unsigned block_count;
+};
+
+/* One of the configuration. Home: shared. */
+struct handler {
+    const struct config_handler *config; /* borrowed */
+    struct plugin *plugin;               /* owned */
+    const struct weir_plugin *functions; /* of its first image */
+    struct guest_handler guest;
+    struct quarantine quarantine;
+    struct log_limit lines, faults_logged;
+    /* Under the lock of the handlers: */
+    struct list queued;
+    unsigned queued_count;
+    unsigned running; /* slots that have calls of it */
+    int64_t mean_ns;  /* of lately finished calls */
+    /* Any thread: */
+    _Atomic uint64_t calls, faults[FAULT_KINDS], dirty_faults;
+    _Atomic uint64_t events[PLUGIN_EVENTS_MAX];
+};
+
+/* A handler in a slot. Home: the slot's thread. */
+struct instance {
+    struct heap *heap;          /* borrowed */
+    struct plugin_image *image; /* borrowed; NULL: there is none for this slot */
+    struct guest_files files;
+    void *state;
+    bool is_ready;
+};
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_RUNNING,
+    SLOT_RETIRED,
+    SLOT_ABANDONED,
+    SLOT_ENDED, /* it was abandoned, and has got out */
+    SLOT_OVER,  /* all is over */
+};
+
+struct slot {
+    struct handlers *handlers; /* borrowed */
+    unsigned index;
+    pthread_t thread;
+    _Atomic pid_t tid;
+    _Atomic int state; /* enum slot_state */
+    char *memory;      /* owned mapping: stack for signals, stack, answer room, guards */
+    char *stack, *signal_stack;
+    struct answer_room *room;
+    struct guest guest;
+    struct instance *instances;                     /* owned; as in the config */
+    _Atomic(struct call *) taken[WORKER_BATCH_MAX]; /* not begun yet */
+    _Atomic(struct call *) current;
+    _Atomic(struct call *) done;  /* ready to be posted; newest first */
+    _Atomic int64_t kick_at_ns;   /* when the run has lasted long enough; 0: there is none */
+    struct handler *_Atomic busy; /* whose calls it has taken */
+    /* What a thread that ends so leaves for the watchdog: */
+    struct handler *failed;
+    char failed_id[64];
+    /* The watchdog's: */
+    uint64_t seen_run;
+    int64_t kicked_since_ns; /* 0: it is not being kicked */
+    int64_t kick_next_ns;
+    struct call *abandoned; /* the call that it hangs in */
+};
+
+/* Home: shared. */
+struct handlers {
+    const struct config *config; /* borrowed */
+    struct handler *list;        /* owned; as in the config */
+    size_t count;
+    struct cells *cells;
+    struct watched_files *files;
+    struct slot *slots; /* owned */
+    unsigned slot_count, worker_count;
+    struct handler_desk **desks; /* owned; for handlers_close() */
+    unsigned desk_count;
+    pthread_t watchdog;
+    int64_t beat_ns; /* the watchdog's: when the tables of cells are looked after again */
+    void (*on_taint)(void *ctx);
+    void *taint_ctx;
+    pthread_mutex_t lock;        /* of what follows, of the queues and of calls in them */
+    pthread_cond_t work;         /* there are calls, or it is over */
+    pthread_cond_t watch;        /* a slot has retired, or works again, or it is over */
+    pthread_cond_t over;         /* a worker has ended in good order, or was given up */
+    unsigned queued, idle, next; /* next: whose turn it is */
+    bool is_watch_asleep, is_retired_seen;
+    bool is_ending, is_watch_ending; /* of the workers; of the watchdog behind them */
+    /* Any thread: */
+    _Atomic bool is_tainted;
+    _Atomic uint64_t replaced, abandoned; /* threads */
+};
+
+/* call.c */
+
+/* Hands calls that are linked by next, oldest first, all of @desk, back to their loop. Any thread.
+ */
+void calls_post(struct handler_desk *desk, struct call *first);
+/* The same, of any desks, newest first. */
+void calls_post_all(struct call *newest);
+/* Puts what was taken in front of its queue again. Any thread. */
+void calls_requeue(struct call *call);
+/* A call that has run: its handler's quarantine learns of it. */
+void call_tell(struct call *call, bool is_fault, int64_t now_ns);
+
+/* fault.c: counts it, and says it in the log, at most FAULTS_LOGGED_PER_S of a handler. */
+#define FAULTS_LOGGED_PER_S 5
+void fault_report(struct handler *handler, const struct fault *fault, struct slice id);
+
+/* worker.c */
+
+/* Memory and instances of a slot. -errno. Home: main, watchdog. */
+int slot_open(struct slot *slot, struct handlers *handlers, unsigned index);
+void slot_close(struct slot *slot);
+/* Starts its thread. -errno. */
+int slot_start(struct slot *slot);
+/* Takes what a thread that does not run any more left behind out of the way. */
+void slot_clear(struct slot *slot);
+/* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
+void slot_relieve(struct slot *slot);
+/* Makes an instance. False: the fault is in the slot's guest, or *why says why it refused. Home:
+ * the guest's. */
+bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,
+                    char *why, size_t why_size);
+/* Ends one in good order; false: it faulted. */
+bool instance_end(struct guest *guest, struct handler *handler, struct instance *instance);
+
+/* watchdog.c */
+void *watchdog_run(void *handlers);
+void handlers_taint(struct handlers *handlers);
