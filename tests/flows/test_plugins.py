@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import time
 
 import grpc
 import pytest
-from harness.env import BINARY, ROOT, scaled, wait_for
+from harness.env import BINARY, ROOT, free_port, scaled, wait_for
 from harness.grpc_echo import Service
 from harness.handlers import problem, start
 from harness.http2 import Http2Client
@@ -386,6 +387,32 @@ def test_all_of_them_over_http2(weir, serve, keys):
 
 
 # Configuration.
+
+
+def examples():
+    """The configurations in plugins/README.md."""
+    return re.findall(r"^```toml\n(.*?)^```", (ROOT / "plugins" / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda text: re.search('plugin = "(.*)"', text)[1])
+def test_the_examples_can_be_copied(tmp_path, example):
+    (tmp_path / "api-keys").write_text(hashed(alice="alice-key"))
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [{"kty": "oct", "k": base64url(bytes(32))}]}))
+    name = re.search('name = "(.*)"', example)[1]
+    if "[[route]]" not in example:
+        example += f'\n[[route]]\nhandlers = ["{name}"]\npipeline = "app"\n'
+    file = tmp_path / "weir.toml"
+    file.write_text(f'[[listener]]\nname = "http"\nlisten = "127.0.0.1:{free_port()}"\n'
+                    f'[[pipeline]]\nname = "app"\nendpoints = ["127.0.0.1:9"]\n{example}')
+    status, out, err = run_cli("check", file)
+    assert status == 0, err
+    assert f"through {name}" in out
+
+
+def test_each_plugin_has_an_example():
+    named = [re.search('plugin = "(.*)"', text)[1] for text in examples()]
+    built = {file.stem for file in (BINARY.parent / "plugins").glob("*.so")} - {"maintenance"}
+    assert sorted(named) == sorted(built)
 
 
 @pytest.mark.parametrize("handler, expected", [
