@@ -24,7 +24,7 @@ struct rate_limit {
     json_t *config; /* owned */
     struct weir_text policy, key_text;
     int64_t limit, burst, window_ns, max_keys, ipv4_bits, ipv6_bits;
-    bool has_fields;
+    bool has_fields, is_forwarded;
     enum key_source source;
     struct weir_text key_name; /* of a field or variable; in config */
     int64_t interval_ns;       /* from one token to the next */
@@ -51,6 +51,7 @@ static const struct setting settings[] = {
     {"burst", SETTING_INTEGER, AT(burst), 1, 1000000000},
     {"key", SETTING_TEXT, AT(key_text), 1, 256},
     {"name", SETTING_VARIABLE, AT(policy)},
+    {"forwarded", SETTING_BOOL, AT(is_forwarded)},
     {"fields", SETTING_BOOL, AT(has_fields)},
     {"max_keys", SETTING_INTEGER, AT(max_keys), 1, 262144},
     {"ipv4_bits", SETTING_INTEGER, AT(ipv4_bits), 1, 32},
@@ -61,6 +62,8 @@ static void end(void *state);
 static int complete(struct rate_limit *plugin, char *why, size_t why_size);
 static size_t make_key(struct rate_limit *plugin, struct weir_call *call,
                        const struct weir_request *request, char to[WEIR_KEY_MAX]);
+static struct weir_text client_of(const struct rate_limit *plugin,
+                                  const struct weir_request *request);
 static size_t key_of_address(const struct rate_limit *plugin, struct weir_text address,
                              char to[WEIR_KEY_MAX]);
 static size_t key_of_text(const struct rate_limit *plugin, char kind, struct weir_text text,
@@ -86,6 +89,7 @@ static int init(const struct weir_host *host, struct weir_text config, void **st
                                   .max_keys = 16384,
                                   .ipv4_bits = 32,
                                   .ipv6_bits = 64,
+                                  .is_forwarded = true,
                                   .has_fields = true};
     plugin->config = settings_parse(config, why, why_size);
     if (!plugin->config ||
@@ -214,7 +218,26 @@ static size_t make_key(struct rate_limit *plugin, struct weir_call *call,
     case KEY_CLIENT:
         break;
     }
-    return key_of_address(plugin, request->client_address, to);
+    return key_of_address(plugin, client_of(plugin, request), to);
+}
+
+/* Who connects, or whom that one names last in X-Forwarded-For, if it is trusted to. */
+static struct weir_text client_of(const struct rate_limit *plugin,
+                                  const struct weir_request *request) {
+    const struct weir_field *field = NULL, *last = NULL;
+    struct weir_text address;
+
+    while (plugin->is_forwarded && request->is_trusted &&
+           (field = text_find_field(request->fields, request->field_count,
+                                    WEIR_TEXT("x-forwarded-for"), field)))
+        last = field;
+    if (!last)
+        return request->client_address;
+    address = last->value;
+    while (text_find(address, ',') < address.len)
+        address = text_part(address, text_find(address, ',') + 1, address.len);
+    address = text_trim(address);
+    return address.len > 0 ? address : request->client_address;
 }
 
 /* The address's network: who has one IPv6 address has 2^64 of them. */

@@ -89,6 +89,24 @@ static void test_an_ipv6_network_is_one_client(void **state) {
     assert_int_equal(how_many_pass("192.0.2.128", 5), 2);
 }
 
+static enum weir_verdict run_forwarded(const char *forwarded, const char *more, bool is_trusted) {
+    return RUN(.fields = {{"x-forwarded-for", forwarded}, {more ? "X-Forwarded-For" : NULL, more}},
+               .is_trusted = is_trusted);
+}
+
+static void test_behind_a_trusted_proxy_it_is_whom_that_names(void **state) {
+    host_init("{\"limit\": 1, \"window\": \"1s\"}");
+    assert_int_equal(run_forwarded("192.0.2.1", NULL, true), WEIR_CONTINUE);
+    assert_int_equal(run_forwarded("10.9.9.9, 192.0.2.1", NULL, true), WEIR_RESPOND);
+    assert_int_equal(run_forwarded("192.0.2.2", "192.0.2.1", true), WEIR_RESPOND);
+    assert_int_equal(run_forwarded("192.0.2.1,192.0.2.3 ", NULL, true), WEIR_CONTINUE);
+    assert_int_equal(run_forwarded("192.0.2.8", NULL, false), WEIR_CONTINUE); /* 192.0.2.7 */
+    assert_int_equal(run_forwarded("192.0.2.9", NULL, false), WEIR_RESPOND);
+    assert_int_equal(run_forwarded("192.0.2.9,", NULL, true), WEIR_RESPOND);
+    host_init("{\"limit\": 1, \"window\": \"1s\", \"forwarded\": false}");
+    assert_int_equal(run_forwarded("192.0.2.10", NULL, true), WEIR_RESPOND);
+}
+
 static void test_a_field_is_the_key(void **state) {
     char value[300];
 
@@ -245,6 +263,7 @@ int main(void) {
         TEST(test_a_burst_is_what_may_come_at_once),
         TEST(test_each_address_has_its_own),
         TEST(test_an_ipv6_network_is_one_client),
+        TEST(test_behind_a_trusted_proxy_it_is_whom_that_names),
         TEST(test_a_field_is_the_key),
         TEST(test_without_the_field_it_is_the_client),
         TEST(test_a_variable_is_the_key),

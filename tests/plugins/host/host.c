@@ -342,6 +342,7 @@ enum weir_verdict host_run(const struct host_request *request) {
         .client_port = 1234,
         .client_certificate = text_or("", ""),
         .client_subject = text_or("", ""),
+        .is_trusted = request->is_trusted,
         .is_grpc = request->is_grpc,
         .has_body = request->body && (plugin->flags & WEIR_WANTS_BODY),
         .deadline_ns = host_now_ns + NS_PER_S,

@@ -21,7 +21,7 @@ struct host_request {
     struct host_field fields[HOST_FIELDS_MAX]; /* up to the first without a name */
     const char *body;                          /* NULL: none */
     size_t body_len;                           /* 0: a terminated text */
-    bool is_grpc;
+    bool is_grpc, is_trusted;
     struct host_field variables[8]; /* that handlers in front have set */
 };
 
