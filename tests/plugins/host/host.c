@@ -441,8 +441,8 @@ static size_t fill(struct weir_field *to, const struct host_field *from) {
     size_t count = 0;
 
     for (; from[count].name; count++)
-        to[count] =
-            (struct weir_field){text_or(from[count].name, ""), text_or(from[count].value, "")};
+        to[count] = (struct weir_field){keep(text_or(from[count].name, "")),
+                                        keep(text_or(from[count].value, ""))};
     return count;
 }
 
