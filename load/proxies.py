@@ -2,6 +2,7 @@
 
 Each is started for one kind of traffic: "http1" on both sides; "h2", which is HTTP/2 (h2c by prior
 knowledge) from the clients and HTTP/1.1 to the upstream; "grpc", which is HTTP/2 on both sides.
+Kind "handlers" is weir alone, with and without a handler that does nothing, over HTTP/1.1.
 
 All of them get the same: one worker (or loop), keepalive to the upstream, no access log, limits far
 above the load, TCP_DEFER_ACCEPT on the listener where it can be set. Buffers are those that
@@ -19,7 +20,7 @@ import common
 from common import Process
 
 
-KINDS = ("http1", "tls", "h2", "grpc")
+KINDS = ("http1", "tls", "h2", "grpc", "handlers")
 HTTP2_KINDS = ("h2", "grpc")
 
 
@@ -77,15 +78,15 @@ queue = {{ size = {queue}, max_wait = "{max_wait}" }}
 [[route]]
 match = {{ path = "/" }}
 pipeline = "engine"
-"""
+{route}"""
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", nofile=None, tracer=()):
+               max_wait="2s", server="", listener="", pipeline="", route="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
-    @server, @listener and @pipeline are further lines of those sections. @nofile is its limit on open
-    files, @tracer a command that runs it.
+    @server, @listener and @pipeline are further lines of those sections, @route of the route and what
+    stands behind it. @nofile is its limit on open files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
@@ -101,11 +102,31 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     config.write_text(WEIR.format(
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
         connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
-        pipeline=pipeline))
+        pipeline=pipeline, route=route))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
+
+
+# A handler that does nothing, on the way of every request.
+HANDLER = """\
+handlers = ["nothing"]
+[[handler]]
+name = "nothing"
+plugin = "{plugin}"
+isolation = "{isolation}"
+"""
+
+
+def start_weir_with_handler(isolation):
+    def start(upstream, core=None, kind="handlers"):
+        plugin = Path(common.weir_bin() or "").parent / "tests" / "plugins" / "nothing.so"
+        if not plugin.exists():
+            raise common.Failure(f"there is no {plugin}: build it")
+        return start_weir(upstream, core, route=HANDLER.format(plugin=plugin, isolation=isolation))
+
+    return start
 
 
 NGINX = """\
@@ -295,6 +316,10 @@ def start_h2o(upstream, core=None, kind="http1"):
 
 START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy,
          "nghttpx": start_nghttpx, "h2o": start_h2o}
+
+# Who takes part in the rows of kind "handlers", where weir is measured against itself.
+WITH_HANDLERS = {"weir": start_weir, "weir, thread": start_weir_with_handler("thread"),
+                 "weir, process": start_weir_with_handler("process")}
 
 
 def start_engine(core=None, *options, program="engine"):

@@ -8,7 +8,7 @@
 #define RECORD_ALIGN 4
 #define ALLOC_ALIGN 16
 
-struct reader {
+struct unpacking {
     struct answer_head head;
     const char *records, *content;
     const struct frame *frame;
@@ -21,11 +21,11 @@ static bool next_variable(const struct answer_room *room, size_t *at, struct sli
                           struct slice *value);
 static size_t room_left(const struct answer_room *room);
 static size_t record_bytes(size_t name_len, size_t value_len);
-static bool take_record(struct reader *r, size_t *at);
-static bool take_edit(struct reader *r, enum answer_kind kind, struct slice name,
+static bool take_record(struct unpacking *r, size_t *at);
+static bool take_edit(struct unpacking *r, enum answer_kind kind, struct slice name,
                       struct slice value);
-static bool take_variable(struct reader *r, struct slice name, struct slice value);
-static bool take_reply(struct reader *r);
+static bool take_variable(struct unpacking *r, struct slice name, struct slice value);
+static bool take_reply(struct unpacking *r);
 
 void answer_clear(struct answer_room *room) {
     room->head = (struct answer_head){0};
@@ -36,12 +36,13 @@ bool answer_add(struct answer_room *room, enum answer_kind kind, struct slice na
                 struct slice value) {
     struct answer_record record = {kind, (uint32_t)name.len, (uint32_t)value.len};
     size_t left = room_left(room);
-    char *to = room->records + room->head.record_bytes;
+    char *to;
 
     /* Each by itself first: their sum could wrap. */
     if (name.len > left || value.len > left || record_bytes(name.len, value.len) > left ||
         room->head.records == ANSWER_RECORDS_MAX)
         return false;
+    to = room->records + room->head.record_bytes;
     memcpy(to, &record, sizeof record);
     if (name.len > 0)
         memcpy(to + sizeof record, name.base, name.len);
@@ -143,7 +144,7 @@ void answer_pack(const struct answer_room *room, void *to) {
 
 bool answer_read(const void *packed, size_t bytes, const struct frame *frame, struct arena *arena,
                  struct call_answer *answer) {
-    struct reader r = {.frame = frame, .answer = answer};
+    struct unpacking r = {.frame = frame, .answer = answer};
     size_t count, at = 0;
 
     *answer = (struct call_answer){.outcome = CALL_FAULT};
@@ -212,7 +213,7 @@ static size_t record_bytes(size_t name_len, size_t value_len) {
     return (bytes + RECORD_ALIGN - 1) & ~(size_t)(RECORD_ALIGN - 1);
 }
 
-static bool take_record(struct reader *r, size_t *at) {
+static bool take_record(struct unpacking *r, size_t *at) {
     size_t left = r->head.record_bytes - *at;
     struct answer_record record;
     struct slice name, value;
@@ -243,7 +244,7 @@ static bool take_record(struct reader *r, size_t *at) {
     }
 }
 
-static bool take_edit(struct reader *r, enum answer_kind kind, struct slice name,
+static bool take_edit(struct unpacking *r, enum answer_kind kind, struct slice name,
                       struct slice value) {
     static const enum call_edit_kind kinds[] = {
         [ANSWER_SET_FIELD] = CALL_SET_FIELD,
@@ -262,7 +263,7 @@ static bool take_edit(struct reader *r, enum answer_kind kind, struct slice name
     return true;
 }
 
-static bool take_variable(struct reader *r, struct slice name, struct slice value) {
+static bool take_variable(struct unpacking *r, struct slice name, struct slice value) {
     unsigned i = 0;
 
     if (!edit_is_variable(name, value))
@@ -277,7 +278,7 @@ static bool take_variable(struct reader *r, struct slice name, struct slice valu
     return true;
 }
 
-static bool take_reply(struct reader *r) {
+static bool take_reply(struct unpacking *r) {
     struct call_answer *answer = r->answer;
     struct slice content = slice_of(r->content, r->head.content_len);
 

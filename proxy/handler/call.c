@@ -48,14 +48,14 @@ void handler_desk_close(struct handler_desk *desk) {
     flush(&desk->flush);
     task_cancel(&desk->flush);
     task_cancel(&desk->refuse);
-    pthread_mutex_lock(&desk->lock);
-    desk->loop = NULL;
-    pthread_mutex_unlock(&desk->lock);
     while ((block = desk->blocks)) {
         desk->blocks = block->next;
         free(block);
     }
     desk->block_count = CALL_BLOCKS_MAX; /* no more of them */
+    pthread_mutex_lock(&desk->lock);
+    desk->loop = NULL;
+    pthread_mutex_unlock(&desk->lock);
 }
 
 struct call *call_submit(struct handler_desk *desk, const struct call_input *input,
@@ -166,6 +166,13 @@ void calls_requeue(struct call *call) {
     if (handlers->idle > 0)
         pthread_cond_signal(&handlers->work);
     pthread_mutex_unlock(&handlers->lock);
+}
+
+void calls_drop(struct handler *handler) {
+    struct list *link;
+
+    while ((link = list_pop(&handler->queued)))
+        free_call(CONTAINER_OF(link, struct call, link));
 }
 
 static struct call *new_call(struct handler_desk *desk, const struct call_input *input) {

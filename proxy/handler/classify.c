@@ -20,6 +20,7 @@ struct walk {
     bool has_begun; /* the frames of the signal handler are behind us */
     bool is_clean;
     unsigned frames;
+    uintptr_t caller;
 };
 
 /* Starts of functions, sorted once learned. */
@@ -35,12 +36,13 @@ static void learn(uintptr_t start);
 static void learn_waits(void);
 static void put_right(const struct guest *guest, ucontext_t *context, uintptr_t address);
 
-bool classify_is_clean(const struct guest *guest, ucontext_t *context, uintptr_t address) {
+bool classify_is_clean(const struct guest *guest, ucontext_t *context, struct fault *fault) {
     struct walk walk = {.has_begun = !context};
 
     if (context)
-        put_right(guest, context, address);
+        put_right(guest, context, fault->address);
     _Unwind_Backtrace(look, &walk);
+    fault->caller = walk.caller;
     return walk.is_clean;
 }
 
@@ -57,6 +59,8 @@ static _Unwind_Reason_Code look(struct _Unwind_Context *context, void *arg) {
         return _URC_NORMAL_STOP;
     switch (module_of(is_interrupted ? pc : pc - 1)) {
     case MODULE_GUEST:
+        if (!walk->caller)
+            walk->caller = is_interrupted ? pc : pc - 1;
         return _URC_NO_REASON;
     case MODULE_WEIR:
         if (_Unwind_GetRegionStart(context) != (uintptr_t)guest_run)

@@ -14,5 +14,6 @@
 void classify_learn(void);
 
 /* @context: of the signal; NULL: asked by a function that plugin code has called. What a jump to
- * nowhere left in it is put right. Home: the guest's thread, signal handlers included. */
-bool classify_is_clean(const struct guest *guest, ucontext_t *context, uintptr_t address);
+ * nowhere (fault->address) left in it is put right. fault->caller becomes the innermost place in
+ * the plugin's code. Home: the guest's thread, signal handlers included. */
+bool classify_is_clean(const struct guest *guest, ucontext_t *context, struct fault *fault);

@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
-static void place_of(const struct handler *handler, uintptr_t pc, struct buffer *text);
+static void place_of(const struct handler *handler, const struct fault *fault, struct buffer *text);
 
 const char *fault_kind_name(enum fault_kind kind) {
     static const char *const names[] = {"none", "segv", "bus",  "fpe",  "ill",    "abort", "trap",
@@ -31,28 +31,31 @@ void fault_report(struct handler *handler, const struct fault *fault, struct sli
         buffer_printf(&text, " at address 0x%llx", (unsigned long long)fault->address);
     if (fault->text[0])
         buffer_printf(&text, " (%s)", fault->text);
-    place_of(handler, fault->pc, &text);
+    place_of(handler, fault, &text);
     log_limited(&handler->faults_logged, LOG_ERROR, "handler '%s' %.*s, %s xid=%.*s",
                 handler->config->name, (int)text.len, text.base,
                 fault->is_dirty ? "dirty: the gateway will be replaced" : "clean", SLICE_ARG(id));
     buffer_deinit(&text);
 }
 
-/* "in check_token+0x1f", or "at libc.so.6+0x9ae41". */
-static void place_of(const struct handler *handler, uintptr_t pc, struct buffer *text) {
+/* "in check_token+0x1f", or "at libc.so.6+0x9ae41, called in check_token+0x1f". */
+static void place_of(const struct handler *handler, const struct fault *fault,
+                     struct buffer *text) {
     uintptr_t inside = 0;
-    const char *name;
+    const char *function = plugin_symbol(handler->plugin, fault->pc, &inside);
+    const char *module = module_name(fault->pc, &inside);
 
-    if (pc == 0)
-        return;
-    name = plugin_symbol(handler->plugin, pc, &inside);
-    if (name) {
-        buffer_printf(text, " in %s+0x%llx", name, (unsigned long long)inside);
-        return;
+    if (!function && fault->pc != 0 && module)
+        buffer_printf(text, " at %s+0x%llx", module, (unsigned long long)inside);
+    else if (!function && fault->pc != 0)
+        buffer_printf(text, " at 0x%llx", (unsigned long long)fault->pc);
+    if (!function) {
+        function = plugin_symbol(handler->plugin, fault->caller, &inside);
+        if (function && fault->pc != 0)
+            buffer_append(text, SLICE(", called"));
+    } else {
+        plugin_symbol(handler->plugin, fault->pc, &inside);
     }
-    name = module_name(pc, &inside);
-    if (name)
-        buffer_printf(text, " at %s+0x%llx", name, (unsigned long long)inside);
-    else
-        buffer_printf(text, " at 0x%llx", (unsigned long long)pc);
+    if (function)
+        buffer_printf(text, " in %s+0x%llx", function, (unsigned long long)inside);
 }

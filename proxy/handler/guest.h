@@ -42,6 +42,7 @@ struct fault {
     int signal;        /* 0: none */
     uintptr_t address; /* that it failed on; or 0 */
     uintptr_t pc;      /* where; 0: not known */
+    uintptr_t caller;  /* the innermost place in the plugin's code; 0: not known */
     char text[FAULT_TEXT_MAX]; /* what the plugin said, as of a failed assertion; "" */
 };
 
@@ -88,6 +89,7 @@ struct guest {
     volatile sig_atomic_t is_unwinding; /* the classifier runs: a fault now is dirty */
     _Atomic uint64_t run;               /* number of this run, or of the last; never 0 in one */
     _Atomic uint64_t kick_run; /* which one is to be kicked out; of another nothing comes */
+    _Atomic uint32_t kicks;    /* that have arrived, ever */
     struct fault fault;        /* why guest_run() returned false */
 };
 

@@ -224,9 +224,8 @@ static int try_each(struct handlers *handlers, char **why) {
     int err = 0;
 
     traps_open();
-#ifndef HANDLER_HAS_SANITIZER
-    classify_learn();
-#endif
+    if (!HANDLER_HAS_SANITIZER)
+        classify_learn();
     guest_current = &guest;
     for (size_t i = 0; !err && i < handlers->count; i++) {
         struct handler *handler = &handlers->list[i];
@@ -263,6 +262,7 @@ static void release(struct handlers *handlers) {
     heaps_release();
     watched_close(handlers->files);
     for (size_t i = 0; i < handlers->count; i++) {
+        calls_drop(&handlers->list[i]);
         quarantine_deinit(&handlers->list[i].quarantine);
         plugin_close(handlers->list[i].plugin);
     }

@@ -108,7 +108,7 @@ enum slot_state {
     SLOT_OVER,  /* all is over */
 };
 
-struct slot {
+struct worker_slot {
     struct handlers *handlers; /* borrowed */
     unsigned index;
     pthread_t thread;
@@ -130,6 +130,8 @@ struct slot {
     /* The watchdog's: */
     uint64_t seen_run;
     int64_t kicked_since_ns; /* 0: it is not being kicked */
+    int64_t kicked_cpu_ns;   /* what its thread had used then */
+    uint32_t kicks_before, kicks_sent;
     int64_t kick_next_ns;
     struct call *abandoned; /* the call that it hangs in */
 };
@@ -141,7 +143,7 @@ struct handlers {
     size_t count;
     struct cells *cells;
     struct watched_files *files;
-    struct slot *slots; /* owned */
+    struct worker_slot *slots; /* owned */
     unsigned slot_count, worker_count;
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
@@ -170,6 +172,8 @@ void calls_post(struct handler_desk *desk, struct call *first);
 void calls_post_all(struct call *newest);
 /* Puts what was taken in front of its queue again. Any thread. */
 void calls_requeue(struct call *call);
+/* Those that wait when there is no loop and no worker any more. */
+void calls_drop(struct handler *handler);
 /* A call that has run: its handler's quarantine learns of it. */
 void call_tell(struct call *call, bool is_fault, int64_t now_ns);
 
@@ -180,14 +184,14 @@ void fault_report(struct handler *handler, const struct fault *fault, struct sli
 /* worker.c */
 
 /* Memory and instances of a slot. -errno. Home: main, watchdog. */
-int slot_open(struct slot *slot, struct handlers *handlers, unsigned index);
-void slot_close(struct slot *slot);
+int slot_open(struct worker_slot *slot, struct handlers *handlers, unsigned index);
+void slot_close(struct worker_slot *slot);
 /* Starts its thread. -errno. */
-int slot_start(struct slot *slot);
+int slot_start(struct worker_slot *slot);
 /* Takes what a thread that does not run any more left behind out of the way. */
-void slot_clear(struct slot *slot);
+void slot_clear(struct worker_slot *slot);
 /* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
-void slot_relieve(struct slot *slot);
+void slot_relieve(struct worker_slot *slot);
 /* Makes an instance. False: the fault is in the slot's guest, or *why says why it refused. Home:
  * the guest's. */
 bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,

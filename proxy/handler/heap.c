@@ -22,7 +22,7 @@ static const uint16_t sizes[] = {16,   32,   48,   64,   80,   96,   112, 128, 1
 #define CLASSES (sizeof sizes / sizeof *sizes)
 #define BLOCK_MAX 8192
 
-struct page {
+struct heap_page {
     uint32_t prev, next;  /* in the list of its class while a block is free; NONE at the ends */
     uint32_t free;        /* blocks; of a run: its pages */
     uint64_t bits[WORDS]; /* one per block: it is free */
@@ -36,7 +36,7 @@ struct heap {
     uint32_t search;           /* no page below is free */
     uint32_t partial[CLASSES]; /* first page with a free block */
     uint8_t kinds[PAGES];      /* enum page_kind */
-    struct page pages[PAGES];
+    struct heap_page pages[PAGES];
 };
 
 _Thread_local struct heap *heap_current __attribute__((tls_model("initial-exec")));
@@ -203,7 +203,7 @@ static unsigned class_of(size_t size) {
 
 static void *take_block(struct heap *heap, unsigned class) {
     uint32_t at = heap->partial[class];
-    struct page *page;
+    struct heap_page *page;
     unsigned word = 0, bit;
 
     if (at == NONE) {
@@ -231,7 +231,7 @@ static void *take_block(struct heap *heap, unsigned class) {
 
 /* Of pages without a block in use one is kept. */
 static void give_block(struct heap *heap, uint32_t at, unsigned class, size_t index) {
-    struct page *page = &heap->pages[at];
+    struct heap_page *page = &heap->pages[at];
 
     page->bits[index / 64] |= UINT64_C(1) << (index % 64);
     if (page->free++ == 0)
@@ -302,7 +302,7 @@ static void link_page(struct heap *heap, unsigned class, uint32_t at) {
 }
 
 static void unlink_page(struct heap *heap, unsigned class, uint32_t at) {
-    const struct page *page = &heap->pages[at];
+    const struct heap_page *page = &heap->pages[at];
 
     if (page->prev != NONE)
         heap->pages[page->prev].next = page->next;

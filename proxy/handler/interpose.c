@@ -12,7 +12,7 @@
 #include "handler/modules.h"
 #include "handler/trap.h"
 
-#ifndef HANDLER_HAS_SANITIZER
+#if !HANDLER_HAS_SANITIZER
 
 #include <errno.h>
 #include <malloc.h>

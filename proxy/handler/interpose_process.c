@@ -5,7 +5,7 @@
 #include "handler/guest.h"
 #include "handler/trap.h"
 
-#ifndef HANDLER_HAS_SANITIZER
+#if !HANDLER_HAS_SANITIZER
 
 #include <dlfcn.h>
 #include <errno.h>

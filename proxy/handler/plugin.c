@@ -2,6 +2,7 @@
 #include "handler/plugin.h"
 
 #include "base/alloc.h"
+#include "handler/trap.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -205,7 +206,9 @@ static struct plugin_image *load(const char *path, int fd, char **why) {
     }
     dlinfo(image->library, RTLD_DI_LINKMAP, &map);
     image->base = map->l_addr;
-    dl_iterate_phdr(note_segments, image);
+    /* Sanitizers have a use for what lies between a library's data; nothing is lost under them. */
+    if ((image->functions->flags & WEIR_HAS_STATICS) && !HANDLER_HAS_SANITIZER)
+        dl_iterate_phdr(note_segments, image);
     return image;
 }
 

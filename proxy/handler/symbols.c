@@ -96,9 +96,7 @@ static void take(struct symbols *symbols, struct slice file, const Elf64_Shdr *t
     if (!section_fits(file, table) || !section_at(file, table->sh_link, &names) ||
         !section_fits(file, &names) || count > SYMBOLS_MAX)
         return;
-    symbols->names = xstrndup("", names.sh_size);
-    memcpy(symbols->names, file.base + names.sh_offset, names.sh_size);
-    symbols->names[names.sh_size] = '\0';
+    symbols->names = xstrndup(file.base + names.sh_offset, names.sh_size);
     symbols->list = xcalloc(count, sizeof *symbols->list);
     for (size_t i = 0; i < count; i++) {
         memcpy(&symbol, file.base + table->sh_offset + i * sizeof symbol, sizeof symbol);

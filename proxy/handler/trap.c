@@ -39,32 +39,25 @@ static void begin(struct guest *guest);
 static void end(struct guest *guest);
 
 void traps_open(void) {
-#ifndef HANDLER_HAS_SANITIZER
     struct sigaction fault = {.sa_sigaction = on_fault,
                               .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_NODEFER)};
     struct sigaction kick = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-    if (is_open)
+    if (HANDLER_HAS_SANITIZER || is_open)
         return;
     is_open = true;
     for (size_t i = 0; i < FAULTS; i++)
         sigaction(faults[i].number, &fault, &before[i]);
     sigaction(KICK_SIGNAL, &kick, NULL);
-#else
-    (void)on_fault;
-    (void)on_kick;
-#endif
 }
 
 void traps_close(void) {
-#ifndef HANDLER_HAS_SANITIZER
     if (!is_open)
         return;
     is_open = false;
     for (size_t i = 0; i < FAULTS; i++)
         sigaction(faults[i].number, &before[i], NULL);
     signal(KICK_SIGNAL, SIG_IGN);
-#endif
 }
 
 size_t trap_stack_bytes(void) {
@@ -78,17 +71,14 @@ void trap_enter_thread(struct guest *guest, void *memory) {
     sigset_t open;
 
     guest_current = guest;
-#ifndef HANDLER_HAS_SANITIZER
+    if (HANDLER_HAS_SANITIZER)
+        return;
     sigaltstack(&stack, NULL);
     sigemptyset(&open);
     for (size_t i = 0; i < FAULTS; i++)
         sigaddset(&open, faults[i].number);
     sigaddset(&open, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &open, NULL);
-#else
-    (void)stack;
-    (void)open;
-#endif
 }
 
 void trap_leave_thread(void) {
@@ -96,14 +86,13 @@ void trap_leave_thread(void) {
 
     guest_current = NULL;
     heap_current = NULL;
-#ifndef HANDLER_HAS_SANITIZER
-    sigaltstack(&stack, NULL);
-#else
-    (void)stack;
-#endif
+    if (!HANDLER_HAS_SANITIZER)
+        sigaltstack(&stack, NULL);
 }
 
 bool trap_kick(struct guest *guest, uint64_t run, pid_t tid) {
+    if (HANDLER_HAS_SANITIZER)
+        return true; /* nobody would catch it */
     atomic_store(&guest->kick_run, run);
     return syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL) == 0 || errno != ESRCH;
 }
@@ -142,10 +131,10 @@ _Noreturn void guest_leave(enum fault_kind kind, const char *text) {
     struct guest *guest = guest_current;
 
     guest->is_unwinding = 1;
-    guest->fault = (struct fault){.kind = kind, .pc = (uintptr_t)__builtin_return_address(0)};
+    guest->fault = (struct fault){.kind = kind};
     if (text)
         strncpy(guest->fault.text, text, sizeof guest->fault.text - 1);
-    guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, NULL, 0);
+    guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, NULL, &guest->fault);
     siglongjmp(guest->out, 1);
 }
 
@@ -165,8 +154,7 @@ static void on_fault(int number, siginfo_t *info, void *context) {
                 guest->fault.kind = faults[i].kind;
         if (info->si_code > 0)
             guest->fault.address = (uintptr_t)info->si_addr;
-        guest->fault.is_dirty =
-            guest->in_lock || !classify_is_clean(guest, context, guest->fault.address);
+        guest->fault.is_dirty = guest->in_lock || !classify_is_clean(guest, context, &guest->fault);
     } else {
         guest->fault.is_dirty = true; /* the classifier itself has stumbled */
     }
@@ -178,6 +166,8 @@ static void on_kick(int number, siginfo_t *info, void *context) {
     struct guest *guest = guest_current;
     int saved = errno;
 
+    if (guest)
+        atomic_fetch_add(&guest->kicks, 1);
     if (!guest || !guest->is_armed || guest->is_unwinding ||
         atomic_load(&guest->kick_run) != atomic_load(&guest->run))
         return;
@@ -187,7 +177,7 @@ static void on_kick(int number, siginfo_t *info, void *context) {
     }
     guest->is_unwinding = 1;
     guest->fault = (struct fault){.kind = FAULT_HANG, .pc = pc_of(context)};
-    if (classify_is_clean(guest, context, 0))
+    if (classify_is_clean(guest, context, &guest->fault))
         siglongjmp(guest->out, 1);
     guest->is_unwinding = 0;
     errno = saved;

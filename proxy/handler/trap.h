@@ -15,6 +15,9 @@
 #define HANDLER_HAS_SANITIZER 1
 #endif
 #endif
+#ifndef HANDLER_HAS_SANITIZER
+#define HANDLER_HAS_SANITIZER 0
+#endif
 
 /* Installs the handlers. Home: main, before any worker. */
 void traps_open(void);

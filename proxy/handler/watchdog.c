@@ -1,8 +1,8 @@
 /* The watchdog: a thread that looks after the workers. It starts a new one where one has ended,
  * takes from one that takes its time what others could do, and kicks out the one whose run has
  * lasted too long: again and again, until that is caught at a place where it can be left (see
- * trap.h). If there is none for KICKING_NS it is given up, another slot takes its place, and the
- * process is tainted. While no worker works the watchdog sleeps. */
+ * trap.h). If there is none in KICKS_MAX kicks it is given up, another slot takes its place, and
+ * the process is tainted. While no worker works the watchdog sleeps. */
 #include "handler/handlers_state.h"
 #include "handler/heap.h"
 #include "handler/trap.h"
@@ -14,16 +14,21 @@
 #define LOOKS_MAX 100     /* without work, before it sleeps */
 #define SLEEP_NS NS_PER_S /* for which tables of cells want a beat */
 #define KICK_NS (150 * NS_PER_US)
-#define KICKING_NS (50 * NS_PER_MS)
+#define KICKS_MAX 300                /* that come at a bad time, */
+#define KICKING_NS (50 * NS_PER_MS)  /* and at least for so long */
+#define DEAF_CPU_NS (20 * NS_PER_MS) /* of CPU time without any that has come: it blocks them */
+#define DEAF_NS (2 * NS_PER_S)       /* the same of time: else it may just not have had the CPU */
 #define KICK_ABANDONED_NS (100 * NS_PER_MS)
 
 static int64_t look(struct handlers *handlers, int64_t now_ns);
-static bool look_at(struct slot *slot, int64_t now_ns);
-static void abandon(struct slot *slot, int64_t now_ns);
-static void report_abandoned(struct slot *slot, struct call *call, bool has_vanished,
+static bool look_at(struct worker_slot *slot, int64_t now_ns);
+static bool kick(struct worker_slot *slot, uint64_t number, int64_t now_ns);
+static int64_t cpu_ns(const struct worker_slot *slot);
+static void abandon(struct worker_slot *slot, int64_t now_ns);
+static void report_abandoned(struct worker_slot *slot, struct call *call, bool has_vanished,
                              int64_t now_ns);
-static void look_at_abandoned(struct slot *slot, int64_t now_ns);
-static void replace(struct slot *slot);
+static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns);
+static void replace(struct worker_slot *slot);
 static void start_another(struct handlers *handlers);
 static void wait_for(struct handlers *handlers, int64_t ns);
 
@@ -79,7 +84,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
         handlers->beat_ns = now_ns + SLEEP_NS;
     }
     for (unsigned i = 0; i < handlers->slot_count; i++) {
-        struct slot *slot = &handlers->slots[i];
+        struct worker_slot *slot = &handlers->slots[i];
 
         switch (atomic_load(&slot->state)) {
         case SLOT_RUNNING:
@@ -101,7 +106,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
 }
 
 /* True: it is being kicked. */
-static bool look_at(struct slot *slot, int64_t now_ns) {
+static bool look_at(struct worker_slot *slot, int64_t now_ns) {
     uint64_t number = atomic_load(&slot->guest.run);
     int64_t kick_at_ns = atomic_load(&slot->kick_at_ns);
     bool is_same = kick_at_ns != 0 && number == slot->seen_run;
@@ -113,17 +118,46 @@ static bool look_at(struct slot *slot, int64_t now_ns) {
         slot->kicked_since_ns = 0;
         return false;
     }
-    if (slot->kicked_since_ns == 0)
+    if (slot->kicked_since_ns == 0) {
         slot->kicked_since_ns = now_ns;
-    if (now_ns - slot->kicked_since_ns < KICKING_NS &&
-        trap_kick(&slot->guest, number, atomic_load(&slot->tid)))
+        slot->kicked_cpu_ns = cpu_ns(slot);
+        slot->kicks_before = slot->kicks_sent = atomic_load(&slot->guest.kicks);
+    }
+    if (kick(slot, number, now_ns))
         return true;
     abandon(slot, now_ns);
     return false;
 }
 
+/* One at a time. False: enough of them have been in vain, or it is not there any more. */
+static bool kick(struct worker_slot *slot, uint64_t number, int64_t now_ns) {
+    uint32_t arrived = atomic_load(&slot->guest.kicks);
+    int64_t kicked_ns = now_ns - slot->kicked_since_ns;
+
+    if (arrived == slot->kicks_sent) {
+        if (!trap_kick(&slot->guest, number, atomic_load(&slot->tid)))
+            return false;
+        slot->kicks_sent++;
+    }
+    if (kicked_ns < KICKING_NS)
+        return true;
+    if (arrived != slot->kicks_before)
+        return arrived - slot->kicks_before < KICKS_MAX && kicked_ns < DEAF_NS;
+    return cpu_ns(slot) - slot->kicked_cpu_ns < DEAF_CPU_NS && kicked_ns < DEAF_NS;
+}
+
+/* That its thread has used. */
+static int64_t cpu_ns(const struct worker_slot *slot) {
+    struct timespec used;
+    clockid_t clock;
+
+    if (pthread_getcpuclockid(slot->thread, &clock) != 0 || clock_gettime(clock, &used) < 0)
+        return 0;
+    return used.tv_sec * NS_PER_S + used.tv_nsec;
+}
+
 /* Whoever takes the call from its place, it or us, decides what becomes of the slot. */
-static void abandon(struct slot *slot, int64_t now_ns) {
+static void abandon(struct worker_slot *slot, int64_t now_ns) {
     struct handlers *handlers = slot->handlers;
     struct call *call = atomic_exchange(&slot->current, NULL);
     bool has_vanished =
@@ -152,7 +186,7 @@ static void abandon(struct slot *slot, int64_t now_ns) {
     start_another(handlers);
 }
 
-static void report_abandoned(struct slot *slot, struct call *call, bool has_vanished,
+static void report_abandoned(struct worker_slot *slot, struct call *call, bool has_vanished,
                              int64_t now_ns) {
     struct fault fault = {.kind = has_vanished ? FAULT_EXIT : FAULT_HANG, .is_dirty = true};
 
@@ -166,7 +200,7 @@ static void report_abandoned(struct slot *slot, struct call *call, bool has_vani
 }
 
 /* One that gets out after all makes its slot free again. */
-static void look_at_abandoned(struct slot *slot, int64_t now_ns) {
+static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     if (atomic_load(&slot->state) == SLOT_ABANDONED && now_ns >= slot->kick_next_ns) {
         slot->kick_next_ns = now_ns + KICK_ABANDONED_NS;
         if (!trap_kick(&slot->guest, atomic_load(&slot->guest.run), atomic_load(&slot->tid)))
@@ -184,7 +218,7 @@ static void look_at_abandoned(struct slot *slot, int64_t now_ns) {
     atomic_store(&slot->state, SLOT_FREE);
 }
 
-static void replace(struct slot *slot) {
+static void replace(struct worker_slot *slot) {
     struct handlers *handlers = slot->handlers;
     int err;
 
@@ -206,7 +240,7 @@ static void replace(struct slot *slot) {
 
 static void start_another(struct handlers *handlers) {
     for (unsigned i = 0; i < handlers->slot_count; i++) {
-        struct slot *slot = &handlers->slots[i];
+        struct worker_slot *slot = &handlers->slots[i];
 
         if (atomic_load(&slot->state) == SLOT_FREE && slot_start(slot) == 0) {
             atomic_fetch_add(&handlers->replaced, 1);

@@ -25,22 +25,22 @@
 #define MEAN_WEIGHT 8 /* a new time counts for one of so many */
 
 static void *work(void *slot);
-static struct handler *take(struct slot *slot);
-static struct handler *next_handler(struct handlers *handlers, const struct slot *slot);
+static struct handler *take(struct worker_slot *slot);
+static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot);
 static unsigned batch_of(const struct handlers *handlers, const struct handler *handler);
-static void run(struct slot *slot, struct call *call, int64_t *now_ns);
-static bool prepare(struct slot *slot, struct call *call, struct instance *instance);
-static void finish(struct slot *slot, struct call *call);
+static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
+static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance);
+static void finish(struct worker_slot *slot, struct call *call);
 static void pack(const struct answer_room *room, struct call *call);
 static void call_plugin(void *slot);
-static void push_done(struct slot *slot, struct call *call);
-static void fail(struct slot *slot, struct call *call, enum call_outcome outcome,
+static void push_done(struct worker_slot *slot, struct call *call);
+static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text);
-_Noreturn static void retire(struct slot *slot, struct call *call);
-_Noreturn static void leave(struct slot *slot, enum slot_state state);
+_Noreturn static void retire(struct worker_slot *slot, struct call *call);
+_Noreturn static void leave(struct worker_slot *slot, enum slot_state state);
 static void trim(struct answer_room *room);
 
-int slot_open(struct slot *slot, struct handlers *handlers, unsigned index) {
+int slot_open(struct worker_slot *slot, struct handlers *handlers, unsigned index) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t signal_bytes = (trap_stack_bytes() + page - 1) / page * page;
     size_t room_bytes = (sizeof(struct answer_room) + page - 1) / page * page;
@@ -73,7 +73,7 @@ int slot_open(struct slot *slot, struct handlers *handlers, unsigned index) {
     return 0;
 }
 
-void slot_close(struct slot *slot) {
+void slot_close(struct worker_slot *slot) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t room_bytes = (sizeof(struct answer_room) + page - 1) / page * page;
 
@@ -83,7 +83,7 @@ void slot_close(struct slot *slot) {
     free(slot->instances);
 }
 
-int slot_start(struct slot *slot) {
+int slot_start(struct worker_slot *slot) {
     int err;
 
     atomic_store(&slot->tid, 0);
@@ -94,7 +94,7 @@ int slot_start(struct slot *slot) {
     return err;
 }
 
-void slot_clear(struct slot *slot) {
+void slot_clear(struct worker_slot *slot) {
     for (size_t i = 0; i < slot->handlers->count; i++) {
         struct instance *instance = &slot->instances[i];
 
@@ -111,7 +111,7 @@ void slot_clear(struct slot *slot) {
     }
 }
 
-void slot_relieve(struct slot *slot) {
+void slot_relieve(struct worker_slot *slot) {
     struct call *call;
 
     calls_post_all(atomic_exchange(&slot->done, NULL));
@@ -188,7 +188,7 @@ bool instance_end(struct guest *guest, struct handler *handler, struct instance 
 }
 
 static void *work(void *arg) {
-    struct slot *slot = arg;
+    struct worker_slot *slot = arg;
     struct handlers *handlers = slot->handlers;
     struct handler *handler;
     char name[16];
@@ -230,7 +230,7 @@ static void *work(void *arg) {
 }
 
 /* Waits for calls and takes some of one handler. NULL: it is over. */
-static struct handler *take(struct slot *slot) {
+static struct handler *take(struct worker_slot *slot) {
     struct handlers *handlers = slot->handlers;
     struct handler *handler = NULL;
     unsigned count = 0;
@@ -265,7 +265,7 @@ static struct handler *take(struct slot *slot) {
 }
 
 /* Each in its turn. Where there are several, none may have all workers. */
-static struct handler *next_handler(struct handlers *handlers, const struct slot *slot) {
+static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot) {
     unsigned most = handlers->count > 1 && handlers->worker_count > 1 ? handlers->worker_count - 1
                                                                       : handlers->worker_count;
 
@@ -292,7 +292,7 @@ static unsigned batch_of(const struct handlers *handlers, const struct handler *
     return handler->queued_count < most ? handler->queued_count : (unsigned)most;
 }
 
-static void run(struct slot *slot, struct call *call, int64_t *now_ns) {
+static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {
     struct handler *handler = call->handler;
     struct instance *instance = &slot->instances[handler - slot->handlers->list];
 
@@ -317,7 +317,7 @@ static void run(struct slot *slot, struct call *call, int64_t *now_ns) {
 }
 
 /* A new instance, at its first call. */
-static bool prepare(struct slot *slot, struct call *call, struct instance *instance) {
+static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance) {
     char why[WHY_BYTES];
 
     if (instance_start(&slot->guest, call->handler, instance, why, sizeof why))
@@ -333,7 +333,7 @@ static bool prepare(struct slot *slot, struct call *call, struct instance *insta
 }
 
 static void call_plugin(void *arg) {
-    struct slot *slot = arg;
+    struct worker_slot *slot = arg;
     const struct frame *frame = slot->guest.call.frame;
     struct instance *instance = &slot->instances[frame->handler];
     const struct weir_plugin *functions = instance->image->functions;
@@ -348,7 +348,7 @@ static void call_plugin(void *arg) {
 }
 
 /* It has returned. */
-static void finish(struct slot *slot, struct call *call) {
+static void finish(struct worker_slot *slot, struct call *call) {
     const struct answer_head *head = &slot->room->head;
 
     atomic_store(&slot->kick_at_ns, 0);
@@ -393,7 +393,7 @@ static void trim(struct answer_room *room) {
         madvise(room->content, sizeof room->content, MADV_DONTNEED);
 }
 
-static void push_done(struct slot *slot, struct call *call) {
+static void push_done(struct worker_slot *slot, struct call *call) {
     struct call *first = atomic_load(&slot->done);
 
     do
@@ -402,7 +402,7 @@ static void push_done(struct slot *slot, struct call *call) {
 }
 
 /* What went wrong without leaving the thread in disorder. */
-static void fail(struct slot *slot, struct call *call, enum call_outcome outcome,
+static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text) {
     struct fault fault = {.kind = kind};
 
@@ -414,7 +414,7 @@ static void fail(struct slot *slot, struct call *call, enum call_outcome outcome
 }
 
 /* The plugin has faulted in @call, or was kicked out of it. */
-_Noreturn static void retire(struct slot *slot, struct call *call) {
+_Noreturn static void retire(struct worker_slot *slot, struct call *call) {
     const struct fault *fault = &slot->guest.fault;
     struct slice id = frame_slice(call->frame.request.id);
 
@@ -430,7 +430,7 @@ _Noreturn static void retire(struct slot *slot, struct call *call) {
     leave(slot, SLOT_RETIRED);
 }
 
-_Noreturn static void leave(struct slot *slot, enum slot_state state) {
+_Noreturn static void leave(struct worker_slot *slot, enum slot_state state) {
     struct handlers *handlers = slot->handlers;
     struct handler *busy = atomic_exchange(&slot->busy, NULL);
 

@@ -65,6 +65,7 @@ static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
 static int become(const char *user);
+static void tell_taint(void *unused);
 static int prepare_handlers(struct server *server);
 static int make_segment(struct server *server);
 static int open_gateway(struct server *server);
@@ -263,6 +264,12 @@ static int become(const char *user) {
     return 0;
 }
 
+/* Any thread. That the supervisor is behind by a whole socket of messages is not reckoned with:
+ * then the gateway goes on as it is. */
+static void tell_taint(void *unused) {
+    control_send(CONTROL_FD, "tainted", NULL, 0);
+}
+
 /* While there is one thread only. */
 static int prepare_handlers(struct server *server) {
     char *why = NULL;
@@ -271,7 +278,8 @@ static int prepare_handlers(struct server *server) {
         handlers_prepare(&server->handlers,
                          &(struct handlers_options){.config = server->config,
                                                     .loops = server->config->server.threads,
-                                                    .cells_fd = server->cells_fd},
+                                                    .cells_fd = server->cells_fd,
+                                                    .on_taint = tell_taint},
                          &why) == 0)
         return 0;
     fprintf(stderr, "weir: %s\n", why);
@@ -473,6 +481,13 @@ static int end(struct server *server) {
     admin_close(server->admin); /* its sources are the gateway's */
     keeper_close(server->keeper);
     server->keeper = NULL;
+    if (handlers_are_tainted(server->handlers)) {
+        /* Locks may be held by threads that are no more: nothing is freed, and no destructor runs.
+         */
+        log_info("ends without a census: a fault of a handler has left it in doubt");
+        log_close();
+        _exit(0);
+    }
     is_clean = gateway_close(server->gateway, &census);
     handlers_close(server->handlers);
     log_line(is_clean ? LOG_INFO : LOG_ERROR,

@@ -134,8 +134,8 @@ void supervisor_take_over(struct supervisor *s) {
     g->since_ns = clock_now_ns();
     log_info("gateway %d serves (generation %u)", (int)g->pid, g->number);
     if (old)
-        retire(old, old->is_wedged ? s->current.plan.drain_shutdown_ns
-                                   : s->current.plan.drain_reload_ns);
+        retire(old, old->is_wedged || old->is_tainted ? s->current.plan.drain_shutdown_ns
+                                                      : s->current.plan.drain_reload_ns);
     else
         supervisor_make_live(s);
     if (!s->has_served && s->options->on_ready)

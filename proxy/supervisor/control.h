@@ -28,8 +28,9 @@
  *     reload             somebody asked for it on the admin plane
  *     drain              likewise
  *     deaths MS...       the same, from the state file, where the supervisor knows of none
- *     stack TEXT         of one thread, when it was asked for or a signal ends it
- * The end of the socket ends the gateway at once. */
+ *     tainted            a fault of a handler has left it in doubt: a successor is to take its
+ * place stack TEXT         of one thread, when it was asked for or a signal ends it The end of the
+ * socket ends the gateway at once. */
 #pragma once
 
 #include <stdbool.h>

@@ -46,6 +46,7 @@ struct generation {
     bool has_retired;  /* it said so */
     bool end_soon;     /* nothing of it moves any more */
     bool is_wedged;    /* and was told of in the log */
+    bool is_tainted;   /* it said so: what it has in memory is in doubt */
 };
 
 struct generation_options {

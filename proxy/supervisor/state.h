@@ -45,8 +45,9 @@ struct supervisor {
     int64_t start_at_ns;                                  /* when to start one; 0: not */
     const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
     struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
-    int64_t looked_ns;  /* when the heartbeats were last looked at */
-    int64_t trusted_ns; /* silence before this is not held against anybody */
+    int64_t looked_ns;     /* when the heartbeats were last looked at */
+    int64_t trusted_ns;    /* silence before this is not held against anybody */
+    int64_t taint_next_ns; /* no tainted gateway is replaced before this */
     bool has_served;
     bool is_ending;
     bool is_over;

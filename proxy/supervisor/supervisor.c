@@ -233,6 +233,8 @@ static void hear(struct supervisor *s, struct generation *g) {
             if (s->crashes.count == 0 && crashes_read(&s->crashes, rest, clock_now_ns()))
                 log_info("%u gateways died in the last %lld s, before this start", s->crashes.count,
                          (long long)(CRASHES_WINDOW_NS / NS_PER_S));
+        } else if (control_is(message.text, "tainted", &rest)) {
+            g->is_tainted = true;
         } else if (control_is(message.text, "stack", &rest)) {
             log_error("gateway %d: stack %s", (int)g->pid, rest);
         }

@@ -8,6 +8,10 @@
  * one has changed, so a bad file or a gateway that cannot start costs nothing. */
 #pragma once
 
+#include "base/clock.h"
+
+#define SUPERVISOR_TAINT_NS (10 * NS_PER_S) /* between two gateways replaced because of handlers \
+                                             */
 #define SUPERVISOR_RETIRING_MAX                                       \
     4 /* gateways that finish at the same time; reloads wait for them \
        */

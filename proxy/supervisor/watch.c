@@ -31,6 +31,7 @@ static void replace(struct supervisor *s, struct generation *g, const struct ver
 static void watch_listeners(struct supervisor *s, int64_t now_ns);
 static bool is_neglected(struct supervisor *s, unsigned listener, unsigned socket, int64_t now_ns);
 static void rotate(struct supervisor *s, int64_t now_ns);
+static void watch_taint(struct supervisor *s, int64_t now_ns);
 static bool is_stopped(pid_t pid);
 static void ask_for_stacks(pid_t pid);
 
@@ -38,6 +39,8 @@ void supervisor_watch(struct supervisor *s, int64_t now_ns) {
     if (now_ns - s->looked_ns > LATE_NS)
         s->trusted_ns = now_ns; /* who knows what could run meanwhile */
     s->looked_ns = now_ns;
+    if (s->serving && s->serving->is_tainted && !s->is_ending)
+        watch_taint(s, now_ns);
     if (s->current.plan.wedge_after_ns == 0)
         return;
     for (unsigned i = 0; i < GENERATIONS_MAX; i++) {
@@ -148,6 +151,20 @@ static void rotate(struct supervisor *s, int64_t now_ns) {
         return;
     totals_count_restart(&s->totals);
     s->start_at_ns = now_ns + crashes_note(&s->crashes, now_ns, now_ns - s->serving->since_ns);
+}
+
+/* One in which a handler has left libc in the middle of something: it still serves, but for how
+ * long nobody knows. It has not crashed, so this is held against nobody; and a handler that does so
+ * again and again does not make for more than one change in SUPERVISOR_TAINT_NS. */
+static void watch_taint(struct supervisor *s, int64_t now_ns) {
+    if (s->starting || s->start_at_ns || now_ns < s->taint_next_ns ||
+        supervisor_retiring(s) >= SUPERVISOR_RETIRING_MAX)
+        return;
+    log_warn("gateway %d is in doubt since a fault of a handler: it is replaced",
+             (int)s->serving->pid);
+    s->taint_next_ns = now_ns + SUPERVISOR_TAINT_NS;
+    totals_count_restart(&s->totals);
+    s->start_at_ns = now_ns;
 }
 
 /* State T or t of /proc/PID/stat. */

@@ -1,4 +1,6 @@
 /* A library whose constructor faults: for the fault dlopen_bad. */
+static volatile char *volatile nowhere;
+
 __attribute__((constructor)) static void fail(void) {
-    *(volatile char *)0 = 1;
+    *nowhere = 1;
 }

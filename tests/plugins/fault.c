@@ -69,7 +69,9 @@ static void stack_overflow(struct scene *s) {
 }
 
 static void fpe(struct scene *s) {
-    sink = (size_t)(1 / zero);
+    volatile int some = 7;
+
+    sink = (size_t)(some / zero);
 }
 
 static void ill(struct scene *s) {
@@ -250,15 +252,20 @@ static void wild_write_outside(struct scene *s) {
 }
 
 static void huge(struct scene *s) {
-    size_t bytes = 20ul << 30;
-    char *volatile block = malloc(bytes);
+    volatile size_t bytes = 20ul << 30;
+    volatile char *volatile block = malloc(bytes);
 
-    memset(block, 1, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        block[i] = 1;
 }
 
 static void eat_memory(struct scene *s) {
-    for (;;)
-        memset(malloc(1 << 20), 1, 1 << 20);
+    volatile char *volatile block;
+
+    do {
+        block = malloc(1 << 20);
+        block[0] = 1;
+    } while (block);
 }
 
 static void spin(struct scene *s) {
@@ -305,13 +312,39 @@ static void block_signals(struct scene *s) {
     spin(s);
 }
 
+/* No faults, but what shows how calls are handled. */
+
+static void nap(struct scene *s) {
+    usleep(50000);
+}
+
+static unsigned long counted;
+
+static void count(struct scene *s) {
+    char text[24];
+
+    snprintf(text, sizeof text, "%lu", ++counted);
+    s->host->set_field(s->call, TEXT("x-count"), (struct weir_text){text, strlen(text)});
+}
+
+static void no_reply(struct scene *s) {
+    s->host->set_variable(s->call, TEXT("verdict"), TEXT("respond"));
+}
+
+static void large_reply(struct scene *s) {
+    size_t len = 500000;
+    char *content = s->host->alloc(s->call, len);
+
+    memset(content, 'c', len);
+    s->host->respond(s->call, 200, (struct weir_text){content, len});
+    s->host->set_variable(s->call, TEXT("verdict"), TEXT("respond"));
+}
+
 /* From here on libc is in the middle of something. */
 
 static void stdio_bad(struct scene *s) {
-    static FILE *file;
+    FILE *file = fopen("/dev/null", "w");
 
-    if (!file)
-        file = fopen("/dev/null", "w");
     fprintf(file, "%s", (const char *)nowhere + 8);
 }
 
@@ -407,6 +440,10 @@ static const struct {
     {"log_loop", log_loop},
     {"race", race},
     {"block_signals", block_signals},
+    {"nap", nap},
+    {"count", count},
+    {"no_reply", no_reply},
+    {"large_reply", large_reply},
     {"stdio_bad", stdio_bad},
     {"stdio_loop", stdio_loop},
     {"syslog_bad", syslog_bad},
@@ -474,7 +511,7 @@ static enum weir_verdict request(void *arg, struct weir_call *call,
     snprintf(text, sizeof text, "%016lx", sum);
     state->host->set_field(call, TEXT("x-sum"), (struct weir_text){text, strlen(text)});
     state->host->count(call, 0, 1);
-    return WEIR_CONTINUE;
+    return state->host->variable(call, TEXT("verdict")).len > 0 ? WEIR_RESPOND : WEIR_CONTINUE;
 }
 
 static int init(const struct weir_host *host, struct weir_text config, void **state, char *why,
@@ -490,6 +527,14 @@ static int init(const struct weir_host *host, struct weir_text config, void **st
     return 0;
 }
 
+static void end(void *arg) {
+    struct state *state = arg;
+
+    for (size_t i = 0; i < 64; i++)
+        free(state->kept[i]);
+    free(state);
+}
+
 static const char *const events[] = {"worked", NULL};
 
 WEIR_PLUGIN = {
@@ -503,4 +548,5 @@ WEIR_PLUGIN = {
     .events = events,
     .init = init,
     .request = request,
+    .end = end,
 };

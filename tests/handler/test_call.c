@@ -1,0 +1,332 @@
+/* Calls and their workers: batches, bounds, deadlines, what is forgotten, what an instance keeps.
+ */
+#include "support/unit.h"
+
+#include "handler/handlers_state.h"
+#include "handler/trap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CALLS_MAX 4200
+
+struct world {
+    struct loop loop;
+    struct config config;
+    struct config_handler handlers[2];
+    struct handlers *all;
+    struct handler_desk *desk;
+};
+
+struct asked {
+    struct call *call;
+    bool is_done;
+    enum call_outcome outcome;
+    char count[24]; /* x-count of the answer */
+    size_t content; /* bytes of a reply, all of them 'c' */
+    unsigned edits, order;
+};
+
+static struct world world;
+static unsigned done;
+
+static void begin(const char *plugin, unsigned threads, unsigned handlers, int64_t timeout_ns,
+                  unsigned queue) {
+    static char path[512];
+    char *why = NULL;
+
+    snprintf(path, sizeof path, "%s/%s.so", PLUGINS, plugin);
+    memset(&world, 0, sizeof world);
+    done = 0;
+    for (unsigned i = 0; i < 2; i++)
+        world.handlers[i] = (struct config_handler){
+            .name = (char *)(uintptr_t)(i ? "second" : "first"),
+            .plugin = path,
+            .timeout_ns = timeout_ns,
+            .fault = {.quarantine_share = 0.5, .min_calls = 4, .window_ns = NS_PER_S * 60},
+            .hold_ns = NS_PER_S * 60,
+            .queue = queue,
+            .config = (char *)(uintptr_t) "{}",
+        };
+    world.config = (struct config){
+        .server.handler_threads = threads, .handlers = world.handlers, .handler_count = handlers};
+    if (handlers_prepare(
+            &world.all,
+            &(struct handlers_options){.config = &world.config, .loops = 1, .cells_fd = -1},
+            &why) ||
+        handlers_start(world.all, &why))
+        fail_msg("%s", why);
+    assert_int_equal(loop_open(&world.loop, 0), 0);
+    world.desk = handler_desk_open(world.all, &world.loop);
+}
+
+static void end(void) {
+    handler_desk_close(world.desk);
+    handlers_close(world.all);
+    assert_int_equal(finish_loop(&world.loop), 0);
+    assert_int_equal(world.loop.wheel.running, 0);
+}
+
+static void on_done(struct call *call, void *ctx) {
+    const struct call_answer *answer = call_answer(call);
+    struct asked *asked = ctx;
+
+    asked->is_done = true;
+    asked->order = done++;
+    asked->outcome = answer->outcome;
+    asked->edits = answer->edit_count;
+    asked->content = answer->content.len;
+    for (size_t i = 0; i < answer->content.len; i++)
+        assert_int_equal(answer->content.base[i], 'c');
+    for (unsigned i = 0; i < answer->edit_count; i++)
+        if (slice_equal(answer->edits[i].name, SLICE("x-count")))
+            snprintf(asked->count, sizeof asked->count, "%.*s", SLICE_ARG(answer->edits[i].value));
+    call_free(call);
+}
+
+static void ask(struct asked *asked, size_t handler, const char *what) {
+    struct field fields[] = {{SLICE("x-fault"), slice_str(what), FIELD_OTHER, false}};
+    const struct request_head head = {
+        .version = HTTP_1_1,
+        .method_text = SLICE("GET"),
+        .path = SLICE("/"),
+        .fields = {fields, what ? 1 : 0, 1},
+    };
+    const struct call_input input = {
+        .handler = handler, .request = &head, .request_id = SLICE("some-id")};
+
+    memset(asked, 0, sizeof *asked);
+    asked->call = call_submit(world.desk, &input, on_done, asked);
+}
+
+static bool is_running(unsigned running, unsigned queued) {
+    bool is_so;
+
+    pthread_mutex_lock(&world.all->lock);
+    is_so = world.all->list[0].running == running && world.all->list[0].queued_count == queued;
+    pthread_mutex_unlock(&world.all->lock);
+    return is_so;
+}
+
+static void many_calls_are_all_answered(void **state) {
+    static struct asked asked[CALLS_MAX];
+
+    begin("fault", 3, 1, 20 * NS_PER_S, CALLS_MAX);
+    for (unsigned i = 0; i < CALLS_MAX; i++)
+        ask(&asked[i], 0, NULL);
+    assert_int_equal(done, 0); /* none from within call_submit() */
+    AWAIT(&world.loop, NULL, done == CALLS_MAX);
+    for (unsigned i = 0; i < CALLS_MAX; i++) {
+        assert_int_equal(asked[i].outcome, CALL_CONTINUE);
+        assert_int_equal(asked[i].edits, 1);
+    }
+    AWAIT(&world.loop, NULL, atomic_load(&world.all->list[0].calls) == CALLS_MAX);
+    assert_int_equal(atomic_load(&world.all->list[0].events[0]), CALLS_MAX);
+    end();
+}
+
+static void one_worker_keeps_the_order(void **state) {
+    struct asked asked[100];
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    for (unsigned i = 0; i < 100; i++)
+        ask(&asked[i], 0, NULL);
+    AWAIT(&world.loop, NULL, done == 100);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(asked[i].order, i);
+    end();
+}
+
+static void a_queue_is_bounded(void **state) {
+    struct asked first, asked[5];
+    unsigned full = 0;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 2);
+    ask(&first, 0, "nap");
+    AWAIT(&world.loop, NULL, is_running(1, 0));
+    for (unsigned i = 0; i < 5; i++)
+        ask(&asked[i], 0, NULL);
+    AWAIT(&world.loop, NULL, done == 6);
+    for (unsigned i = 0; i < 5; i++)
+        full += asked[i].outcome == CALL_FULL;
+    assert_int_equal(full, 3);
+    assert_int_equal(asked[0].outcome, CALL_CONTINUE);
+    assert_int_equal(asked[1].outcome, CALL_CONTINUE);
+    end();
+}
+
+static void what_waits_too_long_is_answered_and_never_run(void **state) {
+    struct asked first, late;
+
+    begin("fault", 1, 1, 20 * NS_PER_MS, 10);
+    ask(&first, 0, "nap"); /* 50 ms: late itself */
+    AWAIT(&world.loop, NULL, is_running(1, 0));
+    ask(&late, 0, NULL);
+    AWAIT(&world.loop, NULL, done == 2);
+    assert_int_equal(first.outcome, CALL_HANG);
+    assert_int_equal(late.outcome, CALL_HANG);
+    AWAIT(&world.loop, NULL, is_running(0, 0));
+    assert_int_equal(atomic_load(&world.all->list[0].events[0]) <= 1, 1);
+    end();
+}
+
+static void a_forgotten_call_is_heard_of_no_more(void **state) {
+    struct asked running, queued, pending;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    ask(&running, 0, "nap");
+    AWAIT(&world.loop, NULL, is_running(1, 0));
+    ask(&queued, 0, NULL);
+    AWAIT(&world.loop, NULL, is_running(1, 1));
+    ask(&pending, 0, NULL);
+    call_forget(pending.call);
+    call_forget(queued.call);
+    call_forget(running.call);
+    AWAIT(&world.loop, NULL, is_running(0, 0));
+    settle_down(&world.loop, NULL);
+    assert_int_equal(done, 0);
+    assert_int_equal(atomic_load(&world.all->list[0].events[0]), 1);
+    end();
+}
+
+/* A loop may end before calls that nobody waits for. */
+static void a_desk_may_close_before_its_calls_are_back(void **state) {
+    struct asked running, queued;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    ask(&running, 0, "nap");
+    AWAIT(&world.loop, NULL, is_running(1, 0));
+    ask(&queued, 0, "large_reply");
+    AWAIT(&world.loop, NULL, is_running(1, 1));
+    loop_timer_stop(&world.loop, &running.call->timer);
+    loop_timer_stop(&world.loop, &queued.call->timer);
+    end();
+    assert_int_equal(done, 0);
+}
+
+static void one_slow_handler_leaves_a_worker_to_others(void **state) {
+    struct asked slow[6], quick;
+    unsigned before;
+
+    begin("fault", 2, 2, 20 * NS_PER_S, 10);
+    for (unsigned i = 0; i < 6; i++)
+        ask(&slow[i], 0, "nap");
+    AWAIT(&world.loop, NULL, is_running(1, 5));
+    before = done;
+    ask(&quick, 1, NULL);
+    AWAIT(&world.loop, NULL, quick.is_done);
+    assert_true(quick.order <= before + 1);
+    AWAIT(&world.loop, NULL, done == 7);
+    end();
+}
+
+static void a_large_reply_arrives_whole(void **state) {
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    for (unsigned i = 1; i <= 3; i++) {
+        ask(&asked, 0, "large_reply");
+        AWAIT(&world.loop, NULL, done == i);
+        assert_int_equal(asked.outcome, CALL_RESPOND);
+        assert_int_equal(asked.content, 500000);
+    }
+    end();
+}
+
+static void to_respond_without_a_reply_is_a_fault(void **state) {
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    ask(&asked, 0, "no_reply");
+    AWAIT(&world.loop, NULL, done == 1);
+    assert_int_equal(asked.outcome, CALL_FAULT);
+    assert_int_equal(atomic_load(&world.all->list[0].faults[FAULT_ANSWER]), 1);
+    end();
+}
+
+static void a_handler_in_quarantine_is_not_called(void **state) {
+    struct asked asked;
+    struct quarantine *quarantine;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    quarantine = handlers_quarantine(world.all, 0);
+    for (unsigned i = 0; i < 4; i++)
+        quarantine_tell(quarantine, false, true, world.loop.now_ns);
+    ask(&asked, 0, NULL);
+    assert_false(asked.is_done);
+    AWAIT(&world.loop, NULL, done == 1);
+    assert_int_equal(asked.outcome, CALL_QUARANTINED);
+    ask(&asked, 0, NULL); /* and one that nobody waits for */
+    call_forget(asked.call);
+    world.handlers[0].on_quarantine = QUARANTINE_BYPASS;
+    ask(&asked, 0, NULL);
+    AWAIT(&world.loop, NULL, done == 2);
+    assert_int_equal(asked.outcome, CALL_BYPASSED);
+    assert_true(handlers_reset(world.all, "first"));
+    assert_false(handlers_reset(world.all, "third"));
+    ask(&asked, 0, NULL);
+    AWAIT(&world.loop, NULL, done == 3);
+    assert_int_equal(asked.outcome, CALL_CONTINUE);
+    assert_int_equal(atomic_load(&world.all->list[0].events[0]), 1);
+    end();
+}
+
+static void count_to(const char *expected) {
+    struct asked asked;
+    unsigned before = done;
+
+    ask(&asked, 0, "count");
+    AWAIT(&world.loop, NULL, done == before + 1);
+    assert_string_equal(asked.count, expected);
+}
+
+static void a_lost_instance_begins_anew(void **state) {
+    struct asked asked;
+
+    if (HANDLER_HAS_SANITIZER)
+        skip(); /* nobody would catch it */
+    begin("fault_statics", 1, 1, 20 * NS_PER_S, 10);
+    count_to("1");
+    count_to("2");
+    count_to("3");
+    ask(&asked, 0, "null");
+    AWAIT(&world.loop, NULL, done == 4);
+    assert_int_equal(asked.outcome, CALL_FAULT);
+    count_to("1");
+    count_to("2");
+    end();
+}
+
+static void each_instance_has_its_own_statics(void **state) {
+    struct asked slow[2];
+
+    begin("fault_statics", 2, 1, 20 * NS_PER_S, 10);
+    assert_ptr_not_equal(world.all->slots[0].instances[0].image,
+                         world.all->slots[1].instances[0].image);
+    assert_ptr_not_equal(world.all->slots[0].instances[0].image->functions,
+                         world.all->slots[1].instances[0].image->functions);
+    for (unsigned i = 0; i < 2; i++)
+        ask(&slow[i], 0, "nap");
+    AWAIT(&world.loop, NULL, done == 2);
+    end();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_calls_are_all_answered),
+        cmocka_unit_test(one_worker_keeps_the_order),
+        cmocka_unit_test(a_queue_is_bounded),
+        cmocka_unit_test(what_waits_too_long_is_answered_and_never_run),
+        cmocka_unit_test(a_forgotten_call_is_heard_of_no_more),
+        cmocka_unit_test(a_desk_may_close_before_its_calls_are_back),
+        cmocka_unit_test(one_slow_handler_leaves_a_worker_to_others),
+        cmocka_unit_test(a_large_reply_arrives_whole),
+        cmocka_unit_test(to_respond_without_a_reply_is_a_fault),
+        cmocka_unit_test(a_handler_in_quarantine_is_not_called),
+        cmocka_unit_test(a_lost_instance_begins_anew),
+        cmocka_unit_test(each_instance_has_its_own_statics),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
