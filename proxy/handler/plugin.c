@@ -236,8 +236,11 @@ static int note_segments(struct dl_phdr_info *info, size_t size, void *arg) {
             continue;
         image->segments[image->segment_count].memory = (char *)from;
         image->segments[image->segment_count].bytes = to - from;
-        image->segments[image->segment_count].pristine = xmalloc(to - from);
-        memcpy(image->segments[image->segment_count].pristine, (char *)from, to - from);
+        if (!HANDLER_HAS_SANITIZER) { /* which has its own marks in between, and catches no faults
+                                       */
+            image->segments[image->segment_count].pristine = xmalloc(to - from);
+            memcpy(image->segments[image->segment_count].pristine, (char *)from, to - from);
+        }
         image->segment_count++;
     }
     return 1;
