@@ -7,6 +7,7 @@
  * The key that a request shows is hashed and compared with all of the file, each time with every
  * bit of every line, so the time that it takes tells nothing. Its holder's name goes on in a field,
  * which clients cannot forge, and in a variable; the key itself does not go on. */
+#include "common/load.h"
 #include "common/settings.h"
 #include "common/text.h"
 
@@ -34,7 +35,7 @@ struct api_key {
     json_t *allow; /* in config; NULL: every holder */
     bool is_removed;
     struct weir_file *file; /* borrowed: host */
-    uint64_t version;       /* of the list, or of one that was no better */
+    uint64_t version;       /* of the list */
     struct key_list keys;
 };
 
@@ -50,7 +51,7 @@ static const struct setting settings[] = {
 };
 
 static void end(void *state);
-static int load(struct api_key *plugin, char *why, size_t why_size);
+static load_parse_fn take;
 static int parse(struct weir_text text, struct key_list *out, char *why, size_t why_size);
 static int parse_line(struct weir_text line, struct holder *holder);
 static int by_digest(const void *a, const void *b);
@@ -63,6 +64,7 @@ static enum weir_verdict pass(struct api_key *plugin, struct weir_call *call,
 static int init(const struct weir_host *host, struct weir_text config, void **state, char *why,
                 size_t why_size) {
     struct api_key *plugin = calloc(1, sizeof *plugin);
+    enum load_result loaded;
 
     if (!plugin)
         return settings_fail(why, why_size, "there is no memory");
@@ -85,8 +87,11 @@ static int init(const struct weir_host *host, struct weir_text config, void **st
                       TEXT_ARG(plugin->path));
         goto fail;
     }
-    if (load(plugin, why, why_size) != 0)
+    loaded = load_file(host, plugin->file, &plugin->version, take, plugin, why, why_size);
+    if (loaded == LOAD_FAILED)
         goto fail;
+    if (loaded == LOAD_OLD)
+        host->log(NULL, WEIR_LOG_ERROR, text_of(why));
     *state = plugin;
     return 0;
 fail:
@@ -111,7 +116,7 @@ static enum weir_verdict request(void *state, struct weir_call *call,
     unsigned char digest[32];
     char why[256];
 
-    if (load(plugin, why, sizeof why) != 0)
+    if (load_file(plugin->host, plugin->file, &plugin->version, take, plugin, why, sizeof why))
         plugin->host->log(call, WEIR_LOG_ERROR, text_of(why));
     if (plugin->field.len > 0)
         in_field = text_field_credential(request, plugin->field, plugin->scheme, &key);
@@ -135,17 +140,11 @@ static enum weir_verdict request(void *state, struct weir_call *call,
     return pass(plugin, call, holder, in_query == CREDENTIAL_ONE, rest);
 }
 
-/* If the file is another one than last time. -1: it has a mistake, and the old keys stay. */
-static int load(struct api_key *plugin, char *why, size_t why_size) {
+static int take(void *state, struct weir_text text, char *why, size_t why_size) {
+    struct api_key *plugin = state;
     struct key_list keys = {0};
-    struct weir_text text;
-    uint64_t version;
     char what[160];
 
-    text = plugin->host->content(plugin->file, &version);
-    if (version == plugin->version)
-        return 0;
-    plugin->version = version;
     if (parse(text, &keys, what, sizeof what) != 0) {
         free(keys.holders);
         return settings_fail(why, why_size, "file: '%.*s' is not used: %s", TEXT_ARG(plugin->path),

@@ -220,6 +220,11 @@ struct weir_host {
                    struct weir_text signature);
     void (*sha256)(struct weir_text data, unsigned char digest[32]);
     bool (*equal)(struct weir_text a, struct weir_text b); /* lengths may show */
+
+    /* What @file holds as @version is of no use (a mistake in it, say): what it held before is its
+     * content again, as another version, for all instances, those to come included, until the file
+     * changes. Nothing happens if there was none before. */
+    void (*reject)(struct weir_file *file, uint64_t version);
 };
 
 enum weir_plugin_flag {

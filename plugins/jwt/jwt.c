@@ -3,6 +3,7 @@
  * Signatures are RS256, ES256 or HS256, by the keys of a JWK Set file or by a secret; both are read
  * again when they change, and what is no better changes nothing. A token cannot choose how it is
  * verified: see keys.h. Claims go on in fields, which clients cannot forge, and in variables. */
+#include "../common/load.h"
 #include "../common/settings.h"
 #include "../common/text.h"
 #include "token.h"
@@ -24,7 +25,7 @@ struct jwt {
     json_t *issuers, *audiences, *required; /* in config; NULL: not asked for */
     json_t *require, *fields, *variables;
     struct weir_file *file; /* borrowed: host */
-    uint64_t version;       /* of the keys, or of a file that was no better */
+    uint64_t version;       /* of the keys */
     struct jwt_keys keys;
 };
 
@@ -55,7 +56,7 @@ static int complete(struct jwt *plugin, char *why, size_t why_size);
 static int check_claim_table(const json_t *table, const char *name, bool are_fields, char *why,
                              size_t why_size);
 static int check_require(const json_t *table, char *why, size_t why_size);
-static int load(struct jwt *plugin, char *why, size_t why_size);
+static load_parse_fn take;
 static enum weir_verdict judge(struct jwt *plugin, struct weir_call *call, const json_t *claims);
 static const char *check_times(const struct jwt *plugin, const json_t *claims);
 static const char *check_parties(const struct jwt *plugin, const json_t *claims);
@@ -110,7 +111,7 @@ static enum weir_verdict on_request(void *state, struct weir_call *call,
     json_t *claims;
     char why[256];
 
-    if (load(plugin, why, sizeof why) != 0)
+    if (load_file(plugin->host, plugin->file, &plugin->version, take, plugin, why, sizeof why))
         plugin->host->log(call, WEIR_LOG_ERROR, text_of(why));
     if (!remove_forged(plugin, call))
         return refuse_edits(plugin, call);
@@ -141,6 +142,7 @@ static enum weir_verdict on_request(void *state, struct weir_call *call,
 static int complete(struct jwt *plugin, char *why, size_t why_size) {
     bool has_set = plugin->set_path.len > 0;
     struct weir_text path = has_set ? plugin->set_path : plugin->secret_path;
+    enum load_result loaded;
 
     if (has_set == (plugin->secret_path.len > 0))
         return settings_fail(why, why_size, "jwks, secret: expected one of the two");
@@ -155,7 +157,10 @@ static int complete(struct jwt *plugin, char *why, size_t why_size) {
     if (!plugin->file)
         return settings_fail(why, why_size, "%s: '%.*s' cannot be read, or is larger than 1 MiB",
                              has_set ? "jwks" : "secret", TEXT_ARG(path));
-    return load(plugin, why, why_size);
+    loaded = load_file(plugin->host, plugin->file, &plugin->version, take, plugin, why, why_size);
+    if (loaded == LOAD_OLD)
+        plugin->host->log(NULL, WEIR_LOG_ERROR, text_of(why));
+    return loaded == LOAD_FAILED ? -1 : 0;
 }
 
 /* Of names, each with the name of a claim. */
@@ -194,21 +199,14 @@ static int check_require(const json_t *table, char *why, size_t why_size) {
     return 0;
 }
 
-/* If the file is another one than last time. -1: it is of no use, and the old keys stay. */
-static int load(struct jwt *plugin, char *why, size_t why_size) {
+static int take(void *state, struct weir_text text, char *why, size_t why_size) {
+    struct jwt *plugin = state;
     bool has_set = plugin->set_path.len > 0;
     struct jwt_keys keys = {.count = 0};
-    struct weir_text text;
-    uint64_t version;
     char what[200];
-    int err;
+    int err = has_set ? jwt_keys_from_set(&keys, text, what, sizeof what)
+                      : jwt_keys_from_secret(&keys, text, what, sizeof what);
 
-    text = plugin->host->content(plugin->file, &version);
-    if (version == plugin->version)
-        return 0;
-    plugin->version = version;
-    err = has_set ? jwt_keys_from_set(&keys, text, what, sizeof what)
-                  : jwt_keys_from_secret(&keys, text, what, sizeof what);
     if (err) {
         jwt_keys_free(&keys);
         return settings_fail(why, why_size, "%s: '%.*s' is not used: %s",

@@ -91,6 +91,11 @@ static struct weir_text host_content(struct weir_file *file, uint64_t *version) 
     return file_content;
 }
 
+/* There is nothing to go back to. */
+static void host_reject(struct weir_file *file, uint64_t version) {
+    assert(version == file_version);
+}
+
 /* A signature that begins with the kind of the key is good: the fuzzer can find that. */
 static struct weir_call *under_way;
 
@@ -123,6 +128,7 @@ static const struct weir_host fuzz_host = {
     .watch = host_watch,
     .content = host_content,
     .verify = host_verify,
+    .reject = host_reject,
 };
 
 /* The linked plugin's instance with @config, which must do. */

@@ -164,6 +164,25 @@ static void test_a_file_with_a_mistake_changes_nothing(void **state) {
     assert_string_equal(host_last_log, ""); /* once is enough */
 }
 
+/* An instance that is made behind a fault has what those before it had. */
+static void test_a_mistake_does_not_keep_new_instances_from_starting(void **state) {
+    char text[256];
+
+    host_init("{\"file\": \"keys\"}");
+    host_put_file("keys", "what?\n");
+    host_init("{\"file\": \"keys\"}");
+    assert_non_null(strstr(host_last_log, "is not used: line 1"));
+    assert_int_equal(RUN(KEY("alice-key")), WEIR_CONTINUE);
+    host_put_file("keys", "what else?\n");
+    assert_int_equal(RUN(KEY("alice-key")), WEIR_CONTINUE);
+    host_init("{\"file\": \"keys\"}");
+    assert_int_equal(RUN(KEY("alice-key")), WEIR_CONTINUE);
+    snprintf(text, sizeof text, "%s carol\n", bob_digest);
+    host_put_file("keys", text);
+    assert_int_equal(RUN(KEY("alice-key")), WEIR_RESPOND);
+    assert_int_equal(RUN(KEY("bob-key")), WEIR_CONTINUE);
+}
+
 static void test_files_with_mistakes_are_refused_at_start(void **state) {
     static const struct {
         const char *text, *phrase;
@@ -175,16 +194,18 @@ static void test_files_with_mistakes_are_refused_at_start(void **state) {
         {"%s al ice\n", "line 1: "},
         {"%s alice\n\n%s bob\n", "'alice' and 'bob' have the same key"},
     };
-    char text[512];
+    char text[512], name[16], config[64];
 
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
         snprintf(text, sizeof text, cases[i].text, alice_digest, alice_digest);
 #pragma GCC diagnostic pop
-        host_put_file("bad", text);
-        host_init_fails("{\"file\": \"bad\"}", "file: 'bad' is not used: ");
-        host_init_fails("{\"file\": \"bad\"}", cases[i].phrase);
+        snprintf(name, sizeof name, "bad-%u", i);
+        snprintf(config, sizeof config, "{\"file\": \"%s\"}", name);
+        host_put_file(name, text);
+        host_init_fails(config, "is not used: ");
+        host_init_fails(config, cases[i].phrase);
     }
 }
 
@@ -252,6 +273,7 @@ int main(void) {
         TEST(test_a_holder_that_is_not_allowed_is_forbidden),
         TEST(test_keys_are_read_again),
         TEST(test_a_file_with_a_mistake_changes_nothing),
+        TEST(test_a_mistake_does_not_keep_new_instances_from_starting),
         TEST(test_files_with_mistakes_are_refused_at_start),
         TEST(test_settings_are_checked),
         TEST(test_a_field_that_may_not_be_edited_lets_nobody_in),

@@ -408,9 +408,12 @@ static void test_sets_with_mistakes_are_refused(void **state) {
     };
 
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
-        host_put_file("bad.json", cases[i][0]);
-        host_init_fails("{\"jwks\": \"bad.json\"}", "jwks: 'bad.json' is not used: ");
-        host_init_fails("{\"jwks\": \"bad.json\"}", cases[i][1]);
+        const char *name = tokens_text("bad-%u.json", i),
+                   *config = tokens_text("{\"jwks\": \"%s\"}", name);
+
+        host_put_file(name, cases[i][0]);
+        host_init_fails(config, tokens_text("jwks: '%s' is not used: ", name));
+        host_init_fails(config, cases[i][1]);
     }
     host_put_file("short", "0123456789012345678901234567890\r\n");
     host_init_fails("{\"secret\": \"short\"}", "found a secret of 31 bytes");
@@ -424,12 +427,10 @@ static void test_a_set_has_so_many_keys_and_no_more(void **state) {
         for (unsigned i = 0; i < count; i++)
             at += sprintf(at, "%s{\"kid\":\"%u\",%s}", i ? "," : "", i, tokens_jwk(keys.p256));
         strcpy(at, "]}");
-        host_put_file("many.json", text);
-        if (count == 64)
-            host_init("{\"jwks\": \"many.json\"}");
-        else
-            host_init_fails("{\"jwks\": \"many.json\"}", "key 65: there are more than 64 keys");
+        host_put_file(count == 64 ? "64.json" : "65.json", text);
     }
+    host_init("{\"jwks\": \"64.json\"}");
+    host_init_fails("{\"jwks\": \"65.json\"}", "key 65: there are more than 64 keys");
     free(text);
 }
 

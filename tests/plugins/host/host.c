@@ -231,6 +231,7 @@ static const struct weir_host host = {
     .verify = signatures_verify,
     .sha256 = signatures_sha256,
     .equal = signatures_equal,
+    .reject = watched_view_reject,
 };
 
 void host_open(const char *name) {
