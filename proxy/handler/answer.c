@@ -3,6 +3,7 @@
 
 #include "handler/edits.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define RECORD_ALIGN 4
@@ -253,6 +254,7 @@ static bool take_edit(struct unpacking *r, enum answer_kind kind, struct slice n
         [ANSWER_RESPOND_FIELD] = CALL_ADD_FIELD,
     };
 
+    assert(r->edits && r->fields); /* for there is a record */
     if ((unsigned)kind >= sizeof kinds / sizeof *kinds || !edit_may_name(name) ||
         !edit_is_value(value))
         return false;
@@ -266,6 +268,7 @@ static bool take_edit(struct unpacking *r, enum answer_kind kind, struct slice n
 static bool take_variable(struct unpacking *r, struct slice name, struct slice value) {
     unsigned i = 0;
 
+    assert(r->variables);
     if (!edit_is_variable(name, value))
         return false;
     while (i < r->answer->variable_count && !slice_equal(r->variables[i].name, name))

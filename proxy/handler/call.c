@@ -169,10 +169,10 @@ void calls_requeue(struct call *call) {
 }
 
 void calls_drop(struct handler *handler) {
-    struct list *link;
-
-    while ((link = list_pop(&handler->queued)))
+    for (struct list *link = handler->queued.next, *next; link != &handler->queued; link = next) {
+        next = link->next;
         free_call(CONTAINER_OF(link, struct call, link));
+    }
 }
 
 static struct call *new_call(struct handler_desk *desk, const struct call_input *input) {
@@ -307,10 +307,6 @@ static bool withdraw(struct call *call) {
 
 static void answer(struct call *call) {
     loop_timer_stop(call->desk->loop, &call->timer);
-    if (call->is_forgotten) {
-        free_call(call);
-        return;
-    }
     call->is_answered = true;
     call->answer = (struct call_answer){.outcome = call->outcome};
     if (call->outcome == CALL_CONTINUE &&

@@ -100,13 +100,14 @@ void frame_move(struct frame *frame) {
         &request->client_certificate,
         &request->client_subject,
         &request->body,
+        NULL,
     };
     struct frame_variable *variables;
 
     if (by == 0)
         return;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        shift(texts[i], by);
+    for (struct weir_text **text = texts; *text; text++)
+        shift(*text, by);
     shift_fields(&request->fields, request->field_count, by);
     if (frame->phase == CALL_RESPONSE)
         shift_fields(&frame->response.fields, frame->response.field_count, by);

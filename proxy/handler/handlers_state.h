@@ -200,5 +200,5 @@ bool instance_start(struct guest *guest, struct handler *handler, struct instanc
 bool instance_end(struct guest *guest, struct handler *handler, struct instance *instance);
 
 /* watchdog.c */
-void *watchdog_run(void *handlers);
+void *watchdog_run(void *arg); /* the handlers */
 void handlers_taint(struct handlers *handlers);

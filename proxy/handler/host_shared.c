@@ -10,8 +10,7 @@
 
 #define PAGE_MIN 4096
 
-struct weir_table *host_table(const struct weir_host *unused, struct weir_text name,
-                              unsigned cells) {
+struct weir_table *host_table(const struct weir_host *host, struct weir_text name, unsigned cells) {
     struct guest *guest = host_enter(NULL);
     struct weir_table *table = NULL;
 
@@ -51,7 +50,7 @@ bool host_cell_swap(struct weir_table *table, struct weir_text key, struct weir_
     return is_done;
 }
 
-struct weir_file *host_watch(const struct weir_host *unused, struct weir_text path) {
+struct weir_file *host_watch(const struct weir_host *host, struct weir_text path) {
     struct guest *guest = host_enter(NULL);
     struct guest_files *files;
     struct weir_file *file = NULL;

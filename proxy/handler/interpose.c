@@ -36,6 +36,9 @@ static bool is_never_allocated(const void *memory);
 static void *move(struct heap *heap, void *memory, size_t size);
 static void *align_to(size_t align, size_t size, const void *caller);
 
+/* Parameters have better names than in the headers. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
+
 #define HEAP_FOR_CALLER() heap_for(__builtin_return_address(0))
 
 EXPORT void *malloc(size_t size) {
@@ -153,6 +156,8 @@ EXPORT char *strndup(const char *text, size_t max) {
     copy[len] = '\0';
     return memcpy(copy, text, len);
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 /* NULL: libc's. */
 static inline struct heap *heap_for(const void *caller) {

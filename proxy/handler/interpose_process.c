@@ -61,6 +61,9 @@ __attribute__((constructor(101))) void interpose_open(void) {
 #undef FIND
 }
 
+/* Parameters have better names than in the headers. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
+
 EXPORT void abort(void) {
     if (guest_is_inside())
         guest_leave(FAULT_ABORT, "abort()");
@@ -162,6 +165,8 @@ EXPORT int sigaltstack(const stack_t *stack, stack_t *old) {
     }
     return (int)syscall(SYS_sigaltstack, stack, old);
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
 
 #else
 

@@ -24,7 +24,7 @@
 #define WHY_BYTES 256
 #define MEAN_WEIGHT 8 /* a new time counts for one of so many */
 
-static void *work(void *slot);
+static void *work(void *arg);
 static struct handler *take(struct worker_slot *slot);
 static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot);
 static unsigned batch_of(const struct handlers *handlers, const struct handler *handler);
@@ -32,7 +32,7 @@ static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
 static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance);
 static void finish(struct worker_slot *slot, struct call *call);
 static void pack(const struct answer_room *room, struct call *call);
-static void call_plugin(void *slot);
+static void call_plugin(void *arg);
 static void push_done(struct worker_slot *slot, struct call *call);
 static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text);

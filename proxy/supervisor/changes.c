@@ -127,6 +127,7 @@ void supervisor_take_over(struct supervisor *s) {
     for (unsigned i = 0; i < s->current.plan.listener_count; i++)
         s->listeners[i] = kept_find(&s->kept, s->current.plan.listeners[i].address);
     memset(s->looks, 0, sizeof s->looks);
+    supervisor_reach_end(s);
     s->starting = NULL;
     s->serving = g;
     s->start_at_ns = 0;

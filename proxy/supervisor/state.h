@@ -20,6 +20,15 @@ struct socket_look {
     int64_t since_ns; /* of that number, while somebody waited */
 };
 
+/* Our own attempts to connect to a listener (reach.c). */
+struct reach {
+    int fd; /* owned while is_under_way */
+    bool is_under_way;
+    bool is_lost;     /* the last one failed */
+    uint32_t looks;   /* of the gateway, when last seen */
+    int64_t since_ns; /* of that number, or of the attempt under way */
+};
+
 struct supervisor {
     const struct supervisor_options *options; /* borrowed */
     int signals;                              /* signalfd */
@@ -45,6 +54,7 @@ struct supervisor {
     int64_t start_at_ns;                                  /* when to start one; 0: not */
     const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
     struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
+    struct reach reaches[RUN_PLAN_LISTENERS_MAX];
     int64_t looked_ns;     /* when the heartbeats were last looked at */
     int64_t trusted_ns;    /* silence before this is not held against anybody */
     int64_t taint_next_ns; /* no tainted gateway is replaced before this */
@@ -87,5 +97,11 @@ bool supervisor_take_up(struct supervisor *s);
 
 /* watch.c: looks after the heartbeats, and replaces a gateway that hangs. */
 void supervisor_watch(struct supervisor *s, int64_t now_ns);
+
+/* reach.c: sees that clients can connect, while a gateway serves. */
+#define SUPERVISOR_QUIET_NS (5 * NS_PER_S) /* then a listener that nobody came to is tried */
+void supervisor_reach(struct supervisor *s, int64_t now_ns);
+/* Forgets what is under way. */
+void supervisor_reach_end(struct supervisor *s);
 
 unsigned supervisor_retiring(const struct supervisor *s);

@@ -185,6 +185,7 @@ static void begin_to_end(struct supervisor *s, const char *reason) {
         waitpid(pid, NULL, 0);
     }
     /* First ours: what then comes is refused, and what waits is the gateway's to answer. */
+    supervisor_reach_end(s);
     kept_close(&s->kept);
     for (unsigned i = 0; i < GENERATIONS_MAX; i++) {
         struct generation *g = &s->generations[i];
@@ -306,6 +307,7 @@ static void look_at(struct supervisor *s, struct generation *g, int64_t now_ns) 
 }
 
 static void close_all(struct supervisor *s) {
+    supervisor_reach_end(s);
     if (s->current.text_fd >= 0 || s->next.text_fd >= 0)
         kept_remove_files(&s->kept);
     kept_deinit(&s->kept);

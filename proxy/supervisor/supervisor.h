@@ -10,8 +10,9 @@
 
 #include "base/clock.h"
 
-#define SUPERVISOR_TAINT_NS (10 * NS_PER_S) /* between two gateways replaced because of handlers \
-                                             */
+#define SUPERVISOR_TAINT_NS                                              \
+    (10 * NS_PER_S) /* between two gateways replaced because of handlers \
+                     */
 #define SUPERVISOR_RETIRING_MAX                                       \
     4 /* gateways that finish at the same time; reloads wait for them \
        */

@@ -57,8 +57,10 @@ void supervisor_watch(struct supervisor *s, int64_t now_ns) {
             g->end_by_ns = now_ns; /* the others have finished */
         }
     }
-    if (s->serving && !s->serving->is_wedged && !s->is_ending)
+    if (s->serving && !s->serving->is_wedged && !s->is_ending) {
+        supervisor_reach(s, now_ns);
         watch_listeners(s, now_ns);
+    }
 }
 
 /* One that has clients in its backlog and does not look for them, though nothing holds it. */

@@ -107,7 +107,8 @@ static void on_eof(struct conn *conn) {
 static void on_error(struct conn *conn, int err) {
     struct handshake *handshake = conn->codec;
 
-    result(handshake, HANDSHAKE_GONE, NULL);
+    if (handshake->state != SILENT) /* whoever only looked whether somebody listens began none */
+        result(handshake, HANDSHAKE_GONE, NULL);
     leave(handshake);
     conn_close(conn);
 }

@@ -94,6 +94,7 @@ static int open_inet(const struct target *target, const struct how *how) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, how->is_any ? &off : &on, sizeof on);
     /* Inherited by what is accepted. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){LISTEN_DEFER_S}, sizeof(int));
     if (bind(fd, (const struct sockaddr *)&target->address, target->len) < 0)
         return fail_at(fd);
     if (how->is_listening && listen(fd, LISTEN_BACKLOG) < 0)

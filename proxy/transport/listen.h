@@ -6,6 +6,11 @@
 
 #define LISTEN_BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 
+/* Clients speak first in every protocol there is here, so one is let in with its first bytes: it
+ * costs one wake-up less, a tenth of the CPU of a connection with one request. One that is silent
+ * for so long, in seconds, is let in all the same, and is the listener's timeouts' from there. */
+#define LISTEN_DEFER_S 1
+
 /* Makes @count sockets on @address (no name) into @fds: with SO_REUSEPORT for TCP, so that each
  * loop has its own queue. A unix socket cannot be shared out like that: its fd is duplicated, and a
  * stale socket file that nobody listens on is removed first. Before binding, the address is tried

@@ -11,6 +11,7 @@ from harness.env import scaled, wait_for
 from harness.grpc_echo import Service
 from harness.handlers import do, handler, problem, start
 from harness.http2 import Http2Client
+from harness.upstream import answering
 from harness.wire import chunked, request, response
 
 HTTP2 = {"protocol": "http2"}
@@ -158,6 +159,35 @@ def test_all_collected_content_together_has_a_limit(weir, listen):
         assert first.read_response().status == 200
     w.await_metric("weir_handler_memory_bytes", 0)
     assert w.metrics().sum("weir_handler_memory_limit_bytes") == 1 << 20
+
+
+@pytest.mark.threads
+def test_many_clients_get_each_their_own(weir, serve):
+    """Through two handlers on four workers, from two loops, both ways: nobody sees what is another's."""
+    upstream = serve(answering(lambda message: response(body=message.body, fields=[
+        f"X-Echo: {message.fields.get('x-saw-content')} {message.fields.get('x-var')}"])))
+    w = start(weir, upstream, handler("a", "puppet_body"), handler("b"), server={"handler_threads": 4})
+    failures = []
+
+    def ask(number):
+        with w.client() as client:
+            for i in range(25):
+                name = f"{number}-{i}"
+                client.send(request("POST", fields=[do("show", f"var who {name}"), do("see who", tag="b"),
+                                                    do(f"add x-own {name}", tag="b-response")], body=name))
+                reply = client.read_response()
+                if (reply.status, reply.body.decode(), reply.fields.get("x-echo"), reply.fields.get("x-own")) != (
+                        200, name, f"{name} {name}", name):
+                    failures.append((name, reply))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    w.await_metric("weir_handler_calls_total", 8 * 25 * 4, outcome="continue")
+    w.await_metric("weir_handler_memory_bytes", 0)
 
 
 def test_the_client_may_leave_while_content_is_collected(weir, serve):

@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from harness.weir import Weir
 from harness.wire import connect, request
 
 WEDGE = Path(__file__).parent / "harness" / "wedge.py"
+UNPOLL = Path(__file__).parent / "harness" / "unpoll.py"
 
 
 def die(w, number):
@@ -178,6 +180,8 @@ def test_a_gateway_whose_every_loop_hangs_is_killed(weir, serve, wedge):
     w = weir(serve(), server={"wedge_after": "2s"}, threads=1)
     old = w.gateway
     with w.client(timeout=10) as client:
+        client.send(request())
+        assert client.read_response().status == 200  # it is this gateway's
         wedge(loops_of(old)[0])
         client.send(request())
         client.expect_gone()
@@ -204,6 +208,75 @@ def test_the_stack_of_any_thread_can_be_had(weir, serve):
         libc.syscall(234, w.gateway, tid, signal.SIGUSR2)  # tgkill
         wait_for("its stack", lambda tid=tid: f"stack of thread {tid} (" in w.log())
     assert w.exchange(request()).status == 200
+
+
+def others_fds(pid, numbers):
+    """Our own copies of a process's fds."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    copies = {n: libc.syscall(438, pidfd, n, 0) for n in numbers}  # pidfd_getfd
+    os.close(pidfd)
+    if -1 in copies.values():
+        pytest.skip(f"fds of others cannot be had here: {os.strerror(ctypes.get_errno())}")
+    return copies
+
+
+def fds_where(pid, what):
+    """The numbers of a process's fds that lead to what begins so."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(entry).startswith(what):
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def listening(pid, port):
+    """A copy of each of a process's listening sockets of that port, by number."""
+    found = {}
+    for n, copy in others_fds(pid, fds_where(pid, "socket:")).items():
+        with socket.socket(fileno=os.dup(copy)) as s:
+            if s.family in (socket.AF_INET, socket.AF_INET6) and s.getsockname()[1] == port \
+                    and s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found[n] = copy
+            else:
+                os.close(copy)
+    return found
+
+
+def test_a_listener_that_was_shut_down_listens_again(weir, serve):
+    w = weir(serve(), threads=2)
+    for copy in listening(w.gateway, w.port).values():
+        with socket.socket(fileno=copy) as s:
+            s.shutdown(socket.SHUT_RD)  # who has a socket can do that to all who have it
+    wait_for("it is noticed", lambda: "listens again" in w.log())
+    wait_for("all sockets", lambda: len(re.findall("listens again", w.log())) == 2)
+    wait_for("clients are let in", lambda: w.exchange(request()).status == 200)
+
+
+def test_a_gateway_that_lets_nobody_in_is_found_without_a_client(weir, serve):
+    """Nothing but weir's own attempt to connect is there to notice it."""
+    w = weir(serve(), server={"wedge_after": "2s"}, threads=1)
+    old = w.gateway
+    epolls = fds_where(old, "anon_inode:[eventpoll]")
+    sockets = listening(old, w.port)
+    assert len(sockets) == 1
+    number = next(iter(sockets))
+    subprocess.run([sys.executable, str(UNPOLL), str(old), str(number), *map(str, epolls)], check=True)
+    os.close(sockets[number])
+    await_successor(w, old, timeout=15)
+    assert "lets nobody in though clients wait" in w.log()
+    assert w.exchange(request()).status == 200
+
+
+def test_weirs_own_connections_are_neither_logged_nor_left_open(weir, serve):
+    w = weir(serve())
+    wait_for("weir connects to itself", lambda: w.metrics().sum("weir_accepted_total") > 0, 20)
+    wait_for("and leaves", lambda: w.metrics().sum("weir_connections") == 0)
+    assert not re.search(r"WARN|ERROR", w.log())
+    assert w.access() == []
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(weir, serve):

@@ -435,6 +435,15 @@ def not_after(w, **labels):
 
 
 @pytest.mark.threads
+def test_who_only_looks_whether_somebody_listens_begins_no_handshake(tls_weir, echo):
+    """As weir does itself on a listener that is idle, and load balancers on every one."""
+    w = tls_weir(echo)
+    connect(w.port).close()
+    w.await_metric("weir_accepted_total", 1)
+    w.await_metric("weir_connections", 0)
+    assert w.metrics().sum("weir_tls_handshakes_total") == 0
+
+
 def test_new_certificates_are_taken_without_a_restart(tls_weir, ca, echo, tmp_path):
     own = Authority(tmp_path / "own")
     pair = own.issue("c", "a.test", days=5)

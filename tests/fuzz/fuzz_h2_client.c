@@ -7,11 +7,9 @@
 #include "base/alloc.h"
 #include "codec/h1_chars.h"
 #include "codec/h2_client.h"
+#include "h2_fuzz.h"
 
 #include <assert.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -132,37 +130,6 @@ static void on_closed(void *ctx) {
     client = NULL;
 }
 
-static void frames_of_records(struct buffer *to, struct slice in) {
-    while (in.len >= 4) {
-        const uint8_t *r = (const uint8_t *)in.base;
-        size_t len = r[3] < in.len - 4 ? r[3] : in.len - 4;
-        char head[9] = {0, 0, (char)len, (char)(r[0] % 11), (char)r[1], 0, 0, 0, (char)(r[2] % 16)};
-
-        buffer_append(to, slice_of(head, sizeof head));
-        buffer_append(to, slice_of(in.base + 4, len));
-        in = slice_skip(in, 4 + len);
-    }
-}
-
-static void turn(int upstream) {
-    static char sink[1 << 16];
-
-    loop_turn(&loop);
-    uv_run(&loop.uv, UV_RUN_NOWAIT);
-    while (recv(upstream, sink, sizeof sink, MSG_DONTWAIT) > 0)
-        ;
-}
-
-static void feed(struct conn *conn, int upstream, struct slice in, size_t piece) {
-    while (in.len > 0 && !conn->is_closed && !conn->is_lingering) {
-        size_t n = piece < in.len ? piece : in.len;
-
-        conn->events->on_data(conn, slice_of(in.base, n));
-        turn(upstream);
-        in = slice_skip(in, n);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct conn_account account = {&fds, FD_UPSTREAM, NULL};
     struct h2_client_loop shared;
@@ -172,13 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if (size < 1)
         return 0;
-    if (!loop.read_buffer) {
-        signal(SIGPIPE, SIG_IGN);
-        if (loop_open(&loop, 0) != 0)
-            abort();
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
-        abort();
+    h2_fuzz_open(&loop, pair);
     memset(calls, 0, sizeof calls);
     is_started = false;
     leaves_early = data[0] & 4;
@@ -190,13 +151,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                                               .on_change = on_change,
                                                               .on_closed = on_closed});
     /* SETTINGS with ENABLE_CONNECT_PROTOCOL, which must come first. */
-    feed(conn, pair[0], SLICE("\0\0\6\4\0\0\0\0\0\0\10\0\0\0\1"), 64);
+    h2_fuzz_feed(conn, pair[0], SLICE("\0\0\6\4\0\0\0\0\0\0\10\0\0\0\1"), 64);
     if (data[0] & 1)
         buffer_append(&bytes, slice_of((const char *)data + 1, size - 1));
     else
-        frames_of_records(&bytes, slice_of((const char *)data + 1, size - 1));
-    feed(conn, pair[0], buffer_slice(&bytes), data[0] & 2 ? (data[0] >> 3) + 1u : bytes.len);
-    turn(pair[0]);
+        h2_fuzz_frames(&bytes, slice_of((const char *)data + 1, size - 1), 16);
+    h2_fuzz_feed(conn, pair[0], buffer_slice(&bytes),
+                 data[0] & 2 ? (data[0] >> 3) + 1u : bytes.len);
+    h2_fuzz_turn(&loop, pair[0]);
     close(pair[0]);
     if (!(data[0] & 8))
         conn->events->on_eof(conn);

@@ -6,12 +6,10 @@
 #include "base/alloc.h"
 #include "codec/h1_chars.h"
 #include "codec/h2_server_state.h"
+#include "h2_fuzz.h"
 
 #include <assert.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -137,37 +135,6 @@ static void note_refusal(struct h2_server_loop *shared, const struct h1_refusal 
     assert(refusal->why && refusal->fail != FAIL_NONE);
 }
 
-static void frames_of_records(struct buffer *to, struct slice in) {
-    while (in.len >= 4) {
-        const uint8_t *r = (const uint8_t *)in.base;
-        size_t len = r[3] < in.len - 4 ? r[3] : in.len - 4;
-        char head[9] = {0, 0, (char)len, (char)(r[0] % 11), (char)r[1], 0, 0, 0, (char)(r[2] % 32)};
-
-        buffer_append(to, slice_of(head, sizeof head));
-        buffer_append(to, slice_of(in.base + 4, len));
-        in = slice_skip(in, 4 + len);
-    }
-}
-
-static void turn(int client) {
-    static char sink[1 << 16];
-
-    loop_turn(&loop);
-    uv_run(&loop.uv, UV_RUN_NOWAIT);
-    while (recv(client, sink, sizeof sink, MSG_DONTWAIT) > 0)
-        ;
-}
-
-static void feed(struct conn *conn, int client, struct slice in, size_t piece) {
-    while (in.len > 0 && !conn->is_closed && !conn->is_lingering) {
-        size_t n = piece < in.len ? piece : in.len;
-
-        conn->events->on_data(conn, slice_of(in.base, n));
-        turn(client);
-        in = slice_skip(in, n);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct h2_server_loop shared = {
         .loop = &loop,
@@ -183,14 +150,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if (size < 1)
         return 0;
-    if (!loop.read_buffer) {
-        signal(SIGPIPE, SIG_IGN);
-        if (loop_open(&loop, 0) != 0)
-            abort();
-    }
     list_init(&exchanges);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
-        abort();
+    h2_fuzz_open(&loop, pair);
     h2_server_loop_init(&shared);
     fds_force(&fds, FD_CLIENT);
     conn = conn_open(&loop, pair[1], true, NULL, &account);
@@ -200,11 +161,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (data[0] & 1)
         buffer_append(&bytes, slice_of((const char *)data + 1, size - 1));
     else
-        frames_of_records(&bytes, slice_of((const char *)data + 1, size - 1));
-    feed(conn, pair[0], buffer_slice(&bytes), data[0] & 2 ? (data[0] >> 2) + 1u : bytes.len);
+        h2_fuzz_frames(&bytes, slice_of((const char *)data + 1, size - 1), 32);
+    h2_fuzz_feed(conn, pair[0], buffer_slice(&bytes),
+                 data[0] & 2 ? (data[0] >> 2) + 1u : bytes.len);
     if (data[0] & 4)
         h2_server_drain(&shared);
-    turn(pair[0]);
+    h2_fuzz_turn(&loop, pair[0]);
     close(pair[0]);
     while (atomic_load(&shared.count) > 0)
         uv_run(&loop.uv, UV_RUN_ONCE);

@@ -73,7 +73,8 @@ static const struct kind {
     {"unwind", CALL_FAULT, DIRTY, 100},
     {"stdio_bad", CALL_FAULT, DIRTY, 100},
     {"stdio_loop", CALL_HANG, EITHER, 20},
-    {"syslog_bad", CALL_FAULT, DIRTY, 1}, /* behind it syslog() is locked for good; so is dlopen() */
+    {"syslog_bad", CALL_FAULT, DIRTY,
+     1}, /* behind it syslog() is locked for good; so is dlopen() */
     {"dlopen_bad", CALL_FAULT, DIRTY, 1},
     {"free_foreign", CALL_FAULT, DIRTY, 100},
     {"raise_abort", CALL_FAULT, DIRTY, 100},

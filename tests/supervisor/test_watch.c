@@ -5,13 +5,17 @@
 #include "support/unit.h"
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define WEDGE_NS (10 * NS_PER_S)
+#define QUIET_NS SUPERVISOR_QUIET_NS
 #define STEP_NS (500 * NS_PER_MS)
 
 static struct supervisor *s;
@@ -32,7 +36,7 @@ static int open_all(void **state) {
     s->current.plan.listener_count = 1;
     kept = &s->kept.items[0];
     kept->fds[0] = socket(AF_INET, SOCK_STREAM, 0);
-    kept->count = 1;
+    kept->count = kept->sure = 1;
     assert_int_equal(bind(kept->fds[0], (struct sockaddr *)&in, len), 0);
     assert_int_equal(listen(kept->fds[0], 8), 0);
     assert_int_equal(getsockname(kept->fds[0], (struct sockaddr *)&in, &len), 0);
@@ -59,6 +63,7 @@ static int open_all(void **state) {
 }
 
 static int close_all(void **state) {
+    supervisor_reach_end(s);
     kill(g->pid, SIGKILL);
     waitpid(g->pid, NULL, 0);
     close(client);
@@ -156,10 +161,69 @@ static void one_that_is_held_is_not(void **state) {
     assert_false(g->is_wedged);
 }
 
-static void one_with_nobody_in_its_backlog_is_not(void **state) {
-    close(accept(s->kept.items[0].fds[0], NULL, NULL));
-    pass(3 * WEDGE_NS, -1, false, false);
+/* Somebody is in its backlog, and is let in. */
+static bool has_client(void) {
+    struct pollfd polled = {.fd = s->kept.items[0].fds[0], .events = POLLIN};
+
+    if (poll(&polled, 1, 0) == 0)
+        return false;
+    close(accept(polled.fd, NULL, NULL));
+    return true;
+}
+
+static void one_that_nobody_comes_to_is_tried(void **state) {
+    assert_true(has_client());
+    pass(QUIET_NS - STEP_NS, -1, false, false);
+    assert_false(has_client());
+    pass(2 * STEP_NS, -1, false, false);
+    assert_true(s->reaches[0].is_under_way);
+    pass(STEP_NS, -1, true, false);
+    assert_true(has_client());
+    assert_false(s->reaches[0].is_under_way);
+    pass(QUIET_NS + STEP_NS, -1, false, false);
+    pass(WEDGE_NS, -1, false, false); /* and this time nobody looks */
+    assert_true(g->is_wedged);
+}
+
+static void one_that_is_held_or_used_is_not_tried(void **state) {
+    assert_true(has_client());
+    pass(3 * QUIET_NS, -1, false, true);
+    pass(3 * QUIET_NS, -1, true, false);
+    assert_false(has_client());
+}
+
+static void one_that_was_shut_down_listens_again(void **state) {
+    int fd = s->kept.items[0].fds[0], is_listening = 0;
+    socklen_t len = sizeof is_listening;
+
+    assert_int_equal(shutdown(fd, SHUT_RD), 0);
+    pass(STEP_NS, -1, true, false);
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len), 0);
+    assert_true(is_listening);
     assert_false(g->is_wedged);
+}
+
+static void one_that_cannot_be_reached_is_told_once(void **state) {
+    char path[] = "/tmp/weir-test-XXXXXX", away[sizeof path + 5];
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    assert_non_null(mkdtemp(path));
+    snprintf(un.sun_path, sizeof un.sun_path, "%s/s", path);
+    snprintf(away, sizeof away, "%s/away", path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    close(s->kept.items[0].fds[0]);
+    s->kept.items[0].fds[0] = fd;
+    assert_int_equal(rename(un.sun_path, away), 0);
+    pass(2 * QUIET_NS, -1, false, false);
+    assert_true(s->reaches[0].is_lost);
+    assert_int_equal(rename(away, un.sun_path), 0);
+    pass(QUIET_NS + STEP_NS, -1, false, false);
+    pass(STEP_NS, -1, true, false);
+    assert_false(s->reaches[0].is_lost);
+    unlink(un.sun_path);
+    rmdir(path);
 }
 
 static void the_watch_can_be_off(void **state) {
@@ -183,7 +247,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_listener_that_does_not_look_at_its_backlog_is_lost,
                                         open_all, close_all),
         cmocka_unit_test_setup_teardown(one_that_is_held_is_not, open_all, close_all),
-        cmocka_unit_test_setup_teardown(one_with_nobody_in_its_backlog_is_not, open_all, close_all),
+        cmocka_unit_test_setup_teardown(one_that_nobody_comes_to_is_tried, open_all, close_all),
+        cmocka_unit_test_setup_teardown(one_that_is_held_or_used_is_not_tried, open_all, close_all),
+        cmocka_unit_test_setup_teardown(one_that_was_shut_down_listens_again, open_all, close_all),
+        cmocka_unit_test_setup_teardown(one_that_cannot_be_reached_is_told_once, open_all,
+                                        close_all),
         cmocka_unit_test_setup_teardown(the_watch_can_be_off, open_all, close_all),
     };
 

@@ -243,6 +243,7 @@ static void what_went_wrong_is_told(void **state) {
     SAY(clients[0].fd, "GET / HTTP/1.1\r\n\r\n");
     AWAIT(&loops[0], &loops[1], results[HANDSHAKE_PROTOCOL] == 1);
     arrive(1, 0);
+    assert_false(shakes(&clients[1]));
     leave(&clients[1]);
     AWAIT(&loops[0], &loops[1], results[HANDSHAKE_GONE] == 1);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
@@ -250,6 +251,16 @@ static void what_went_wrong_is_told(void **state) {
     SSL_set1_host(clients[2].ssl, "other.example"); /* it will not like ours */
     AWAIT(&loops[0], &loops[1], !shakes(&clients[2]) && results[HANDSHAKE_ALERT] == 1);
     assert_int_equal(secured, 0);
+}
+
+static void who_leaves_without_a_byte_began_none(void **state) {
+    open_world(10, NS_PER_S * 10);
+    arrive(0, 0);
+    leave(&clients[0]);
+    AWAIT(&loops[0], &loops[1],
+          atomic_load(&handshakes[0].count) + atomic_load(&handshakes[1].count) == 0);
+    for (unsigned i = 0; i < HANDSHAKE_RESULTS; i++)
+        assert_int_equal(results[i], 0);
 }
 
 static void abort_ends_those_in_every_state(void **state) {
@@ -276,6 +287,7 @@ int main(void) {
         TEST(time_ends_for_the_silent_and_for_the_slow),
         TEST(waiting_takes_no_time_away),
         TEST(what_went_wrong_is_told),
+        TEST(who_leaves_without_a_byte_began_none),
         TEST(abort_ends_those_in_every_state),
     };
 

@@ -78,13 +78,22 @@ static struct sockaddr_in free_address(void) {
     return in;
 }
 
-static int connect_to(const void *address, socklen_t len) {
+static int connect_silently(const void *address, socklen_t len) {
     int fd = socket(((const struct sockaddr *)address)->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd >= 0 && connect(fd, address, len) < 0) {
         close(fd);
         return -errno;
     }
+    return fd;
+}
+
+/* And says something. */
+static int connect_to(const void *address, socklen_t len) {
+    int fd = connect_silently(address, len);
+
+    if (fd >= 0)
+        SAY(fd, "?");
     return fd;
 }
 
@@ -125,6 +134,22 @@ static void each_loop_has_a_queue_of_its_own(void **state) {
         close(clients[i]);
     for (unsigned i = 0; i < 4; i++)
         close(fds[i]);
+}
+
+/* There is nothing to do for one until it speaks; but one that does not is not forgotten. */
+static void a_client_comes_with_its_first_bytes(void **state) {
+    struct sockaddr_in in = free_address();
+    struct config_address address = at_inet(in);
+    char *why = NULL;
+    int fd, client;
+
+    assert_int_equal(listen_open(&address, &fd, 1, &why), 0);
+    client = connect_silently(&in, sizeof in);
+    assert_true(client >= 0);
+    assert_false(has_client(fd));
+    assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 10000), 1);
+    close(client);
+    close(fd);
 }
 
 static void a_busy_port_is_found_out(void **state) {
@@ -276,6 +301,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_sockets_do_not_block_and_do_not_survive_exec),
         cmocka_unit_test(each_loop_has_a_queue_of_its_own),
+        cmocka_unit_test(a_client_comes_with_its_first_bytes),
         cmocka_unit_test(a_busy_port_is_found_out),
         cmocka_unit_test(every_address_means_both_families),
         cmocka_unit_test(an_address_that_is_not_ours_says_so),

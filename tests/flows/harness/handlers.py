@@ -9,7 +9,9 @@ PLUGINS = BINARY.parent / "tests" / "plugins"
 
 
 def handler(name="a", plugin="puppet", **more):
-    return merged({"name": name, "plugin": str(PLUGINS / f"{plugin}.so"), "config": {"tag": name}}, more)
+    """Patient, because a test machine may be late."""
+    made = {"name": name, "plugin": str(PLUGINS / f"{plugin}.so"), "timeout": "5s", "config": {"tag": name}}
+    return merged(made, more)
 
 
 def start(weir, upstream, *handlers, server=None, listener=None, pipeline=None, route=None, routes=(), **more):
