@@ -126,6 +126,27 @@ def test_api_keys_change_without_a_restart(weir, serve, keys):
     assert w.gateway == gateway
 
 
+def test_a_gateway_that_dies_while_keys_are_broken_is_replaced(weir, serve, keys):
+    """Requests of other routes are served; the handler is back as soon as its file is mended."""
+    w = start(weir, serve(), plugin("api_key", config={"file": str(keys)}, fault={"quarantine_share": 0}),
+              routes=[{"name": "open", "match": {"path": "/open"}, "pipeline": "up"}])
+    gateway = w.gateway
+    keys.write_text("broken\n")
+    os.kill(gateway, signal.SIGKILL)
+    wait_for("another gateway serves", lambda: any(pid != gateway for pid in w.gateways()))
+    assert get(w, target="/open").status == 200
+    for _ in range(20):
+        assert get(w, "X-API-Key: alice-key").status == 500
+    assert "'api_key' fails until that is mended: its plugin refuses its config: file: " in w.log()
+    keys.write_text(hashed(bob="bob-key"))
+    wait_for("the handler is back", lambda: get(w, "X-API-Key: bob-key").status == 200)
+    w.file.write_text(w.text)
+    keys.write_text("broken\n")
+    w.signal(signal.SIGHUP)  # but a reload wants all to be right
+    w.await_metric("weir_config_reloads_total", 1, result="refused")
+    assert get(w, "X-API-Key: bob-key").status == 200
+
+
 def test_api_key_over_grpc(weir, service, keys):
     w = grpc_start(weir, service, plugin("api_key", config={"file": str(keys)}))
     assert grpc_failure(w).code() == grpc.StatusCode.UNAUTHENTICATED
