@@ -233,8 +233,9 @@ static int try_each(struct handlers *handlers, bool is_substitute, char **why) {
 
         if (!instance_start(&guest, handler, instance, said, sizeof said)) {
             if (is_substitute && guest.fault.kind == FAULT_NONE) {
-                log_error("handler '%s' fails until that is mended: its plugin refuses its config: %s",
-                          handler->config->name, said[0] ? said : "no reason given");
+                log_error(
+                    "handler '%s' fails until that is mended: its plugin refuses its config: %s",
+                    handler->config->name, said[0] ? said : "no reason given");
                 heap_drop(instance->heap);
                 continue;
             }
