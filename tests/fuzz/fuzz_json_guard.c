@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void *plain, *rpc;
 
-/* Recursion is bounded by what is asserted first. */
+/* Recursion is bounded by what is asserted first. NOLINTNEXTLINE(misc-no-recursion) */
 static size_t count(const json_t *value, unsigned depth) {
     size_t values = 1;
     const char *key;
