@@ -105,15 +105,18 @@ struct weir_request {
         client_certificate;          /* verified; DER in base64 between colons (RFC 9440); or "" */
     struct weir_text client_subject; /* of that, as RFC 4514 writes names; or "" */
     bool is_grpc;                    /* the path is "/package.Service/Method" */
-    /* Only for plugins with WEIR_WANTS_BODY: the content; of a gRPC call its first message,
-     * without the five bytes in front of it. */
+    /* Only for plugins with WEIR_WANTS_BODY: the content, as it came, whatever its
+     * Content-Encoding; of a gRPC call its first message, without the five bytes in front of it
+     * (weir refuses a compressed one). There is none of requests without content, and of
+     * WebSockets. */
     bool has_body;
     bool is_body_truncated; /* only with WEIR_TAKES_TRUNCATED: there is more than body_max */
     struct weir_text body;
     int64_t deadline_ns; /* of this call, as host->now_ns() counts */
 };
 
-/* What the upstream answered, before the client sees it. Read-only. */
+/* What the upstream answered, before the client sees it; answers of weir itself and of handlers are
+ * not shown. Read-only. */
 struct weir_response {
     size_t size;
     unsigned status;
@@ -167,7 +170,9 @@ struct weir_host {
     /* Edits of the request as it is sent on (in request()), or of the response as the client gets
      * it (in response()). Names of fields that frame a message or belong to one connection cannot
      * be edited (Content-Length, Transfer-Encoding, Connection, TE, Upgrade, Host, ...), nor can a
-     * name that is no token or a value with CR, LF or NUL: false then, and the field stays. */
+     * name that is no token or a value with CR, LF or NUL: false then, and the field stays. What
+     * weir makes itself (Via, Forwarded, X-Forwarded-For, X-Request-Id, Client-Cert, ...) it makes
+     * behind the handlers. */
     bool (*set_field)(struct weir_call *call, struct weir_text name,
                       struct weir_text value); /* in place of all of that name */
     bool (*add_field)(struct weir_call *call, struct weir_text name, struct weir_text value);
@@ -191,7 +196,8 @@ struct weir_host {
      * what happened, @remedy what to do. */
     bool (*refuse)(struct weir_call *call, unsigned status, struct weir_text title,
                    struct weir_text remedy);
-    /* The status in the response call becomes @status. */
+    /* The status in the response call becomes @status; but one that says how the content is framed
+     * (101, 204, 304) stays, and none becomes one of these. */
     bool (*set_status)(struct weir_call *call, unsigned status);
 
     /* Cells: a bounded table of numbers by key that all instances share, and that outlives

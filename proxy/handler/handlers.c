@@ -16,7 +16,8 @@
 #include <string.h>
 
 #define WHY_BYTES 512
-#define LINES_PER_S 10 /* of host->log() of a handler */
+#define HANDLERS_END_NS (100 * NS_PER_MS) /* for calls under way at the end */
+#define LINES_PER_S 10                    /* of host->log() of a handler */
 
 static int load(struct handlers *handlers, char **why);
 static int open_slots(struct handlers *handlers, char **why);
@@ -91,6 +92,7 @@ void handlers_close(struct handlers *handlers) {
 
     if (!handlers)
         return;
+    atomic_store(&handlers->end_ns, clock_now_ns() + HANDLERS_END_NS);
     pthread_mutex_lock(&handlers->lock);
     handlers->is_ending = true;
     pthread_cond_broadcast(&handlers->work);

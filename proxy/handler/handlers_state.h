@@ -159,6 +159,7 @@ struct handlers {
     bool is_watch_asleep, is_retired_seen;
     bool is_ending, is_watch_ending; /* of the workers; of the watchdog behind them */
     /* Any thread: */
+    _Atomic int64_t end_ns; /* 0: not yet; then whatever still runs is kicked out */
     _Atomic bool is_tainted;
     _Atomic uint64_t replaced, abandoned; /* threads */
 };

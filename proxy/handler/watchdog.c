@@ -109,7 +109,11 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
 static bool look_at(struct worker_slot *slot, int64_t now_ns) {
     uint64_t number = atomic_load(&slot->guest.run);
     int64_t kick_at_ns = atomic_load(&slot->kick_at_ns);
+    int64_t end_ns = atomic_load(&slot->handlers->end_ns);
     bool is_same = kick_at_ns != 0 && number == slot->seen_run;
+
+    if (end_ns != 0 && kick_at_ns > end_ns)
+        kick_at_ns = end_ns; /* nobody waits for it any more */
 
     slot->seen_run = number;
     if (is_same)

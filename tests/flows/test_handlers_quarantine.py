@@ -260,3 +260,14 @@ def test_a_drain_waits_for_calls(weir, serve):
     thread.join()
     assert answers == [504]
     assert w.await_exit() == 0
+
+
+def test_the_end_does_not_wait_for_a_hang_that_nobody_waits_for(weir, serve):
+    w = start(weir, serve(), handler(timeout="60s", fault={"quarantine_share": 0}))
+    client = w.client()
+    client.send(request(fields=[do("hang")]))
+    w.await_metric("weir_exchanges_active", 1)
+    client.close()
+    w.await_metric("weir_exchanges_active", 0)
+    w.signal()
+    assert w.await_exit(5) == 0
