@@ -75,6 +75,8 @@ struct guest_files {
 
 typedef void guest_fn(void *arg);
 
+typedef void guest_say_fn(struct guest *guest, enum log_level level, const char *text, size_t len);
+
 struct guest {
     struct weir_call call;
     const struct guest_handler *handler; /* borrowed */
@@ -90,7 +92,9 @@ struct guest {
     _Atomic uint64_t run;               /* number of this run, or of the last; never 0 in one */
     _Atomic uint64_t kick_run; /* which one is to be kicked out; of another nothing comes */
     _Atomic uint32_t kicks;    /* that have arrived, ever */
-    struct fault fault;        /* why guest_run() returned false */
+    guest_say_fn *say;         /* what host->log() does in a process; NULL: the log */
+    void *say_to;
+    struct fault fault; /* why guest_run() returned false */
 };
 
 /* The guest of this thread; NULL: no plugin code ever runs here. */

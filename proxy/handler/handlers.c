@@ -9,13 +9,17 @@
 #include "handler/host.h"
 #include "handler/interpose.h"
 #include "handler/modules.h"
+#include "handler/process.h"
 #include "handler/trap.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define WHY_BYTES 512
+#define EVENTS_BYTES (PLUGIN_EVENTS_MAX * sizeof(uint64_t))
 #define HANDLERS_END_NS (100 * NS_PER_MS) /* for calls under way at the end */
 #define LINES_PER_S 10                    /* of host->log() of a handler */
 
@@ -62,6 +66,11 @@ int handlers_prepare(struct handlers **out, const struct handlers_options *optio
             err = open_slots(handlers, why);
         if (!err)
             err = try_each(handlers, options->is_substitute, why);
+        if (!err) {
+            err = processes_open(handlers);
+            if (err)
+                *why = xasprintf("cannot start a process for handlers: %s", strerror(-err));
+        }
     }
     if (err) {
         release(handlers);
@@ -171,6 +180,9 @@ static void handler_init(struct handlers *handlers, size_t at) {
     handler->functions = plugin_functions(handler->plugin);
     handler->lines = (struct log_limit)LOG_LIMIT(LINES_PER_S);
     handler->faults_logged = (struct log_limit)LOG_LIMIT(FAULTS_LOGGED_PER_S);
+    handler->events =
+        mmap(NULL, EVENTS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert(handler->events != MAP_FAILED);
     handler->guest = (struct guest_handler){
         .name = handler->config->name,
         .events = handler->events,
@@ -181,6 +193,8 @@ static void handler_init(struct handlers *handlers, size_t at) {
     };
     quarantine_init(&handler->quarantine, handler->config);
     list_init(&handler->queued);
+    atomic_init(&handler->is_in_process, handler->config->isolation == ISOLATION_PROCESS ||
+                                             process_is_demoted(handlers, handler));
     handlers->count++;
 }
 
@@ -264,6 +278,7 @@ static int try_each(struct handlers *handlers, bool is_substitute, char **why) {
 
 /* Nothing of it runs. */
 static void release(struct handlers *handlers) {
+    processes_close(handlers);
     traps_close();
     for (unsigned i = 0; i < handlers->slot_count; i++)
         slot_close(&handlers->slots[i]);
@@ -274,6 +289,8 @@ static void release(struct handlers *handlers) {
         calls_drop(&handlers->list[i]);
         quarantine_deinit(&handlers->list[i].quarantine);
         plugin_close(handlers->list[i].plugin);
+        if (handlers->list[i].events)
+            munmap(handlers->list[i].events, EVENTS_BYTES);
     }
     free(handlers->list);
     cells_close(handlers->cells);

@@ -87,7 +87,8 @@ struct handler {
     int64_t mean_ns;  /* of lately finished calls */
     /* Any thread: */
     _Atomic uint64_t calls, faults[FAULT_KINDS], dirty_faults;
-    _Atomic uint64_t events[PLUGIN_EVENTS_MAX];
+    _Atomic bool is_in_process;
+    _Atomic uint64_t *events; /* owned mapping, which processes share; PLUGIN_EVENTS_MAX */
 };
 
 /* A handler in a slot. Home: the slot's thread. */
@@ -97,6 +98,7 @@ struct instance {
     struct guest_files files;
     void *state;
     bool is_ready;
+    struct process_area *area; /* owned mapping; NULL: it never runs in a process */
 };
 
 enum slot_state {
@@ -145,6 +147,8 @@ struct handlers {
     struct watched_files *files;
     struct worker_slot *slots; /* owned */
     unsigned slot_count, worker_count;
+    pid_t zygote; /* 0: there is none */
+    int zygote_socket;
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
     pthread_t watchdog;
@@ -193,6 +197,15 @@ int slot_start(struct worker_slot *slot);
 void slot_clear(struct worker_slot *slot);
 /* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
 void slot_relieve(struct worker_slot *slot);
+/* Runs the plugin for guest.call; an argument of guest_run(). */
+void slot_call_plugin(void *slot);
+/* Posts what is done. */
+void slot_post(struct worker_slot *slot);
+void slot_push_done(struct worker_slot *slot, struct call *call);
+/* Looks at @call's packed answer: it is one, or a fault. */
+void slot_finish(struct worker_slot *slot, struct call *call);
+/* Room for a packed answer of @bytes. */
+void *call_packed_room(struct call *call, size_t bytes);
 /* Makes an instance. False: the fault is in the slot's guest, or *why says why it refused. Home:
  * the guest's. */
 bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,

@@ -20,15 +20,15 @@ json_t *handlers_status(struct handlers *handlers) {
         struct handler *handler = &handlers->list[i];
 
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I}", "name",
-                            handler->config->name, "plugin", handler->config->plugin, "state",
-                            states[atomic_load(&handler->quarantine.state)], "isolation",
-                            handler->config->isolation == ISOLATION_PROCESS ? "process" : "thread",
-                            "queued", (int)queued_of(handlers, handler), "queue_size",
-                            (int)handler->config->queue, "calls_total",
-                            (json_int_t)atomic_load(&handler->calls), "faults_total",
-                            (json_int_t)faults_of(handler), "dirty_faults_total",
-                            (json_int_t)atomic_load(&handler->dirty_faults)));
+            list,
+            json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I}", "name",
+                      handler->config->name, "plugin", handler->config->plugin, "state",
+                      states[atomic_load(&handler->quarantine.state)], "isolation",
+                      atomic_load(&handler->is_in_process) ? "process" : "thread", "queued",
+                      (int)queued_of(handlers, handler), "queue_size", (int)handler->config->queue,
+                      "calls_total", (json_int_t)atomic_load(&handler->calls), "faults_total",
+                      (json_int_t)faults_of(handler), "dirty_faults_total",
+                      (json_int_t)atomic_load(&handler->dirty_faults)));
     }
     return list;
 }

@@ -5,6 +5,7 @@
 #include "handler/edits.h"
 #include "handler/heap.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define LOG_TEXT_MAX 1024 /* bytes of a line of host->log() */
@@ -82,6 +83,16 @@ static void say(struct weir_call *call, enum weir_log_level level, struct weir_t
         memcpy(copy, text.base, len);
     if (call && call->frame)
         id = frame_slice(call->frame->request.id);
+    if (guest->say) {
+        char line[LOG_TEXT_MAX + 80];
+        int bytes = snprintf(line, sizeof line, "%.*s%s%.*s", (int)len, copy, id.len ? " xid=" : "",
+                             id.len < 64 ? (int)id.len : 64, id.base);
+
+        guest->say(guest, (enum log_level)level, line,
+                   (size_t)bytes < sizeof line ? (size_t)bytes : sizeof line - 1);
+        host_leave(guest);
+        return;
+    }
     guest->in_lock = 1;
     if (level >= WEIR_LOG_ERROR && level <= WEIR_LOG_DEBUG && log_is_on((enum log_level)level))
         log_limited(guest->handler->lines, (enum log_level)level, "handler '%s': %.*s%s%.*s",

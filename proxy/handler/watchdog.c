@@ -4,7 +4,7 @@
  * trap.h). If there is none in KICKS_MAX kicks it is given up, another slot takes its place, and
  * the process is tainted. While no worker works the watchdog sleeps. */
 #include "handler/handlers_state.h"
-#include "handler/heap.h"
+#include "handler/process.h"
 #include "handler/trap.h"
 
 #include <stdlib.h>
@@ -29,6 +29,7 @@ static void report_abandoned(struct worker_slot *slot, struct call *call, bool h
                              int64_t now_ns);
 static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns);
 static void replace(struct worker_slot *slot);
+static void demote(struct handlers *handlers, struct handler *handler);
 static void start_another(struct handlers *handlers);
 static void wait_for(struct handlers *handlers, int64_t ns);
 
@@ -187,6 +188,7 @@ static void abandon(struct worker_slot *slot, int64_t now_ns) {
     atomic_compare_exchange_strong(&slot->state, &(int){SLOT_RUNNING},
                                    has_vanished ? SLOT_ENDED : SLOT_ABANDONED);
     handlers_taint(handlers);
+    demote(handlers, slot->failed);
     start_another(handlers);
 }
 
@@ -228,8 +230,10 @@ static void replace(struct worker_slot *slot) {
 
     pthread_join(slot->thread, NULL);
     fault_report(slot->failed, &slot->guest.fault, slice_str(slot->failed_id));
-    if (slot->guest.fault.is_dirty)
+    if (slot->guest.fault.is_dirty) {
         handlers_taint(handlers);
+        demote(handlers, slot->failed);
+    }
     slot_clear(slot);
     slot->kicked_since_ns = 0;
     err = slot_start(slot);
@@ -240,6 +244,11 @@ static void replace(struct worker_slot *slot) {
         return;
     }
     atomic_fetch_add(&handlers->replaced, 1);
+}
+
+static void demote(struct handlers *handlers, struct handler *handler) {
+    if (handler->config->fault.demote)
+        process_demote(handlers, handler);
 }
 
 static void start_another(struct handlers *handlers) {

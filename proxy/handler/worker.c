@@ -7,6 +7,7 @@
 #include "handler/handlers_state.h"
 #include "handler/heap.h"
 #include "handler/host.h"
+#include "handler/process.h"
 #include "handler/trap.h"
 
 #include "base/alloc.h"
@@ -31,10 +32,7 @@ static unsigned batch_of(const struct handlers *handlers, const struct handler *
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
 static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance);
 static void finish(struct worker_slot *slot, struct call *call);
-static void pack(const struct answer_room *room, struct call *call);
 static void close_files(struct instance *instance);
-static void call_plugin(void *arg);
-static void push_done(struct worker_slot *slot, struct call *call);
 static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text);
 _Noreturn static void retire(struct worker_slot *slot, struct call *call);
@@ -115,7 +113,7 @@ void slot_clear(struct worker_slot *slot) {
 void slot_relieve(struct worker_slot *slot) {
     struct call *call;
 
-    calls_post_all(atomic_exchange(&slot->done, NULL));
+    slot_post(slot);
     for (unsigned i = WORKER_BATCH_MAX; i-- > 0;) { /* the first is to be the first again */
         call = atomic_exchange(&slot->taken[i], NULL);
         if (call)
@@ -208,6 +206,12 @@ static void *work(void *arg) {
         int64_t begun_ns = clock_now_ns(), now_ns = begun_ns;
         unsigned count = 0;
 
+        if (atomic_load(&handler->is_in_process)) {
+            for (unsigned i = 0; i < WORKER_BATCH_MAX; i++)
+                count += atomic_load(&slot->taken[i]) != NULL;
+            process_run(slot, handler);
+            now_ns = clock_now_ns();
+        }
         for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
             struct call *call = atomic_exchange(&slot->taken[i], NULL);
 
@@ -216,7 +220,7 @@ static void *work(void *arg) {
             count++;
             run(slot, call, &now_ns);
         }
-        calls_post_all(atomic_exchange(&slot->done, NULL));
+        slot_post(slot);
         atomic_fetch_add(&handler->calls, count);
         pthread_mutex_lock(&handlers->lock);
         if (atomic_exchange(&slot->busy, NULL))
@@ -234,6 +238,10 @@ static void *work(void *arg) {
     pthread_cond_signal(&handlers->over);
     pthread_mutex_unlock(&handlers->lock);
     return NULL;
+}
+
+void slot_post(struct worker_slot *slot) {
+    calls_post_all(atomic_exchange(&slot->done, NULL));
 }
 
 /* Waits for calls and takes some of one handler. NULL: it is over. */
@@ -280,7 +288,8 @@ static struct handler *next_handler(struct handlers *handlers, const struct work
         size_t at = (handlers->next + i) % handlers->count;
         struct handler *handler = &handlers->list[at];
 
-        if (handler->queued_count > 0 && handler->running < most && slot->instances[at].image) {
+        if (handler->queued_count > 0 && handler->running < most &&
+            (slot->instances[at].image || atomic_load(&handler->is_in_process))) {
             handlers->next = (unsigned)(at + 1);
             return handler;
         }
@@ -305,7 +314,7 @@ static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {
 
     if (*now_ns >= call->deadline_ns) { /* nobody waits for it any more */
         call->outcome = CALL_HANG;
-        push_done(slot, call);
+        slot_push_done(slot, call);
         return;
     }
     atomic_store(&slot->current, call);
@@ -316,7 +325,7 @@ static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {
         slot->guest.heap = instance->heap;
         slot->guest.files = &instance->files;
         answer_clear(slot->room);
-        if (!guest_run(&slot->guest, call_plugin, slot))
+        if (!guest_run(&slot->guest, slot_call_plugin, slot))
             retire(slot, call);
         finish(slot, call);
     }
@@ -339,7 +348,7 @@ static bool prepare(struct worker_slot *slot, struct call *call, struct instance
     return false;
 }
 
-static void call_plugin(void *arg) {
+void slot_call_plugin(void *arg) {
     struct worker_slot *slot = arg;
     const struct frame *frame = slot->guest.call.frame;
     struct instance *instance = &slot->instances[frame->handler];
@@ -356,40 +365,43 @@ static void call_plugin(void *arg) {
 
 /* It has returned. */
 static void finish(struct worker_slot *slot, struct call *call) {
-    const struct answer_head *head = &slot->room->head;
-
     atomic_store(&slot->kick_at_ns, 0);
     /* Given up by the watchdog a moment ago, it is not ours any more, nor is this place. */
     if (atomic_exchange(&slot->current, NULL) != call)
         leave(slot, SLOT_ENDED);
-    if (head->verdict != WEIR_CONTINUE &&
-        (head->verdict != WEIR_RESPOND || head->reply == ANSWER_NO_REPLY ||
+    answer_pack(slot->room, call_packed_room(call, answer_packed_bytes(slot->room)));
+    trim(slot->room);
+    slot_finish(slot, call);
+}
+
+void slot_finish(struct worker_slot *slot, struct call *call) {
+    struct answer_head head;
+
+    memcpy(&head, call->packed, sizeof head);
+    if (head.verdict != WEIR_CONTINUE &&
+        (head.verdict != WEIR_RESPOND || head.reply == ANSWER_NO_REPLY ||
          call->frame.phase != CALL_REQUEST)) {
         fail(slot, call, CALL_FAULT, FAULT_ANSWER,
              "expected WEIR_CONTINUE, or WEIR_RESPOND after respond() or refuse()");
         return;
     }
     call->outcome = CALL_CONTINUE;
-    pack(slot->room, call);
-    trim(slot->room);
     call_tell(call, false, call->deadline_ns - call->handler->config->timeout_ns);
-    push_done(slot, call);
+    slot_push_done(slot, call);
 }
 
-static void pack(const struct answer_room *room, struct call *call) {
-    size_t bytes = answer_packed_bytes(room);
-    void *to = call->small;
-
-    if (bytes > sizeof call->small)
-        to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (to == MAP_FAILED) { /* out of memory, as it were: the same as everywhere */
+void *call_packed_room(struct call *call, size_t bytes) {
+    call->packed = call->small;
+    call->packed_bytes = bytes;
+    if (bytes <= sizeof call->small)
+        return call->packed;
+    call->packed = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (call->packed == MAP_FAILED) { /* out of memory: the same as everywhere */
         log_error("handler '%s': no memory for an answer of %zu bytes", call->handler->config->name,
                   bytes);
         abort();
     }
-    answer_pack(room, to);
-    call->packed = to;
-    call->packed_bytes = bytes;
+    return call->packed;
 }
 
 /* What a large answer has used is not kept for the small ones that usually follow. */
@@ -400,7 +412,7 @@ static void trim(struct answer_room *room) {
         madvise(room->content, sizeof room->content, MADV_DONTNEED);
 }
 
-static void push_done(struct worker_slot *slot, struct call *call) {
+void slot_push_done(struct worker_slot *slot, struct call *call) {
     struct call *first = atomic_load(&slot->done);
 
     do
@@ -417,7 +429,7 @@ static void fail(struct worker_slot *slot, struct call *call, enum call_outcome 
     fault_report(call->handler, &fault, frame_slice(call->frame.request.id));
     call->outcome = outcome;
     call_tell(call, true, clock_now_ns());
-    push_done(slot, call);
+    slot_push_done(slot, call);
 }
 
 /* The plugin has faulted in @call, or was kicked out of it. */
@@ -432,7 +444,7 @@ _Noreturn static void retire(struct worker_slot *slot, struct call *call) {
     snprintf(slot->failed_id, sizeof slot->failed_id, "%.*s", SLICE_ARG(id));
     call->outcome = fault->kind == FAULT_HANG ? CALL_HANG : CALL_FAULT;
     call_tell(call, true, clock_now_ns());
-    push_done(slot, call);
+    slot_push_done(slot, call);
     slot_relieve(slot);
     leave(slot, SLOT_RETIRED);
 }

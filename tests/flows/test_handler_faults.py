@@ -54,9 +54,10 @@ def echo(message):
     return response(body=(b"x-sum " if message.fields.get("x-sum") else b"") + message.body)
 
 
-def begin(weir, serve, timeout="2s", **more):
-    fault = {"quarantine_share": 0, "demote": False}
-    return start(weir, serve(answering(echo)), handler(plugin="fault", timeout=timeout, fault=fault),
+def begin(weir, serve, timeout="2s", isolation="thread", demote=False, **more):
+    fault = {"quarantine_share": 0, "demote": demote}
+    return start(weir, serve(answering(echo)),
+                 handler(plugin="fault", timeout=timeout, isolation=isolation, fault=fault),
                  server={"handler_threads": 4}, **more)
 
 
@@ -131,6 +132,68 @@ def test_a_gateway_left_in_doubt_is_replaced_and_nobody_is_refused(weir, serve, 
     assert "dirty: the gateway will be replaced" in w.log()
     assert f"gateway {gateway} is in doubt" in w.log()
     assert "ends without a census" in w.log()
+
+
+PROCESS = {**dict.fromkeys(["null", "stack_overflow", "abort", "double_free_large", "exit", "unwind", "stdio_bad",
+                            "syslog_bad", "dlopen_bad", "free_foreign", "vanish", "huge"], 500),
+           **dict.fromkeys(["spin", "sleep", "stuck"], 504)}
+
+
+@pytest.mark.parametrize("kind, status", PROCESS.items())
+def test_in_a_process_every_fault_costs_its_request_only(weir, serve, kind, status):
+    w = begin(weir, serve, timeout="300ms" if status == 504 else "2s", isolation="process")
+    gateway = w.gateway
+    n = 3 if status == 504 else FAULTS
+    with Crowd(w.port, clients=4) as crowd:
+        for _ in range(n):
+            assert ask(w, kind).status == status
+        answered = len(crowd.answered)
+        wait_for("it goes on", lambda: len(crowd.answered) > answered + 20)
+    crowd.expect_no_failure()
+    w.await_metric("weir_handler_faults_total", n, handler="a")
+    assert w.metrics().sum("weir_handler_dirty_faults_total") == 0
+    assert w.status()["handlers"][0]["isolation"] == "process"
+    assert w.gateway == gateway
+
+
+def test_a_dirty_fault_moves_a_handler_into_a_process(weir, serve):
+    w = begin(weir, serve, demote=True)
+    w.must_be_clean = False
+    assert w.status()["handlers"][0]["isolation"] == "thread"
+    gateway = w.gateway
+    with Crowd(w.port, clients=4) as crowd:
+        assert ask(w, "raise_abort").status == 500
+        wait_for("another gateway serves", lambda: w.gateways() and w.gateways()[-1] != gateway and
+                 f"gateway {w.gateways()[-1]} serves" in w.log())
+        successor = w.gateways()[-1]
+        wait_for("the old one has gone", lambda: w.gateways() == [successor])
+        # It is the same there, and what would be dirty costs no gateway any more.
+        assert w.status()["handlers"][0]["isolation"] == "process"
+        for _ in range(FAULTS):
+            assert ask(w, "raise_abort").status == 500
+    crowd.expect_no_failure()
+    assert w.gateway == successor
+    assert "runs in processes of its own from now on" in w.log()
+
+
+def test_processes_end_with_their_gateway(weir, serve):
+    def processes(pid):
+        try:
+            children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+        except OSError:
+            return []
+        return [int(child) for child in children] + [p for child in children for p in processes(child)]
+
+    w = begin(weir, serve, isolation="process")
+    w.must_be_clean = False
+    assert w.exchange(request()).status == 200
+    gateway = w.gateway
+    found = processes(gateway)
+    assert len(found) >= 2  # the zygote, and who has run the call
+    os.kill(gateway, 9)
+    wait_for("all have ended", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))
+    wait_for("another one serves", lambda: w.gateways() and w.gateways()[-1] != gateway)
+    assert w.exchange(request()).status == 200
 
 
 def test_gateways_are_not_replaced_more_often_than_every_so_often(weir, serve):

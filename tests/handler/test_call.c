@@ -29,6 +29,7 @@ struct asked {
 };
 
 static struct world world;
+static enum config_isolation isolation; /* of all handlers */
 static unsigned done;
 
 static void begin(const char *plugin, unsigned threads, unsigned handlers, int64_t timeout_ns,
@@ -46,6 +47,7 @@ static void begin(const char *plugin, unsigned threads, unsigned handlers, int64
             .timeout_ns = timeout_ns,
             .fault = {.quarantine_share = 0.5, .min_calls = 4, .window_ns = NS_PER_S * 60},
             .hold_ns = NS_PER_S * 60,
+            .isolation = isolation,
             .queue = queue,
             .config = (char *)(uintptr_t) "{}",
         };
@@ -312,6 +314,65 @@ static void each_instance_has_its_own_statics(void **state) {
     end();
 }
 
+/* Of processes. */
+
+static int in_process(void **state) {
+    isolation = ISOLATION_PROCESS;
+    return 0;
+}
+
+static int in_thread(void **state) {
+    isolation = ISOLATION_THREAD;
+    return 0;
+}
+
+static void what_is_logged_and_counted_there_arrives(void **state) {
+    struct asked asked[20];
+
+    begin("fault", 2, 1, 20 * NS_PER_S, 100);
+    for (unsigned i = 0; i < 20; i++)
+        ask(&asked[i], 0, "say");
+    AWAIT(&world.loop, NULL, done == 20);
+    assert_int_equal(atomic_load(&world.all->list[0].events[0]), 20);
+    AWAIT(&world.loop, NULL, atomic_load(&world.all->list[0].lines.window) != 0);
+    end();
+}
+
+static void a_process_that_is_killed_costs_a_call_at_most(void **state) {
+    struct asked asked;
+    unsigned failed = 0;
+
+    if (HANDLER_HAS_SANITIZER)
+        skip();
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    for (unsigned i = 1; i <= 20; i++) {
+        ask(&asked, 0, i % 4 ? NULL : "kill");
+        AWAIT(&world.loop, NULL, done == i);
+        failed += asked.outcome == CALL_FAULT;
+        assert_true(asked.outcome == CALL_CONTINUE || i % 4 == 0);
+    }
+    assert_int_equal(failed, 5);
+    end();
+}
+
+/* The others of its batch are run by somebody else meanwhile. */
+static void one_slow_call_does_not_hold_up_its_batch(void **state) {
+    struct asked slow, quick[8];
+    unsigned before;
+
+    begin("fault", 2, 1, 20 * NS_PER_S, 100);
+    ask(&quick[0], 0, NULL); /* both know that calls are short */
+    AWAIT(&world.loop, NULL, done == 1);
+    ask(&slow, 0, "long_nap");
+    for (unsigned i = 0; i < 8; i++)
+        ask(&quick[i], 0, NULL);
+    AWAIT(&world.loop, NULL, done == 10);
+    before = slow.order;
+    for (unsigned i = 0; i < 8; i++)
+        assert_true(quick[i].order < before);
+    end();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_calls_are_all_answered),
@@ -326,6 +387,24 @@ int main(void) {
         cmocka_unit_test(a_handler_in_quarantine_is_not_called),
         cmocka_unit_test(a_lost_instance_begins_anew),
         cmocka_unit_test(each_instance_has_its_own_statics),
+        cmocka_unit_test(one_slow_call_does_not_hold_up_its_batch),
+        cmocka_unit_test_setup_teardown(many_calls_are_all_answered, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(one_worker_keeps_the_order, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(a_queue_is_bounded, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(a_forgotten_call_is_heard_of_no_more, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(a_desk_may_close_before_its_calls_are_back, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(a_large_reply_arrives_whole, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(to_respond_without_a_reply_is_a_fault, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(a_lost_instance_begins_anew, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(what_is_logged_and_counted_there_arrives, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(a_process_that_is_killed_costs_a_call_at_most, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(one_slow_call_does_not_hold_up_its_batch, in_process,
+                                        in_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,7 +263,7 @@ static void eat_memory(struct scene *s) {
     volatile char *volatile block;
 
     do {
-        block = malloc(1 << 20);
+        block = malloc(4 << 20);
         block[0] = 1;
     } while (block);
 }
@@ -316,6 +316,18 @@ static void block_signals(struct scene *s) {
 
 static void nap(struct scene *s) {
     usleep(50000);
+}
+
+static void long_nap(struct scene *s) {
+    usleep(500000);
+}
+
+static void say(struct scene *s) {
+    s->host->log(s->call, WEIR_LOG_WARN, TEXT("as was asked for"));
+}
+
+static void call_kill(struct scene *s) {
+    kill(getpid(), SIGKILL);
 }
 
 static unsigned long counted;
@@ -441,6 +453,9 @@ static const struct {
     {"race", race},
     {"block_signals", block_signals},
     {"nap", nap},
+    {"long_nap", long_nap},
+    {"say", say},
+    {"kill", call_kill},
     {"count", count},
     {"no_reply", no_reply},
     {"large_reply", large_reply},

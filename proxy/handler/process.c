@@ -1,0 +1,421 @@
+/* Process isolation, the gateway's side. */
+#include "handler/process.h"
+
+#include "base/alloc.h"
+#include "handler/process_area.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LOOK_NS (5 * NS_PER_MS) /* between two looks at a process that works */
+#define IN_BYTES (1ul << 20)    /* of frames, beside one with the longest content */
+#define FRAME_ALIGN 64
+#define DEMOTED_CELLS 16
+
+/* A batch on its way. */
+struct batch {
+    struct worker_slot *slot;
+    struct handler *handler;
+    struct process_area *area;
+    struct call *calls[WORKER_BATCH_MAX];
+    unsigned count;    /* calls in it */
+    unsigned first;    /* of them in the area: from here, */
+    unsigned sent;     /* up to here */
+    unsigned answered; /* those before are seen to */
+};
+
+static size_t in_bytes_of(const struct handler *handler);
+static bool may_run(const struct handler *handler);
+static void collect_calls(struct batch *batch);
+static bool make_ready(struct batch *batch);
+static void write_frames(struct batch *batch);
+static void converse(struct batch *batch);
+static void take_answers(struct batch *batch, unsigned finished);
+static void cut(struct batch *batch);
+static void give_back(struct batch *batch, unsigned from);
+static void end_of_process(struct batch *batch, bool is_hang);
+static void fail_one(struct batch *batch, const struct fault *fault, enum call_outcome outcome);
+static struct fault fault_of(const struct process_area *area);
+static void tell_lines(struct batch *batch);
+static bool order(const struct batch *batch, enum process_order what);
+static bool demoted_key(const struct handler *handler, char *key, size_t size);
+static struct weir_table *demoted_table(struct handlers *handlers, const struct handler *handler);
+
+int processes_open(struct handlers *handlers) {
+    int ends[2];
+    bool is_wanted = false;
+
+    handlers->zygote_socket = -1;
+    for (size_t i = 0; i < handlers->count; i++) {
+        struct handler *handler = &handlers->list[i];
+        size_t bytes = sizeof(struct process_area) + in_bytes_of(handler) + PROCESS_OUT_BYTES;
+
+        if (!may_run(handler))
+            continue;
+        is_wanted = true;
+        for (unsigned j = 0; j < handlers->slot_count; j++) {
+            struct process_area *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+            if (area == MAP_FAILED)
+                return -errno;
+            area->in_bytes = in_bytes_of(handler);
+            handlers->slots[j].instances[i].area = area;
+        }
+    }
+    if (!is_wanted)
+        return 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    handlers->zygote = fork();
+    if (handlers->zygote < 0) {
+        int err = -errno;
+
+        close(ends[0]);
+        close(ends[1]);
+        return err;
+    }
+    if (handlers->zygote == 0)
+        process_zygote(handlers, ends[1]);
+    close(ends[1]);
+    handlers->zygote_socket = ends[0];
+    return 0;
+}
+
+void processes_close(struct handlers *handlers) {
+    if (handlers->zygote > 0) {
+        close(handlers->zygote_socket);
+        while (waitpid(handlers->zygote, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    for (size_t i = 0; i < handlers->count; i++)
+        for (unsigned j = 0; j < handlers->slot_count; j++) {
+            struct process_area *area =
+                handlers->slots[j].instances ? handlers->slots[j].instances[i].area : NULL;
+
+            if (area)
+                munmap(area, sizeof *area + in_bytes_of(&handlers->list[i]) + PROCESS_OUT_BYTES);
+        }
+}
+
+struct process_area *process_area_of(const struct worker_slot *slot,
+                                     const struct handler *handler) {
+    return slot->instances[handler - slot->handlers->list].area;
+}
+
+void process_run(struct worker_slot *slot, struct handler *handler) {
+    struct batch batch = {.slot = slot, .handler = handler, .area = process_area_of(slot, handler)};
+
+    collect_calls(&batch);
+    while (batch.answered < batch.count) {
+        struct call *call = batch.calls[batch.answered];
+
+        if (clock_now_ns() >= call->deadline_ns) {
+            call->outcome = CALL_HANG;
+            slot_push_done(slot, call);
+            batch.answered++;
+            continue;
+        }
+        if (!make_ready(&batch))
+            continue; /* one of them has paid for it */
+        write_frames(&batch);
+        if (batch.sent > batch.answered)
+            converse(&batch);
+        tell_lines(&batch);
+    }
+    slot_post(slot);
+}
+
+void process_demote(struct handlers *handlers, struct handler *handler) {
+    struct weir_table *table = demoted_table(handlers, handler);
+    struct weir_cell cell = {0, 0};
+    char key[WEIR_KEY_MAX];
+
+    if (!may_run(handler) || atomic_exchange(&handler->is_in_process, true))
+        return;
+    quarantine_reset(&handler->quarantine);
+    log_warn("handler '%s' runs in processes of its own from now on, because of a dirty fault",
+             handler->config->name);
+    if (table && demoted_key(handler, key, sizeof key)) {
+        struct weir_text text = {key, strlen(key)};
+
+        while (!cells_swap(table, text, &cell, (struct weir_cell){1, 0}) && cell.a == 0)
+            continue;
+    }
+}
+
+bool process_is_demoted(struct handlers *handlers, const struct handler *handler) {
+    struct weir_table *table = demoted_table(handlers, handler);
+    struct weir_cell cell = {0, 0};
+    char key[WEIR_KEY_MAX];
+
+    return table && may_run(handler) && demoted_key(handler, key, sizeof key) &&
+           cells_get(table, (struct weir_text){key, strlen(key)}, &cell) && cell.a != 0;
+}
+
+void process_wait(_Atomic uint32_t *word, uint32_t value, int64_t ns) {
+    struct timespec most = {ns / NS_PER_S, ns % NS_PER_S};
+
+    syscall(SYS_futex, word, FUTEX_WAIT, value, ns == INT64_MAX ? NULL : &most, NULL, 0);
+}
+
+void process_wake(_Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static size_t in_bytes_of(const struct handler *handler) {
+    return (handler->config->body_max + 2 * IN_BYTES - 1) / IN_BYTES * IN_BYTES;
+}
+
+/* Does it run in processes, or could it have to? */
+static bool may_run(const struct handler *handler) {
+    return handler->config->isolation == ISOLATION_PROCESS || handler->config->fault.demote;
+}
+
+static void collect_calls(struct batch *batch) {
+    int64_t now_ns = clock_now_ns();
+
+    for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
+        struct call *call = atomic_exchange(&batch->slot->taken[i], NULL);
+
+        if (call && now_ns >= call->deadline_ns) {
+            call->outcome = CALL_HANG;
+            slot_push_done(batch->slot, call);
+        } else if (call) {
+            batch->calls[batch->count++] = call;
+        }
+    }
+}
+
+/* A process that waits for calls. False: there is none, and the first call is answered with that.
+ */
+static bool make_ready(struct batch *batch) {
+    struct process_area *area = batch->area;
+    int64_t until_ns = clock_now_ns() + PROCESS_START_NS;
+    struct fault fault;
+    uint32_t state = atomic_load(&area->state);
+
+    if (state == PROCESS_READY)
+        return true;
+    area->has_fault = 0;
+    atomic_store(&area->state, PROCESS_STARTING);
+    if (!order(batch, PROCESS_START)) {
+        fault =
+            (struct fault){.kind = FAULT_INIT, .text = "the process that starts others is gone"};
+        fail_one(batch, &fault, CALL_FAULT);
+        handlers_taint(batch->slot->handlers);
+        return false;
+    }
+    while ((state = atomic_load(&area->state)) == PROCESS_STARTING && clock_now_ns() < until_ns)
+        process_wait(&area->state, PROCESS_STARTING, LOOK_NS);
+    if (state == PROCESS_READY)
+        return true;
+    fault = fault_of(area);
+    if (state == PROCESS_STARTING) {
+        order(batch, PROCESS_KILL);
+        fault = (struct fault){.kind = FAULT_INIT, .text = "its init() does not return"};
+    }
+    fail_one(batch, &fault, CALL_FAULT);
+    return false;
+}
+
+/* As many as there is room for. */
+static void write_frames(struct batch *batch) {
+    struct process_area *area = batch->area;
+    size_t at = 0, limit = in_bytes_of(batch->handler);
+    unsigned count = 0;
+
+    batch->sent = batch->first = batch->answered;
+    for (; batch->sent < batch->count; batch->sent++, count++) {
+        const struct frame *frame = &batch->calls[batch->sent]->frame;
+
+        if (frame->bytes > limit - at)
+            break;
+        /* The process makes the pointers right: here nothing is read back. */
+        memcpy(area->bytes + at, frame, frame->bytes);
+        area->calls[count].frame_at = (uint32_t)at;
+        at += (frame->bytes + FRAME_ALIGN - 1) & ~(size_t)(FRAME_ALIGN - 1);
+        if (at > limit)
+            at = limit;
+    }
+    area->count = count;
+    area->line_count = 0;
+    atomic_store(&area->next, 0);
+    atomic_store(&area->finished, 0);
+    if (count > 0)
+        return;
+    batch->calls[batch->answered]->outcome = CALL_FULL; /* larger than any */
+    slot_push_done(batch->slot, batch->calls[batch->answered++]);
+}
+
+static void converse(struct batch *batch) {
+    struct process_area *area = batch->area;
+    int64_t since_ns = clock_now_ns(), now_ns;
+    uint32_t state = PROCESS_READY;
+
+    if (!atomic_compare_exchange_strong(&area->state, &state, PROCESS_BUSY))
+        return; /* it has just ended: another one is started */
+    process_wake(&area->state);
+    for (;;) {
+        uint32_t finished;
+
+        process_wait(&area->state, PROCESS_BUSY, LOOK_NS);
+        state = atomic_load(&area->state);
+        finished = atomic_load(&area->finished);
+        now_ns = clock_now_ns();
+        if (finished > batch->sent - batch->first)
+            finished = batch->sent - batch->first;
+        if (batch->first + finished > batch->answered) {
+            take_answers(batch, batch->first + finished);
+            since_ns = now_ns;
+        }
+        if (state == PROCESS_READY || batch->answered == batch->sent)
+            return; /* what it has left goes with the next batch */
+        if (state == PROCESS_ENDED) {
+            end_of_process(batch, false);
+            return;
+        }
+        if (now_ns - since_ns < LOOK_NS)
+            continue;
+        cut(batch);
+        slot_post(batch->slot);
+        if (now_ns - since_ns >= batch->handler->config->timeout_ns) {
+            order(batch, PROCESS_KILL);
+            while (atomic_load(&area->state) == PROCESS_BUSY &&
+                   clock_now_ns() - now_ns < PROCESS_START_NS)
+                process_wait(&area->state, PROCESS_BUSY, LOOK_NS);
+            end_of_process(batch, true);
+            return;
+        }
+    }
+}
+
+static void take_answers(struct batch *batch, unsigned finished) {
+    struct process_area *area = batch->area;
+    const char *out = area->bytes + in_bytes_of(batch->handler);
+
+    while (batch->answered < finished) {
+        struct call *call = batch->calls[batch->answered];
+        unsigned i = batch->answered - batch->first;
+        size_t at = area->calls[i].answer_at, bytes = area->calls[i].answer_bytes;
+
+        if (bytes < sizeof(struct answer_head) || bytes > sizeof(struct answer_room) ||
+            at > PROCESS_OUT_BYTES || bytes > PROCESS_OUT_BYTES - at) {
+            struct fault fault = {.kind = FAULT_ANSWER, .text = "what it left is no answer"};
+
+            fail_one(batch, &fault, CALL_FAULT);
+            continue;
+        }
+        memcpy(call_packed_room(call, bytes), out + at, bytes);
+        slot_finish(batch->slot, call);
+        batch->answered++;
+    }
+}
+
+/* It takes its time: what it has not begun goes to others. */
+static void cut(struct batch *batch) {
+    uint32_t claimed = atomic_exchange(&batch->area->next, PROCESS_CUT);
+    unsigned from;
+
+    if (claimed >= batch->sent - batch->first)
+        return; /* there is nothing left, or it was cut before */
+    from = batch->first + claimed;
+    give_back(batch, from > batch->answered ? from : batch->answered + 1);
+}
+
+static void give_back(struct batch *batch, unsigned from) {
+    for (unsigned i = batch->count; i-- > from;)
+        calls_requeue(batch->calls[i]);
+    if (batch->count > from)
+        batch->count = from;
+    if (batch->sent > from)
+        batch->sent = from;
+}
+
+/* With the call that it was at. */
+static void end_of_process(struct batch *batch, bool is_hang) {
+    struct fault fault = is_hang
+                             ? (struct fault){.kind = FAULT_HANG, .text = "its process was killed"}
+                             : fault_of(batch->area);
+
+    fail_one(batch, &fault, is_hang ? CALL_HANG : CALL_FAULT);
+}
+
+static void fail_one(struct batch *batch, const struct fault *fault, enum call_outcome outcome) {
+    struct call *call = batch->calls[batch->answered++];
+
+    fault_report(batch->handler, fault, frame_slice(call->frame.request.id));
+    call->outcome = outcome;
+    call_tell(call, true, clock_now_ns());
+    slot_push_done(batch->slot, call);
+}
+
+/* Whatever it was, it is clean: it was no process of ours. */
+static struct fault fault_of(const struct process_area *area) {
+    struct fault fault = area->fault;
+    int status = area->status;
+
+    if (area->has_fault && fault.kind > FAULT_NONE && fault.kind < FAULT_KINDS) {
+        fault.is_dirty = false;
+        fault.text[sizeof fault.text - 1] = '\0';
+        if (fault.signal < 0 || fault.signal >= NSIG)
+            fault.signal = 0;
+        return fault;
+    }
+    fault = (struct fault){.kind = FAULT_EXIT};
+    if (WIFSIGNALED(status))
+        snprintf(fault.text, sizeof fault.text, "its process was ended by signal %d",
+                 WTERMSIG(status));
+    else
+        snprintf(fault.text, sizeof fault.text, "its process has ended with status %d",
+                 WEXITSTATUS(status));
+    return fault;
+}
+
+static void tell_lines(struct batch *batch) {
+    struct process_area *area = batch->area;
+    uint32_t count = area->line_count;
+
+    for (uint32_t i = 0; i < count && i < PROCESS_LINES_MAX; i++) {
+        uint32_t level = area->lines[i].level, len = area->lines[i].len;
+
+        if (level <= LOG_DEBUG && len <= PROCESS_LINE_BYTES && log_is_on((enum log_level)level))
+            log_limited(batch->handler->guest.lines, (enum log_level)level, "handler '%s': %.*s",
+                        batch->handler->config->name, (int)len, area->lines[i].text);
+    }
+    area->line_count = 0;
+}
+
+static bool order(const struct batch *batch, enum process_order what) {
+    struct handlers *handlers = batch->slot->handlers;
+    struct process_message message = {(uint32_t)what, batch->slot->index,
+                                      (uint32_t)(batch->handler - handlers->list)};
+
+    return send(handlers->zygote_socket, &message, sizeof message, MSG_NOSIGNAL) == sizeof message;
+}
+
+/* Of the file as it is loaded: another one gets another chance. */
+static bool demoted_key(const struct handler *handler, char *key, size_t size) {
+    struct stat stat_of;
+
+    if (stat(handler->plugin->path, &stat_of) < 0)
+        return false;
+    snprintf(key, size, "%llx:%llx:%llx", (unsigned long long)stat_of.st_ino,
+             (unsigned long long)stat_of.st_size, (unsigned long long)stat_of.st_mtime);
+    return true;
+}
+
+static struct weir_table *demoted_table(struct handlers *handlers, const struct handler *handler) {
+    return cells_table(handlers->cells, slice_str(handler->config->name), SLICE("(demoted)"),
+                       DEMOTED_CELLS);
+}
