@@ -198,7 +198,7 @@ void slot_clear(struct worker_slot *slot);
 /* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
 void slot_relieve(struct worker_slot *slot);
 /* Runs the plugin for guest.call; an argument of guest_run(). */
-void slot_call_plugin(void *slot);
+void slot_call_plugin(void *arg); /* the slot */
 /* Posts what is done. */
 void slot_post(struct worker_slot *slot);
 void slot_push_done(struct worker_slot *slot, struct call *call);

@@ -40,6 +40,7 @@ static void collect_calls(struct batch *batch);
 static bool make_ready(struct batch *batch);
 static void write_frames(struct batch *batch);
 static void converse(struct batch *batch);
+static bool is_over(const struct batch *batch, int64_t now_ns);
 static void take_answers(struct batch *batch, unsigned finished);
 static void cut(struct batch *batch);
 static void give_back(struct batch *batch, unsigned from);
@@ -289,7 +290,7 @@ static void converse(struct batch *batch) {
             continue;
         cut(batch);
         slot_post(batch->slot);
-        if (now_ns - since_ns >= batch->handler->config->timeout_ns) {
+        if (now_ns - since_ns >= batch->handler->config->timeout_ns || is_over(batch, now_ns)) {
             order(batch, PROCESS_KILL);
             while (atomic_load(&area->state) == PROCESS_BUSY &&
                    clock_now_ns() - now_ns < PROCESS_START_NS)
@@ -298,6 +299,13 @@ static void converse(struct batch *batch) {
             return;
         }
     }
+}
+
+/* All is coming to its end, and has waited long enough. */
+static bool is_over(const struct batch *batch, int64_t now_ns) {
+    int64_t end_ns = atomic_load(&batch->slot->handlers->end_ns);
+
+    return end_ns != 0 && now_ns >= end_ns;
 }
 
 static void take_answers(struct batch *batch, unsigned finished) {

@@ -32,7 +32,7 @@ static bool hear(struct zygote *zygote);
 static void start(struct zygote *zygote, unsigned slot, unsigned handler);
 static void bury(struct zygote *zygote);
 static struct process_area *area_at(const struct zygote *zygote, size_t i);
-_Noreturn static void live(struct zygote *zygote, unsigned slot, unsigned handler);
+_Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number);
 static void limit(void);
 static void work(struct worker_slot *slot, struct handler *handler, struct process_area *area);
 _Noreturn static void end(struct process_area *area, const struct fault *fault);

@@ -3,6 +3,7 @@ others every byte, and a gateway that is left in doubt is replaced without anybo
 
 import itertools
 import os
+import signal
 import socket
 import time
 
@@ -228,6 +229,19 @@ def test_memory_does_not_grow_with_faults(weir, serve):
         assert ask(w, "null").status == 500
     assert w.rss() - before < 2 * 1024 * 1024
     wait_for("no thread is left over", lambda: faults(w) == 400)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_fault_of_weirs_own_is_told_and_ends_the_gateway(weir, serve, number):
+    w = begin(weir, serve)
+    w.must_be_clean = False
+    assert w.exchange(request()).status == 200
+    gateway = w.gateway
+    os.kill(gateway, number)
+    wait_for("another one serves", lambda: w.gateways() and w.gateways()[-1] != gateway)
+    assert w.exchange(request()).status == 200
+    assert f"gateway {gateway}: stack of thread" in w.log()
+    assert f"died by signal {int(number)} " in w.log()
 
 
 def test_the_supervisor_takes_its_gateway_and_all_workers_along(weir, serve):

@@ -60,8 +60,20 @@ def test_the_port_never_refuses_whatever_becomes_of_the_gateway(part):
 
 
 @release_only
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_fault_of_a_handler_costs_its_request(isolation):
+    scenario("handler-faults", "--isolation", isolation)
+
+
+@release_only
 def test_nobody_is_refused_while_the_engine_is_restarted():
     scenario("incident-1")
+
+
+@release_only
+@pytest.mark.parametrize("part", ["fail", "stall", "reset"])
+def test_one_of_three_that_is_ill_is_left_alone(part):
+    scenario("outliers", "--parts", part)
 
 
 @release_only
