@@ -90,6 +90,11 @@ def grpc_start(weir, service, *handlers, **more):
     return start(weir, service, *handlers, listener=HTTP2, pipeline=HTTP2, **more)
 
 
+@pytest.fixture(params=["thread", "process"])
+def isolation(request):
+    return request.param
+
+
 # api_key.
 
 
@@ -110,8 +115,9 @@ def test_api_key(weir, serve, keys):
     assert (events(w, "api_key", "accepted"), events(w, "api_key", "unknown")) == (2, 1)
 
 
-def test_api_keys_change_without_a_restart(weir, serve, keys):
-    w = start(weir, serve(), plugin("api_key", config={"file": str(keys)}), server={"handler_threads": 3})
+def test_api_keys_change_without_a_restart(weir, serve, keys, isolation):
+    w = start(weir, serve(), plugin("api_key", config={"file": str(keys)}, isolation=isolation),
+              server={"handler_threads": 3})
     gateway = w.gateway
     assert get(w, "X-API-Key: bob-key").status == 401
     keys.write_text(hashed(bob="bob-key"))
@@ -203,13 +209,13 @@ def jwk(file, kind, kid):
     return {"kty": "RSA", "kid": kid, "n": base64url(bytes.fromhex(text.strip().partition("=")[2])), "e": "AQAB"}
 
 
-def test_jwt_by_a_set_of_keys_that_changes(weir, serve, tmp_path):
+def test_jwt_by_a_set_of_keys_that_changes(weir, serve, tmp_path, isolation):
     """Another implementation signs: the openssl program."""
     rsa = make_key(tmp_path, "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
     ec = make_key(tmp_path, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
     file = tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": [jwk(rsa, "RSA", "r")]}))
-    w = start(weir, serve(), plugin("jwt", config={"jwks": str(file)}))
+    w = start(weir, serve(), plugin("jwt", config={"jwks": str(file)}, isolation=isolation))
     claims = {"exp": int(time.time()) + 600}
     by_rsa = f"Authorization: Bearer {signed(rsa, {'alg': 'RS256', 'kid': 'r'}, claims)}"
     by_ec = f"Authorization: Bearer {signed(ec, {'alg': 'ES256', 'kid': 'e'}, claims)}"
@@ -248,8 +254,9 @@ def test_rate_limit(weir, serve):
 
 
 @pytest.mark.threads
-def test_all_workers_share_one_rate_and_reloads_keep_it(weir, serve):
-    w = start(weir, serve(), plugin("rate_limit", config={"limit": 40, "window": "24h", "key": "field:X-Tenant"}),
+def test_all_workers_share_one_rate_and_reloads_keep_it(weir, serve, isolation):
+    w = start(weir, serve(), plugin("rate_limit", config={"limit": 40, "window": "24h", "key": "field:X-Tenant"},
+                                    isolation=isolation),
               server={"handler_threads": 4})
     statuses = []
 
@@ -327,10 +334,10 @@ def test_json_guard(weir, serve):
     assert events(w, "json_guard", "malformed") == 5 and events(w, "json_guard", "too_large") == 1
 
 
-def test_json_guard_in_front_of_mcp(weir, serve):
+def test_json_guard_in_front_of_mcp(weir, serve, isolation):
     upstream = serve()
     w = start(weir, upstream, plugin("json_guard", config={"json_rpc": {
-        "methods": ["initialize", "tools/*"], "tools": ["read_*"]}}))
+        "methods": ["initialize", "tools/*"], "tools": ["read_*"]}}, isolation=isolation))
 
     def rpc(method, **params):
         message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
