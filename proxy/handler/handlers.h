@@ -15,7 +15,7 @@ struct handlers_options {
     unsigned loops;
     bool is_substitute; /* of a gateway that has died: a plugin that refuses its config now is told
                          * of, and tried again at its calls; everything else is served */
-    int cells_fd; /* memory for tables of cells that outlives the gateway; -1: it does not */
+    int cells_fd;       /* memory for tables of cells that outlives the gateway; -1: it does not */
     void (*on_taint)(void *ctx); /* once; on any thread; may be NULL */
     void *ctx;
 };
