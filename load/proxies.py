@@ -78,15 +78,15 @@ queue = {{ size = {queue}, max_wait = "{max_wait}" }}
 [[route]]
 match = {{ path = "/" }}
 pipeline = "engine"
-{route}"""
+{route}{routes}"""
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", route="", nofile=None, tracer=()):
+               max_wait="2s", server="", listener="", pipeline="", route="", routes="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @route of the route and what
-    stands behind it. @nofile is its limit on open files, @tracer a command that runs it.
+    stands behind it, @routes other ones. @nofile is its limit on open files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
@@ -102,7 +102,7 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     config.write_text(WEIR.format(
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
         connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
-        pipeline=pipeline, route=route))
+        pipeline=pipeline, route=route, routes=routes))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
@@ -151,7 +151,7 @@ http {{
     client_max_body_size 0;
     client_body_buffer_size 128k;
     upstream engine {{
-        server 127.0.0.1:{upstream};
+        {servers}
         keepalive 1024;
         keepalive_requests 100000000;
         keepalive_timeout 300s;
@@ -166,6 +166,7 @@ http {{
         grpc_read_timeout 300s;
         location /load.Engine/ {{
             grpc_pass grpc://engine;
+            {grpc_location}
         }}
         location / {{
             proxy_pass http://engine;
@@ -189,8 +190,9 @@ NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a co
 NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 300s;"
 
 
-def start_nginx(upstream, core=None, kind="http1", location="", nofile=None, connections=None):
-    """@nofile: its limit on open files. @connections: both sides; default: what the files allow."""
+def start_nginx(upstream, core=None, kind="http1", location="", grpc_location="", servers=None, nofile=None,
+                connections=None):
+    """@location and @grpc_location are further lines there, @servers those of the upstream. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
         raise common.Failure("nginx is not installed")
@@ -200,7 +202,8 @@ def start_nginx(upstream, core=None, kind="http1", location="", nofile=None, con
     config = Path(folder.name) / "nginx.conf"
     connections = connections or (nofile - NGINX_OWN_FDS if nofile else 8192)
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                   location=location, files=nofile or common.raise_fd_limit(),
+                                   location=location, grpc_location=grpc_location,
+                                   servers=servers or f"server 127.0.0.1:{upstream};", files=nofile or common.raise_fd_limit(),
                                    connections=connections,
                                    protocol=" http2" if kind in HTTP2_KINDS else ""))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
@@ -228,12 +231,12 @@ frontend front
     bind 127.0.0.1:{tls_port} defer-accept backlog 4096 ssl crt {folder}/tls.pem
     default_backend engine
 backend engine
-    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s{server}
+{backend}    server one 127.0.0.1:{upstream} maxconn {connections} pool-max-conn -1 pool-purge-delay 300s{server}
 """
 
 
-def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=None):
-    """@nofile: its limit on open files, from which it then takes its maxconn itself."""
+def start_haproxy(upstream, core=None, kind="http1", connections=8192, backend="", nofile=None):
+    """@backend are further lines there. @nofile: its limit on open files, from which it then takes its maxconn itself."""
     binary = common.find_program("haproxy")
     if not binary:
         raise common.Failure("haproxy is not installed")
@@ -242,7 +245,7 @@ def start_haproxy(upstream, core=None, kind="http1", connections=8192, nofile=No
     make_certificate(folder.name)
     config = Path(folder.name) / "haproxy.cfg"
     config.write_text(HAPROXY.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
-                                     connections=connections,
+                                     connections=connections, backend=backend,
                                      maxconn="" if nofile else "    maxconn 8192\n",
                                      client=" proto h2" if kind in HTTP2_KINDS else "",
                                      server=" proto h2" if kind == "grpc" else ""))

@@ -1,4 +1,5 @@
 /* weir: the command line. */
+#include "admin/status_fetch.h"
 #include "admin/status_table.h"
 #include "base/alloc.h"
 #include "config/address.h"
@@ -11,6 +12,7 @@
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -22,6 +24,8 @@
 static int run_command(int argc, char **argv);
 static int check_command(int argc, char **argv);
 static int status_command(int argc, char **argv);
+static int endpoint_command(int argc, char **argv);
+static void append_encoded(struct buffer *to, const char *text);
 static int demo_command(int argc, char **argv);
 static int check_handlers(const struct config *config);
 static int print_plan(const struct config *config);
@@ -60,6 +64,12 @@ static const struct {
      "usage: weir status [FILE | --admin ADDRESS] [--json]\n\n"
      "Asks the admin plane of a running weir (127.0.0.1:9901, or as FILE says) and prints its\n"
      "listeners, pipelines and endpoints.\n"},
+    {"endpoint", endpoint_command,
+     "usage: weir endpoint drain|disable|enable PIPELINE ADDRESS [FILE | --admin ADDRESS]\n\n"
+     "Has a running weir send no new exchanges to an endpoint (drain: but those that belong to "
+     "it;\n"
+     "disable: none at all), or send them again. What is under way goes on. The token is FILE's\n"
+     "admin.token, or in WEIR_ADMIN_TOKEN.\n"},
     {"gateway", serve_command, NULL},
 };
 
@@ -97,7 +107,8 @@ static int usage(FILE *to, int status) {
           "  weir run FILE      serve as the configuration file says\n"
           "  weir check FILE    check a configuration file and print its limits\n"
           "  weir demo          serve with a built-in demo engine, nothing to configure\n"
-          "  weir status        what a running weir is doing\n\n"
+          "  weir status        what a running weir is doing\n"
+          "  weir endpoint      take an endpoint out of service, or back\n\n"
           "  weir COMMAND --help, weir --version\n",
           to);
     return status;
@@ -214,47 +225,134 @@ static int print_plan(const struct config *config) {
     return 0;
 }
 
-static int status_command(int argc, char **argv) {
-    struct config_address admin, *address = &admin;
-    struct config *config = NULL;
-    const char *text = "127.0.0.1:9901", *path = NULL;
-    bool as_json = false;
+/* Where the admin plane of a running weir is: as @path says, or at @text. */
+struct admin_place {
+    const char *path, *text; /* borrowed; NULL: not said */
+    struct config *config;   /* owned; with a path */
+    struct config_address named;
+    const struct config_address *address; /* borrowed: one of these */
+};
+
+/* Takes "--admin ADDRESS" or a FILE; returns how many arguments that was, 0: it is neither. */
+static int take_admin(struct admin_place *place, int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[0], "--admin") == 0) {
+        place->text = argv[1];
+        return 2;
+    }
+    if (argv[0][0] == '-' || place->path)
+        return 0;
+    place->path = argv[0];
+    return 1;
+}
+
+/* 0, or an exit code after a message. */
+static int open_admin(struct admin_place *place, const char *command) {
     struct buffer guess = {0};
-    const char *why;
+    const char *why = NULL;
     int status;
 
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            as_json = true;
-        } else if (strcmp(argv[i], "--admin") == 0 && i + 1 < argc) {
-            text = argv[++i];
-        } else if (argv[i][0] != '-' && !path) {
-            path = argv[i];
-        } else {
+    if (place->path) {
+        status = load(&place->config, place->path);
+        if (status)
+            return status;
+        place->address = &place->config->admin.listen;
+        if (place->config->admin.is_on)
+            return 0;
+        fprintf(stderr, "weir %s: '%s' has admin.listen = \"off\"\n", command, place->path);
+        config_free(place->config);
+        return EXIT_UNUSABLE;
+    }
+    if (!place->text)
+        place->text = "127.0.0.1:9901";
+    why = address_parse(&place->named, slice_str(place->text), ADDRESS_TO_DIAL, &guess);
+    buffer_deinit(&guess);
+    place->address = &place->named;
+    if (!why)
+        return 0;
+    fprintf(stderr, "weir %s: --admin: found '%s', expected %s\n", command, place->text, why);
+    return EXIT_UNUSABLE;
+}
+
+static void close_admin(struct admin_place *place) {
+    if (!place->path)
+        address_deinit(&place->named);
+    config_free(place->config);
+}
+
+static int status_command(int argc, char **argv) {
+    struct admin_place place = {0};
+    bool as_json = false;
+    int status, taken;
+
+    for (int i = 0; i < argc; i += taken) {
+        bool is_json = strcmp(argv[i], "--json") == 0;
+
+        as_json |= is_json;
+        taken = is_json ? 1 : take_admin(&place, argc - i, argv + i);
+        if (taken == 0) {
             fprintf(stderr, "weir status: unexpected '%s'; see weir status --help\n", argv[i]);
             return EXIT_UNUSABLE;
         }
     }
-    if (path) {
-        status = load(&config, path);
-        if (status)
-            return status;
-        if (!config->admin.is_on) {
-            fprintf(stderr, "weir status: '%s' has admin.listen = \"off\"\n", path);
-            config_free(config);
-            return EXIT_UNUSABLE;
-        }
-        address = &config->admin.listen;
-    } else if ((why = address_parse(&admin, slice_str(text), ADDRESS_TO_DIAL, &guess))) {
-        fprintf(stderr, "weir status: --admin: found '%s', expected %s\n", text, why);
-        buffer_deinit(&guess);
+    status = open_admin(&place, "status");
+    if (status)
+        return status;
+    status = status_print(place.address, stdout, as_json);
+    close_admin(&place);
+    return status;
+}
+
+static int endpoint_command(int argc, char **argv) {
+    struct admin_place place = {0};
+    struct buffer path = {0}, content = {0};
+    const char *token = getenv("WEIR_ADMIN_TOKEN");
+    char *error = NULL;
+    int status, taken;
+
+    if (argc < 3 || (strcmp(argv[0], "drain") != 0 && strcmp(argv[0], "disable") != 0 &&
+                     strcmp(argv[0], "enable") != 0)) {
+        fputs("weir endpoint: expected drain, disable or enable, a pipeline and an address; see "
+              "weir endpoint --help\n",
+              stderr);
         return EXIT_UNUSABLE;
     }
-    status = status_print(address, stdout, as_json);
-    if (!path)
-        address_deinit(&admin);
-    config_free(config);
+    for (int i = 3; i < argc; i += taken) {
+        taken = take_admin(&place, argc - i, argv + i);
+        if (taken == 0) {
+            fprintf(stderr, "weir endpoint: unexpected '%s'; see weir endpoint --help\n", argv[i]);
+            return EXIT_UNUSABLE;
+        }
+    }
+    status = open_admin(&place, "endpoint");
+    if (status)
+        return status;
+    if (place.config && place.config->admin.token)
+        token = place.config->admin.token;
+    buffer_printf(&path, "/endpoint?do=%s&pipeline=", argv[0]);
+    append_encoded(&path, argv[1]);
+    buffer_append(&path, SLICE("&endpoint="));
+    append_encoded(&path, argv[2]);
+    buffer_append_char(&path, '\0');
+    status = status_post(place.address, path.base, token, &content, &error) ? 1 : 0;
+    if (error)
+        fprintf(stderr, "weir: %s\n", error);
+    else
+        fprintf(status ? stderr : stdout, "%.*s", SLICE_ARG(content));
+    free(error);
+    buffer_deinit(&path);
+    buffer_deinit(&content);
+    close_admin(&place);
     return status;
+}
+
+/* RFC 3986 section 2.1. */
+static void append_encoded(struct buffer *to, const char *text) {
+    for (; *text; text++) {
+        if (isalnum((unsigned char)*text) || strchr("-._~:/", *text))
+            buffer_append_char(to, *text);
+        else
+            buffer_printf(to, "%%%02X", (unsigned char)*text);
+    }
 }
 
 static int demo_command(int argc, char **argv) {

@@ -197,7 +197,7 @@ struct weir_host {
     bool (*refuse)(struct weir_call *call, unsigned status, struct weir_text title,
                    struct weir_text remedy);
     /* The status in the response call becomes @status; but one that says how the content is framed
-     * (101, 204, 304) stays, and none becomes one of these. */
+     * (101, 204, 304) stays, none becomes one of these, and that of a gRPC call stays. */
     bool (*set_status)(struct weir_call *call, unsigned status);
 
     /* Cells: a bounded table of numbers by key that all instances share, and that outlives

@@ -7,6 +7,9 @@
  *                     kind that h2loadgen sends, 12 for another method
  *   anything else     13 bytes of text
  *
+ * With --concurrency N --service-ms MS [--slowdown P] unary calls are answered by a server of known
+ * capacity, as engine.c has it.
+ *
  * It has no limits, no timeouts and no TLS. */
 #include "h2wire.h"
 #include "wire.h"
@@ -37,6 +40,11 @@ struct conn {
 };
 
 struct stream {
+    struct conn *conn; /* borrowed; NULL: it was closed while it has its turn */
+    int32_t id;
+    bool has_turn;           /* waits for service, or is in service */
+    uint64_t due_ns;         /* in service: its end */
+    struct stream *next_turn; /* waiting: behind it; in service: due no sooner */
     bool is_grpc, is_ended, is_wrong, is_deferred, is_answered;
     enum method method;
     char path[PATH_MAX_BYTES];
@@ -52,7 +60,9 @@ static struct {
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *options;
     struct stream *free;
-} engine;
+    struct stream *turns, **turns_end, *serving;
+    uint64_t concurrency, service_ns, slowdown, in_service, queued;
+} engine = {.turns_end = &engine.turns};
 
 static void prepare(void);
 static void accept_all(void);
@@ -66,6 +76,10 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
                    void *ctx);
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx);
+static void stream_free(struct stream *stream);
+static void take_turn(struct stream *stream);
+static void begin_service(void);
+static void serve_due(void);
 static void choose_method(struct stream *stream);
 static void answer(nghttp2_session *ng, int32_t id, struct stream *stream);
 static ssize_t read_text(nghttp2_session *ng, int32_t id, uint8_t *to, size_t room, uint32_t *flags,
@@ -76,14 +90,26 @@ static void submit_status(nghttp2_session *ng, int32_t id, const struct stream *
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'}, {0}};
+        {"listen", required_argument, NULL, 'l'},     {"concurrency", required_argument, NULL, 'c'},
+        {"service-ms", required_argument, NULL, 's'}, {"slowdown", required_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},             {0}};
     struct epoll_event events[EVENTS_MAX];
     struct sockaddr_in address = {0};
     int option, one = 1;
 
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option != 'l' || wire_address(optarg, &address)) {
-            fprintf(option == 'h' ? stdout : stderr, "usage: h2engine --listen IPV4:PORT\n");
+        if (option == 'l' && !wire_address(optarg, &address)) {
+            continue;
+        } else if (option == 'c') {
+            engine.concurrency = wire_number("--concurrency", optarg);
+        } else if (option == 's') {
+            engine.service_ns = wire_number("--service-ms", optarg) * 1000000;
+        } else if (option == 'd') {
+            engine.slowdown = wire_number("--slowdown", optarg);
+        } else {
+            fprintf(option == 'h' ? stdout : stderr,
+                    "usage: h2engine --listen IPV4:PORT [--concurrency N --service-ms MS "
+                    "[--slowdown PERCENT]]\n");
             return option == 'h' ? 0 : 2;
         }
     }
@@ -100,7 +126,9 @@ int main(int argc, char **argv) {
     epoll_ctl(engine.epoll, EPOLL_CTL_ADD, engine.listener,
               &(struct epoll_event){.events = EPOLLIN});
     for (;;) {
-        int count = epoll_wait(engine.epoll, events, EVENTS_MAX, -1);
+        struct timespec timeout = wire_until(engine.serving ? engine.serving->due_ns : 0);
+        int count = epoll_pwait2(engine.epoll, events, EVENTS_MAX,
+                                 engine.serving ? &timeout : NULL, NULL);
 
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr)
@@ -108,6 +136,7 @@ int main(int argc, char **argv) {
             else
                 accept_all();
         }
+        serve_due();
     }
 }
 
@@ -176,6 +205,10 @@ static void conn_flush(struct conn *conn) {
 /* nghttp2 does not tell of the streams that end with their session: what they were is left alone.
  */
 static void conn_close(struct conn *conn) {
+    for (struct stream *stream = engine.turns; stream; stream = stream->next_turn)
+        stream->conn = stream->conn == conn ? NULL : stream->conn;
+    for (struct stream *stream = engine.serving; stream; stream = stream->next_turn)
+        stream->conn = stream->conn == conn ? NULL : stream->conn;
     close(conn->fd);
     nghttp2_session_del(conn->ng);
     h2_out_free(&conn->out);
@@ -192,7 +225,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
     else
         stream = malloc(sizeof *stream);
     assert(stream);
-    *stream = (struct stream){0};
+    *stream = (struct stream){.conn = ctx, .id = frame->hd.stream_id};
     nghttp2_session_set_stream_user_data(ng, frame->hd.stream_id, stream);
     return 0;
 }
@@ -239,7 +272,11 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) 
         stream->is_wrong |= stream->is_grpc && stream->seen % H2_MESSAGE_BYTES != 0;
     }
     if (!stream->is_answered && (stream->is_ended || stream->method == METHOD_ECHO)) {
-        answer(ng, frame->hd.stream_id, stream);
+        stream->is_answered = true;
+        if (engine.concurrency && stream->method == METHOD_UNARY)
+            take_turn(stream);
+        else
+            answer(ng, frame->hd.stream_id, stream);
     } else if (stream->is_ended && stream->is_deferred) {
         stream->is_deferred = false;
         nghttp2_session_resume_data(ng, frame->hd.stream_id);
@@ -250,11 +287,62 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) 
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx) {
     struct stream *stream = nghttp2_session_get_stream_user_data(ng, id);
 
-    if (stream) {
-        stream->next_free = engine.free;
-        engine.free = stream;
-    }
+    if (stream && stream->has_turn)
+        stream->conn = NULL; /* as in most servers, nobody tells whoever works on it */
+    else if (stream)
+        stream_free(stream);
     return 0;
+}
+
+static void stream_free(struct stream *stream) {
+    stream->next_free = engine.free;
+    engine.free = stream;
+}
+
+static void take_turn(struct stream *stream) {
+    stream->has_turn = true;
+    stream->next_turn = NULL;
+    *engine.turns_end = stream;
+    engine.turns_end = &stream->next_turn;
+    engine.queued++;
+    if (engine.in_service < engine.concurrency)
+        begin_service();
+}
+
+static void begin_service(void) {
+    struct stream *stream = engine.turns, **at = &engine.serving;
+
+    engine.turns = stream->next_turn;
+    if (!engine.turns)
+        engine.turns_end = &engine.turns;
+    engine.queued--;
+    engine.in_service++;
+    stream->due_ns =
+        wire_now_ns() + engine.service_ns * (100 + engine.slowdown * engine.queued) / 100;
+    while (*at && (*at)->due_ns <= stream->due_ns)
+        at = &(*at)->next_turn;
+    stream->next_turn = *at;
+    *at = stream;
+}
+
+static void serve_due(void) {
+    uint64_t now_ns = wire_now_ns();
+
+    while (engine.serving && engine.serving->due_ns <= now_ns) {
+        struct stream *stream = engine.serving;
+
+        engine.serving = stream->next_turn;
+        engine.in_service--;
+        if (engine.turns)
+            begin_service();
+        stream->has_turn = false;
+        if (stream->conn) {
+            answer(stream->conn->ng, stream->id, stream);
+            conn_flush(stream->conn);
+        } else {
+            stream_free(stream);
+        }
+    }
 }
 
 static void choose_method(struct stream *stream) {
@@ -280,7 +368,6 @@ static void answer(nghttp2_session *ng, int32_t id, struct stream *stream) {
     const nghttp2_data_provider provider = {
         .source.ptr = stream, .read_callback = stream->is_grpc ? read_message : read_text};
 
-    stream->is_answered = true;
     if (stream->is_grpc)
         nghttp2_submit_response(ng, id, grpc, sizeof grpc / sizeof *grpc, &provider);
     else

@@ -1,6 +1,7 @@
-/* A closed-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of loadgen.c: one
+/* A closed- or open-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of loadgen.c: one
  * thread, level-triggered epoll, one send for all that a read has led to. Each of --streams streams
- * on each of --connections connections begins its next request as soon as it has its answer.
+ * on each of --connections connections begins its next request as soon as it has its answer, or, with
+ * --rate, when the next one is due.
  *
  * Every answer is checked: status, length of the content, and of gRPC calls grpc-status (in the
  * trailers, or in a head that is the whole answer) and that the content is exactly --messages whole
@@ -59,13 +60,16 @@ struct stream {
     uint64_t sent;           /* messages */
     size_t at;               /* bytes of the next one that are out */
     int status, grpc_status; /* -1: not seen */
-    bool is_deferred, is_wrong;
+    bool is_deferred, is_wrong, is_explained;
+    bool is_idle; /* open loop: in the list of those that wait for a request that is due */
+    struct stream *next_idle;
 };
 
 struct conn {
     int fd;                 /* -1: none */
     uint64_t rest_until_ns; /* 0: not resting */
     bool is_waiting;        /* for the socket to take more */
+    bool is_dirty;          /* a request was submitted */
     nghttp2_session *ng;
     struct h2_out out;
     struct stream *streams; /* owned */
@@ -77,7 +81,9 @@ static struct {
     uint64_t connections, streams, messages, limit;
     uint64_t timeout_ns, duration_ns, warmup_ns;
     long long expect_bytes; /* -1: any */
-    bool is_grpc, is_echo;
+    bool is_grpc, is_echo, may_refuse;
+    double rate;
+    uint64_t series_ms;
     struct pids pids;
 } config = {
     .path = "/",
@@ -96,11 +102,14 @@ static struct {
     struct conn *conns;
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *options;
-    uint64_t now_ns, window_ns, end_ns;
+    struct stream *idle;
+    uint64_t dispatched; /* open loop: requests taken from the schedule */
+    uint64_t now_ns, begin_ns, window_ns, end_ns;
     bool is_counting;
     uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
-    uint64_t bytes, opened;
-    struct histogram ok;
+    uint64_t bytes, opened, explained;
+    struct histogram ok, refused;
+    struct series series;
     double cpu_s, self_s;
 } load;
 
@@ -114,7 +123,11 @@ static void conn_open(struct conn *conn);
 static void conn_event(struct conn *conn);
 static void conn_flush(struct conn *conn);
 static void conn_fail(struct conn *conn, enum failure failure);
-static void stream_begin(struct stream *stream);
+static void stream_ready(struct stream *stream);
+static void stream_begin(struct stream *stream, uint64_t start_ns);
+static void dispatch(void);
+static uint64_t due_ns(void);
+static bool is_refusal(const struct stream *stream);
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_len, const uint8_t *value, size_t len, uint8_t flags, void *ctx);
 static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len,
@@ -145,6 +158,9 @@ static void usage(FILE *out) {
           "  --warmup S        before it, not counted (default 0)\n"
           "  --count N         end after N answers\n"
           "  --timeout S       of one request (default 10)\n"
+          "  --rate R          open loop: R requests per second\n"
+          "  --may-refuse      status 503, or grpc-status 14, is a refusal, not an error\n"
+          "  --series MS       also the results of each so many milliseconds, warm-up included\n"
           "  --bytes N         the content length to expect, unless --grpc\n"
           "  --cpu-of PID,...  processes whose CPU time is measured over the window\n",
           out);
@@ -158,7 +174,9 @@ static void parse_options(int argc, char **argv) {
         {"connections", 1, NULL, 'c'}, {"warmup", 1, NULL, 'w'},
         {"count", 1, NULL, 'N'},       {"timeout", 1, NULL, 't'},
         {"bytes", 1, NULL, 'b'},       {"cpu-of", 1, NULL, 'C'},
-        {"help", 0, NULL, 'h'},        {0},
+        {"rate", 1, NULL, 'r'},        {"may-refuse", 0, NULL, 'R'},
+        {"series", 1, NULL, 'E'},      {"help", 0, NULL, 'h'},
+        {0},
     };
     int option;
 
@@ -196,6 +214,15 @@ static void parse_options(int argc, char **argv) {
             break;
         case 'b':
             config.expect_bytes = (long long)wire_number("--bytes", optarg);
+            break;
+        case 'r':
+            config.rate = (double)wire_number("--rate", optarg);
+            break;
+        case 'R':
+            config.may_refuse = true;
+            break;
+        case 'E':
+            config.series_ms = wire_number("--series", optarg);
             break;
         case 'C':
             pids_parse(&config.pids, optarg);
@@ -246,7 +273,9 @@ static void run(void) {
     static struct epoll_event events[EVENTS_MAX];
     uint64_t begin_ns = wire_now_ns(), ticked_ns = begin_ns;
 
-    load.now_ns = begin_ns;
+    load.now_ns = load.begin_ns = begin_ns;
+    series_begin(&load.series, config.series_ms * 1000000, begin_ns,
+                 config.warmup_ns + config.duration_ns);
     load.window_ns = begin_ns + config.warmup_ns;
     load.end_ns = load.window_ns + config.duration_ns;
     for (uint64_t i = 0; i < config.connections; i++)
@@ -254,11 +283,16 @@ static void run(void) {
     if (!config.warmup_ns)
         open_window();
     while (!is_over()) {
-        int count = epoll_wait(load.epoll, events, EVENTS_MAX, TICK_MS);
+        uint64_t tick_ns = load.now_ns + TICK_MS * 1000000ull;
+        struct timespec timeout = wire_until(
+            config.rate && load.idle && due_ns() < tick_ns ? due_ns() : tick_ns);
+        int count = epoll_pwait2(load.epoll, events, EVENTS_MAX, &timeout, NULL);
 
         load.now_ns = wire_now_ns();
         for (int i = 0; i < count; i++)
             conn_event(events[i].data.ptr);
+        if (config.rate)
+            dispatch();
         if (load.now_ns - ticked_ns >= TICK_MS * 1000000ull) {
             ticked_ns = load.now_ns;
             tick();
@@ -272,14 +306,14 @@ static void run(void) {
 static bool is_over(void) {
     if (!load.is_counting && load.now_ns >= load.window_ns)
         open_window();
-    if (config.limit && load.ok.total >= config.limit)
+    if (config.limit && load.ok.total + load.refused.total >= config.limit)
         return true;
     return load.now_ns >= load.end_ns;
 }
 
 static void open_window(void) {
     load.is_counting = true;
-    load.bytes = 0;
+    load.bytes = load.explained = 0;
     memset(load.statuses, 0, sizeof load.statuses);
     load.cpu_s = pids_cpu_s(&config.pids);
     load.self_s = measure_self_cpu_s();
@@ -324,7 +358,7 @@ static void conn_open(struct conn *conn) {
               &(struct epoll_event){.events = EPOLLIN, .data.ptr = conn});
     h2_submit_settings(conn->ng);
     for (uint64_t k = 0; k < config.streams; k++)
-        stream_begin(&conn->streams[k]);
+        stream_ready(&conn->streams[k]);
     conn_flush(conn);
 }
 
@@ -376,7 +410,44 @@ static void conn_fail(struct conn *conn, enum failure failure) {
     conn->rest_until_ns = load.now_ns + REST_NS;
 }
 
-static void stream_begin(struct stream *stream) {
+/* Closed loop: begins the next request; open loop: waits for it. */
+static void stream_ready(struct stream *stream) {
+    if (!config.rate) {
+        stream_begin(stream, load.now_ns);
+    } else if (!stream->is_idle) {
+        stream->is_idle = true;
+        stream->next_idle = load.idle;
+        load.idle = stream;
+    }
+}
+
+/* Hands what is due to the streams that are free. */
+static void dispatch(void) {
+    while (load.idle && due_ns() <= load.now_ns) {
+        struct stream *stream = load.idle;
+
+        load.idle = stream->next_idle;
+        stream->is_idle = false;
+        if (stream->conn->fd < 0)
+            continue; /* it is ready again when the connection is */
+        stream->conn->is_dirty = true;
+        stream_begin(stream, due_ns());
+        load.dispatched++;
+    }
+    for (uint64_t i = 0; i < config.connections; i++) {
+        struct conn *conn = &load.conns[i];
+
+        if (conn->is_dirty && conn->fd >= 0)
+            conn_flush(conn);
+        conn->is_dirty = false;
+    }
+}
+
+static uint64_t due_ns(void) {
+    return load.begin_ns + (uint64_t)((double)load.dispatched * 1e9 / config.rate);
+}
+
+static void stream_begin(struct stream *stream, uint64_t start_ns) {
     const nghttp2_nv head[] = {
         H2_NV(":method", "GET"),
         H2_NV(":scheme", "http"),
@@ -396,7 +467,7 @@ static void stream_begin(struct stream *stream) {
     const nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_message};
 
     *stream = (struct stream){
-        .conn = stream->conn, .start_ns = load.now_ns, .status = -1, .grpc_status = -1};
+        .conn = stream->conn, .start_ns = start_ns, .status = -1, .grpc_status = -1};
     if (config.is_grpc)
         stream->id = nghttp2_submit_request(stream->conn->ng, NULL, call,
                                             sizeof call / sizeof *call, &provider, stream);
@@ -415,7 +486,12 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
     if (stream && name_len == 7 && !memcmp(name, ":status", 7))
         stream->status = (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
     else if (stream && name_len == 11 && !memcmp(name, "grpc-status", 11))
-        stream->grpc_status = len == 1 ? value[0] - '0' : STATUS_MAX;
+        stream->grpc_status = len == 1   ? value[0] - '0'
+                              : len == 2 ? (value[0] - '0') * 10 + value[1] - '0'
+                                         : STATUS_MAX;
+    else if (stream && ((name_len == 11 && !memcmp(name, "retry-after", 11)) ||
+                        (name_len == 22 && !memcmp(name, "grpc-retry-pushback-ms", 22))))
+        stream->is_explained = true;
     return 0;
 }
 
@@ -444,21 +520,36 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx) {
     struct stream *stream = nghttp2_session_get_stream_user_data(ng, id);
-    uint64_t now_ns = wire_now_ns();
+    uint64_t now_ns = wire_now_ns(), spent_ns;
     int failure;
 
     if (!stream)
         return 0;
+    spent_ns = now_ns > stream->start_ns ? now_ns - stream->start_ns : 0;
     failure = check(stream, code);
     if (stream->status > 0 && stream->status < STATUS_MAX)
         load.statuses[stream->status]++;
-    if (failure >= 0)
+    if (failure >= 0 && is_refusal(stream)) {
+        load.explained += stream->is_explained;
+        series_add(&load.series, SERIES_REFUSED, now_ns, spent_ns);
+        if (load.is_counting)
+            histogram_add(&load.refused, spent_ns);
+    } else if (failure >= 0) {
+        series_add(&load.series, SERIES_ERROR, now_ns, spent_ns);
         load.errors[failure]++;
-    else if (load.is_counting)
-        histogram_add(&load.ok, now_ns > stream->start_ns ? now_ns - stream->start_ns : 0);
+    } else {
+        series_add(&load.series, SERIES_OK, now_ns, spent_ns);
+        if (load.is_counting)
+            histogram_add(&load.ok, spent_ns);
+    }
     load.now_ns = now_ns;
-    stream_begin(stream);
+    stream->id = 0;
+    stream_ready(stream);
     return 0;
+}
+
+static bool is_refusal(const struct stream *stream) {
+    return config.may_refuse && (stream->status == 503 || stream->grpc_status == 14);
 }
 
 /* What is wrong with an answer, or -1. */
@@ -501,15 +592,21 @@ static ssize_t read_message(nghttp2_session *ng, int32_t id, uint8_t *to, size_t
 
 static void print_result(void) {
     double seconds = (double)(load.end_ns - load.window_ns) / 1e9;
-    uint64_t errors = 0;
+    uint64_t errors = 0, due = 0;
 
     for (int i = 0; i < FAIL_COUNT; i++)
         errors += load.errors[i];
+    if (config.rate)
+        due = (uint64_t)((double)(load.end_ns - load.begin_ns) / 1e9 * config.rate);
     printf("{\"seconds\":%.6f,\"per_second\":%.1f,\"cpu_s\":%.6f,\"self_cpu_s\":%.6f,"
-           "\"bytes\":%llu,\"opened\":%llu",
+           "\"bytes\":%llu,\"opened\":%llu,\"unsent\":%llu,\"explained\":%llu",
            seconds, (double)load.ok.total / seconds, load.cpu_s, load.self_s,
-           (unsigned long long)load.bytes, (unsigned long long)load.opened);
+           (unsigned long long)load.bytes, (unsigned long long)load.opened,
+           (unsigned long long)(due > load.dispatched ? due - load.dispatched : 0),
+           (unsigned long long)load.explained);
     histogram_print("ok", &load.ok);
+    histogram_print("refused", &load.refused);
+    series_print(&load.series);
     printf(",\"errors\":%llu,\"failures\":{", (unsigned long long)errors);
     for (int i = 0, n = 0; i < FAIL_COUNT; i++) {
         if (load.errors[i])

@@ -80,7 +80,8 @@ struct conn {
 static struct {
     struct sockaddr_in address;
     const char *path;
-    uint64_t connections, sources, post, timeout_ns, limit;
+    uint64_t connections, sources, first_source, post, timeout_ns, limit, series_ms;
+    const char *field;
     uint64_t duration_ns, warmup_ns;
     double rate;
     long long expect_bytes;
@@ -91,6 +92,7 @@ static struct {
     .path = "/bytes/13",
     .connections = 64,
     .sources = 1,
+    .first_source = 1,
     .timeout_ns = 10ull * 1000000000,
     .duration_ns = 2ull * 1000000000,
     .expect_bytes = -1,
@@ -111,12 +113,15 @@ static struct {
     uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
     uint64_t bytes, opened, reopened, explained, window_dispatched;
     struct histogram ok, refused;
+    struct series series;
     double cpu_s, self_s;
 } load;
 
 static void parse_options(int argc, char **argv);
 static void prepare_request(void);
 static void run(void);
+static uint64_t next_ns(void);
+static uint64_t due_ns(void);
 static bool is_over(void);
 static void open_window(void);
 static void tick(void);
@@ -154,6 +159,8 @@ static void usage(FILE *out) {
           "  --post N          POST with N bytes of content instead of GET\n"
           "  --connections N   (default 64)\n"
           "  --sources N       spread them over N client addresses from 127.0.0.1 on\n"
+          "  --first-source N  the first is 127.0.0.N\n"
+          "  --field TEXT      a further field of every request, \"name: value\"\n"
           "  --new             a new connection for each request\n"
           "  --seconds S       length of the counted window (default 2)\n"
           "  --warmup S        before it, not counted (default 0)\n"
@@ -162,6 +169,7 @@ static void usage(FILE *out) {
           "  --timeout S       of one request (default 10)\n"
           "  --status N        the status to expect (default 200)\n"
           "  --also N          a status that is a refusal, not an error\n"
+          "  --series MS       also the results of each so many milliseconds, warm-up included\n"
           "  --bytes N         the content length to expect\n"
           "  --verify          compare the content with the engine's pattern\n"
           "  --cpu-of PID,...  processes whose CPU time is measured over the window\n",
@@ -174,6 +182,9 @@ static void parse_options(int argc, char **argv) {
         {"post", 1, NULL, 'P'},
         {"connections", 1, NULL, 'c'},
         {"sources", 1, NULL, 'S'},
+        {"first-source", 1, NULL, 'F'},
+        {"field", 1, NULL, 'f'},
+        {"series", 1, NULL, 'e'},
         {"new", 0, NULL, 'n'},
         {"seconds", 1, NULL, 's'},
         {"warmup", 1, NULL, 'w'},
@@ -203,6 +214,15 @@ static void parse_options(int argc, char **argv) {
             break;
         case 'S':
             config.sources = wire_number("--sources", optarg);
+            break;
+        case 'F':
+            config.first_source = wire_number("--first-source", optarg);
+            break;
+        case 'f':
+            config.field = optarg;
+            break;
+        case 'e':
+            config.series_ms = wire_number("--series", optarg);
             break;
         case 'n':
             config.is_new = true;
@@ -243,24 +263,29 @@ static void parse_options(int argc, char **argv) {
         }
     }
     if (optind + 1 != argc || wire_address(argv[optind], &config.address) < 0 ||
-        !config.connections || !config.sources || config.sources > 250) {
+        !config.connections || !config.sources || !config.first_source ||
+        config.first_source + config.sources > 255) {
         usage(stderr);
         exit(2);
     }
 }
 
 static void prepare_request(void) {
+    const char *field = config.field ? config.field : "";
     int len;
 
     if (config.post)
         len = snprintf(load.head, sizeof load.head,
                        "POST %s HTTP/1.1\r\nHost: load.test\r\nContent-Type: text/plain\r\n"
-                       "Content-Length: %llu\r\n%s\r\n",
-                       config.path, (unsigned long long)config.post,
+                       "Content-Length: %llu\r\n%s%s%s\r\n",
+                       config.path, (unsigned long long)config.post, config.field ? field : "",
+                       config.field ? "\r\n" : "",
                        config.is_new ? "Connection: close\r\n" : "");
     else
-        len = snprintf(load.head, sizeof load.head, "GET %s HTTP/1.1\r\nHost: load.test\r\n%s\r\n",
-                       config.path, config.is_new ? "Connection: close\r\n" : "");
+        len = snprintf(load.head, sizeof load.head,
+                       "GET %s HTTP/1.1\r\nHost: load.test\r\n%s%s%s\r\n", config.path,
+                       config.field ? field : "", config.field ? "\r\n" : "",
+                       config.is_new ? "Connection: close\r\n" : "");
     assert(len > 0 && (size_t)len < sizeof load.head);
     snprintf(load.digits, sizeof load.digits, "%013llu",
              (unsigned long long)config.post % 10000000000000ull);
@@ -275,6 +300,8 @@ static void run(void) {
     load.begin_ns = load.now_ns = ticked_ns = wire_now_ns();
     load.window_ns = load.begin_ns + config.warmup_ns;
     load.end_ns = load.window_ns + config.duration_ns;
+    series_begin(&load.series, config.series_ms * 1000000, load.begin_ns,
+                 config.warmup_ns + config.duration_ns);
     for (uint64_t i = config.connections; i-- > 0;) {
         struct conn *conn = &load.conns[i];
 
@@ -289,7 +316,8 @@ static void run(void) {
     if (!config.warmup_ns)
         open_window();
     while (!is_over()) {
-        int count = epoll_wait(load.epoll, events, EVENTS_MAX, TICK_MS);
+        struct timespec timeout = wire_until(next_ns());
+        int count = epoll_pwait2(load.epoll, events, EVENTS_MAX, &timeout, NULL);
 
         load.now_ns = wire_now_ns();
         for (int i = 0; i < count; i++)
@@ -304,6 +332,18 @@ static void run(void) {
     load.end_ns = wire_now_ns();
     load.cpu_s = pids_cpu_s(&config.pids) - load.cpu_s;
     load.self_s = measure_self_cpu_s() - load.self_s;
+}
+
+/* When there is something to do though nothing comes: the next request that is due, or a tick. */
+static uint64_t next_ns(void) {
+    uint64_t tick_ns = load.now_ns + TICK_MS * 1000000ull;
+    uint64_t next_ns = config.rate && load.idle ? due_ns() : tick_ns;
+
+    return next_ns < tick_ns ? next_ns : tick_ns;
+}
+
+static uint64_t due_ns(void) {
+    return load.begin_ns + (uint64_t)((double)load.dispatched * 1e9 / config.rate);
 }
 
 static bool is_over(void) {
@@ -343,14 +383,14 @@ static void tick(void) {
 /* Open loop: hands what is due to the connections that are free. */
 static void dispatch(void) {
     while (load.idle) {
-        uint64_t due_ns = load.begin_ns + (uint64_t)((double)load.dispatched * 1e9 / config.rate);
+        uint64_t start_ns = due_ns();
         struct conn *conn = load.idle;
 
-        if (due_ns > load.now_ns)
+        if (start_ns > load.now_ns)
             break;
         load.idle = conn->next_idle;
         load.dispatched++;
-        conn_begin(conn, due_ns);
+        conn_begin(conn, start_ns);
     }
 }
 
@@ -374,11 +414,12 @@ static bool conn_open(struct conn *conn) {
         exit(1);
     }
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (config.sources > 1) {
+    if (config.sources > 1 || config.first_source > 1) {
         struct sockaddr_in from = {.sin_family = AF_INET};
 
         from.sin_addr.s_addr =
-            htonl(INADDR_LOOPBACK + (uint32_t)((uint64_t)(conn - load.conns) % config.sources));
+            htonl(INADDR_LOOPBACK + (uint32_t)(config.first_source - 1 +
+                                               (uint64_t)(conn - load.conns) % config.sources));
         setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
         bind(conn->fd, (void *)&from, sizeof from);
     }
@@ -570,10 +611,12 @@ static void conn_answered(struct conn *conn) {
         }
         if (load.is_counting)
             histogram_add(&load.ok, spent_ns);
+        series_add(&load.series, SERIES_OK, now_ns, spent_ns);
     } else if (conn->status == config.also_status) {
         load.explained += conn->is_explained;
         if (load.is_counting)
             histogram_add(&load.refused, spent_ns);
+        series_add(&load.series, SERIES_REFUSED, now_ns, spent_ns);
     } else {
         conn_fail(conn, FAIL_STATUS);
         return;
@@ -598,6 +641,7 @@ static void conn_next(struct conn *conn) {
 
 static void conn_fail(struct conn *conn, enum failure failure) {
     load.errors[failure]++;
+    series_add(&load.series, SERIES_ERROR, load.now_ns, 0);
     conn_shut(conn);
     conn->rest_until_ns = load.now_ns + REST_MS * 1000000ull;
 }
@@ -636,6 +680,7 @@ static void print_result(void) {
            (unsigned long long)load.explained);
     histogram_print("ok", &load.ok);
     histogram_print("refused", &load.refused);
+    series_print(&load.series);
     printf(",\"errors\":%llu,\"failures\":{", (unsigned long long)errors);
     for (int i = 0, n = 0; i < FAIL_COUNT; i++) {
         if (load.errors[i])

@@ -88,3 +88,45 @@ static double quantile_us(const struct histogram *h, double share) {
     }
     return (double)h->max_ns / 1000;
 }
+
+struct series_step {
+    uint64_t counts[SERIES_KINDS];
+    struct histogram ok;
+};
+
+void series_begin(struct series *series, uint64_t step_ns, uint64_t begin_ns, uint64_t length_ns) {
+    series->step_ns = step_ns;
+    series->begin_ns = begin_ns;
+    series->count = step_ns ? (size_t)(length_ns / step_ns) + 1 : 0;
+    series->steps = calloc(series->count + 1, sizeof *series->steps);
+    if (!series->steps) {
+        fprintf(stderr, "out of memory\n");
+        exit(1);
+    }
+}
+
+void series_add(struct series *series, enum series_kind kind, uint64_t now_ns, uint64_t ns) {
+    size_t at = series->step_ns ? (size_t)((now_ns - series->begin_ns) / series->step_ns) : 0;
+
+    if (at >= series->count)
+        return;
+    series->steps[at].counts[kind]++;
+    if (kind == SERIES_OK)
+        histogram_add(&series->steps[at].ok, ns);
+}
+
+void series_print(const struct series *series) {
+    if (!series->count)
+        return;
+    printf(",\"series\":[");
+    for (size_t i = 0; i < series->count; i++) {
+        const struct series_step *step = &series->steps[i];
+
+        printf("%s[%.3f,%llu,%llu,%llu,%.0f,%.0f]", i ? "," : "",
+               (double)(i * series->step_ns) / 1e9, (unsigned long long)step->counts[SERIES_OK],
+               (unsigned long long)step->counts[SERIES_REFUSED],
+               (unsigned long long)step->counts[SERIES_ERROR], quantile_us(&step->ok, 0.5),
+               quantile_us(&step->ok, 0.99));
+    }
+    printf("]");
+}

@@ -23,6 +23,23 @@ void histogram_add(struct histogram *h, uint64_t ns);
 /* Prints ,"NAME":{...} with the count and the usual quantiles in microseconds. */
 void histogram_print(const char *name, const struct histogram *h);
 
+/* The same over time: one histogram for each step since the start. A zeroed one keeps nothing. */
+enum series_kind { SERIES_OK, SERIES_REFUSED, SERIES_ERROR, SERIES_KINDS };
+
+struct series {
+    uint64_t step_ns, begin_ns;
+    struct series_step *steps; /* owned */
+    size_t count;
+};
+
+/* @length_ns / @step_ns steps from @begin_ns on. */
+void series_begin(struct series *series, uint64_t step_ns, uint64_t begin_ns, uint64_t length_ns);
+/* Something ended at @now_ns, @ns after it was due. */
+void series_add(struct series *series, enum series_kind kind, uint64_t now_ns, uint64_t ns);
+/* Prints ,"series":[...]: of each step its time in seconds, how many of each kind, and p50 and p99 of
+ * what was right in microseconds. Nothing for one that keeps nothing. */
+void series_print(const struct series *series);
+
 struct pids {
     pid_t list[PIDS_MAX];
     size_t count;

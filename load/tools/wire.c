@@ -198,3 +198,9 @@ static int hex_digit(char c) {
         return (c | 0x20) - 'a' + 10;
     return -1;
 }
+
+struct timespec wire_until(uint64_t due_ns) {
+    uint64_t now_ns = wire_now_ns(), left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
+
+    return (struct timespec){(time_t)(left_ns / 1000000000), (long)(left_ns % 1000000000)};
+}

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 enum {
     WIRE_HEAD_MAX = 16 * 1024,
@@ -57,6 +58,9 @@ bool wire_chunks_next(struct wire_chunks *chunks, struct wire_slice *data,
 const char *wire_pattern(uint64_t offset);
 
 uint64_t wire_now_ns(void);
+
+/* How long it is until @due_ns; nothing when that is past. */
+struct timespec wire_until(uint64_t due_ns);
 
 /* Parses "127.0.0.1:8080" (IPv4 only). 0 or -EINVAL. */
 int wire_address(const char *text, struct sockaddr_in *out);

@@ -10,6 +10,7 @@
  *     /readyz    text; 200 live, 503 otherwise
  *     /reload    POST, from this host only: 202, and the file is read again
  *     /drain     likewise: 202, and weir ends as on SIGTERM
+ *     /endpoint  likewise, with ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable: 200
  *     /handler/reset?name=NAME
  *                likewise: 200, and that handler is no longer in quarantine; 404: there is none
  *     /status    JSON, what `weir status` prints:
@@ -24,7 +25,9 @@
  *       "pipelines": [ { "name", "inflight", "concurrency", "queued", "queue_size", "streams",
  *                        "streams_limit",
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
- *                                         "inflight", "dials", "failures_total" } ] } ],
+ *                                         "inflight", "dials", "failures_total", "breaker",
+ *                                         "weight", and where there is one: "reason", "since_s",
+ *                                         "again_s" } ] } ],
  *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
  *                       "faults_total", "queued", "queue_size" } ] }
  *
@@ -47,6 +50,16 @@ enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 /* What may be asked for. */
 enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
 
+/* What may be done with an endpoint: no new exchanges but of who belongs to it; none; all again. */
+enum admin_service { ADMIN_ENDPOINT_DRAIN, ADMIN_ENDPOINT_DISABLE, ADMIN_ENDPOINT_ENABLE };
+
+struct admin_change {
+    struct slice pipeline, endpoint; /* borrowed: a name, and an address as in /status */
+    enum admin_service service;
+};
+
+enum admin_found { ADMIN_CHANGED, ADMIN_CHANGED_UNKEPT, ADMIN_NO_PIPELINE, ADMIN_NO_ENDPOINT };
+
 struct admin;
 
 /* The sources are called on the admin thread, one at a time, and must not wait for a data loop.
@@ -65,6 +78,9 @@ struct admin_options {
     /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
      * there are no such pages. */
     bool (*order)(void *ctx, enum admin_order order);
+    /* Takes an endpoint out of service, or back; UNKEPT: no file keeps that over a restart. NULL:
+     * there is no such page. */
+    enum admin_found (*change)(void *ctx, const struct admin_change *change);
     /* Lets the handler @name out of quarantine. False: there is none of that name. NULL likewise.
      */
     bool (*reset)(void *ctx, const char *name);

@@ -6,28 +6,27 @@
 
 static void reset(h2o_req_t *req, const struct admin_options *options);
 static bool query_name(h2o_req_t *req, char *to, size_t max);
+static bool is_allowed(h2o_req_t *req, const struct admin_options *options);
+static void change_endpoint(h2o_req_t *req, const struct admin_options *options);
+static bool take_change(struct admin_change *change, struct slice query, char *memory);
+static struct slice decode(struct slice text, char **memory);
+static int hex_value(char c);
 static bool is_local(h2o_req_t *req);
 static bool has_token(h2o_req_t *req, const char *token);
 static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
 
 bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
     bool is_reload = slice_equal(path, SLICE("/reload"));
-    bool is_drain = slice_equal(path, SLICE("/drain"));
+    bool is_endpoint = options->change && slice_equal(path, SLICE("/endpoint"));
     bool is_reset = options->reset && slice_equal(path, SLICE("/handler/reset"));
+    bool is_process = options->order && (is_reload || slice_equal(path, SLICE("/drain")));
 
-    if (!options->order || (!is_reload && !is_drain && !is_reset))
+    if (!is_process && !is_endpoint && !is_reset)
         return false;
-    if (!slice_equal(slice_of(req->method.base, req->method.len), SLICE("POST"))) {
-        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, H2O_STRLIT("POST"));
-        answer(req, 405, "Method Not Allowed", "only POST\n");
-    } else if (!is_local(req)) {
-        answer(req, 403, "Forbidden", "only from this host\n");
-    } else if (h2o_find_header_by_str(&req->headers, H2O_STRLIT("origin"), -1) != -1) {
-        answer(req, 403, "Forbidden", "not from a web page\n");
-    } else if (options->token && !has_token(req, options->token)) {
-        h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("www-authenticate"), 0,
-                              NULL, H2O_STRLIT("Bearer"));
-        answer(req, 401, "Unauthorized", "needs Authorization: Bearer and the admin.token\n");
+    if (!is_allowed(req, options)) {
+        /* It was told. */
+    } else if (is_endpoint) {
+        change_endpoint(req, options);
     } else if (is_reset) {
         reset(req, options);
     } else if (!options->order(options->ctx, is_reload ? ADMIN_RELOAD : ADMIN_DRAIN)) {
@@ -39,6 +38,114 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
                          : "finishing what is under way, then ending\n");
     }
     return true;
+}
+
+/* Answers who is not. */
+static bool is_allowed(h2o_req_t *req, const struct admin_options *options) {
+    if (!slice_equal(slice_of(req->method.base, req->method.len), SLICE("POST"))) {
+        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, NULL, H2O_STRLIT("POST"));
+        answer(req, 405, "Method Not Allowed", "only POST\n");
+    } else if (!is_local(req)) {
+        answer(req, 403, "Forbidden", "only from this host\n");
+    } else if (h2o_find_header_by_str(&req->headers, H2O_STRLIT("origin"), -1) != -1) {
+        answer(req, 403, "Forbidden", "not from a web page\n");
+    } else if (options->token && !has_token(req, options->token)) {
+        h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("www-authenticate"), 0,
+                              NULL, H2O_STRLIT("Bearer"));
+        answer(req, 401, "Unauthorized", "needs Authorization: Bearer and the admin.token\n");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static void change_endpoint(h2o_req_t *req, const struct admin_options *options) {
+    struct slice path = slice_of(req->path.base, req->path.len);
+    char *memory = h2o_mem_alloc_pool(&req->pool, path.len + 1);
+    struct admin_change change;
+
+    if (req->query_at == SIZE_MAX ||
+        !take_change(&change, slice_skip(path, req->query_at + 1), memory)) {
+        answer(req, 400, "Bad Request",
+               "expected ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable\n");
+        return;
+    }
+    switch (options->change(options->ctx, &change)) {
+    case ADMIN_CHANGED:
+        answer(req, 200, "OK", "done\n");
+        break;
+    case ADMIN_CHANGED_UNKEPT:
+        answer(req, 200, "OK",
+               "done; there is no server.state_file: a reload or restart forgets it\n");
+        break;
+    case ADMIN_NO_PIPELINE:
+        answer(req, 404, "Not Found", "no such pipeline; see /status\n");
+        break;
+    case ADMIN_NO_ENDPOINT:
+        answer(req, 404, "Not Found",
+               "the pipeline has no such endpoint; see the addresses in /status\n");
+        break;
+    }
+}
+
+/* Each key once, in any order. @memory: as many bytes as @query has. */
+static bool take_change(struct admin_change *change, struct slice query, char *memory) {
+    static const char *const services[] = {"drain", "disable", "enable"};
+    struct slice service = SLICE_NONE;
+
+    *change = (struct admin_change){0};
+    while (query.len > 0) {
+        const char *end = memchr(query.base, '&', query.len);
+        struct slice pair = slice_of(query.base, end ? (size_t)(end - query.base) : query.len);
+        const char *equals = pair.len > 0 ? memchr(pair.base, '=', pair.len) : NULL;
+        struct slice key, *to;
+
+        query = slice_skip(query, end ? pair.len + 1 : pair.len);
+        if (!equals)
+            return false;
+        key = slice_of(pair.base, (size_t)(equals - pair.base));
+        to = slice_equal(key, SLICE("pipeline"))   ? &change->pipeline
+             : slice_equal(key, SLICE("endpoint")) ? &change->endpoint
+             : slice_equal(key, SLICE("do"))       ? &service
+                                                   : NULL;
+        if (!to || to->base)
+            return false;
+        *to = decode(slice_skip(pair, key.len + 1), &memory);
+        if (!to->base)
+            return false;
+    }
+    for (size_t i = 0; i < sizeof services / sizeof *services; i++)
+        if (service.base && slice_equal(service, slice_str(services[i]))) {
+            change->service = (enum admin_service)i;
+            return change->pipeline.base && change->endpoint.base;
+        }
+    return false;
+}
+
+/* RFC 3986 section 2.1. No base: it is none of that. */
+static struct slice decode(struct slice text, char **memory) {
+    char *start = *memory;
+
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.base[i];
+
+        if (c == '%') {
+            if (text.len - i < 3 || hex_value(text.base[i + 1]) < 0 ||
+                hex_value(text.base[i + 2]) < 0)
+                return SLICE_NONE;
+            c = (char)(hex_value(text.base[i + 1]) << 4 | hex_value(text.base[i + 2]));
+            i += 2;
+        }
+        *(*memory)++ = c;
+    }
+    return slice_of(start, (size_t)(*memory - start));
+}
+
+static int hex_value(char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static void reset(h2o_req_t *req, const struct admin_options *options) {

@@ -50,6 +50,9 @@ static void make_index(struct page *page) {
                                         "/status   listeners, pipelines, endpoints, handlers\n"
                                         "/reload   POST: read the configuration again\n"
                                         "/drain    POST: finish and end\n"
+                                        "/endpoint POST ?pipeline=NAME&endpoint=ADDRESS&"
+                                        "do=drain|disable|enable\n"
+
                                         "/handler/reset?name=NAME\n"
                                         "          POST: end a handler's quarantine\n"));
 }

@@ -15,11 +15,41 @@ static int dial_name(const char *host, uint16_t port, int64_t deadline_ns, int *
 static int dial_address(const struct sockaddr *address, socklen_t len, int64_t deadline_ns,
                         int *fd);
 static int wait_for(int fd, short events, int64_t deadline_ns);
-static int ask(int fd, const char *path, int64_t deadline_ns, struct buffer *answer);
-static int take_content(struct slice answer, struct buffer *content);
+static int fetch(const struct config_address *address, const char *path, const char *request,
+                 struct buffer *content, bool *is_ok, char **error);
+static int ask(int fd, const char *request, int64_t deadline_ns, struct buffer *answer);
+static int take_content(struct slice answer, struct buffer *content, bool *is_ok);
 
 int status_fetch(const struct config_address *address, const char *path, struct buffer *content,
                  char **error) {
+    char *request = xasprintf("GET %s HTTP/1.0\r\nHost: weir\r\n\r\n", path);
+    bool is_ok = false;
+    int err = fetch(address, path, request, content, &is_ok, error);
+
+    free(request);
+    if (!err && !is_ok) {
+        err = -1;
+        *error =
+            xasprintf("cannot read http://%s%s: the answer is not weir's", address->text, path);
+    }
+    return err;
+}
+
+int status_post(const struct config_address *address, const char *path, const char *token,
+                struct buffer *content, char **error) {
+    char *request =
+        xasprintf("POST %s HTTP/1.0\r\nHost: weir\r\nContent-Length: 0\r\n%s%s%s\r\n", path,
+                  token ? "Authorization: Bearer " : "", token ? token : "", token ? "\r\n" : "");
+    bool is_ok = false;
+    int err = fetch(address, path, request, content, &is_ok, error);
+
+    free(request);
+    return err || is_ok ? err : -1;
+}
+
+/* 0: there is an answer, and *@is_ok says whether it is 200. */
+static int fetch(const struct config_address *address, const char *path, const char *request,
+                 struct buffer *content, bool *is_ok, char **error) {
     int64_t deadline_ns = clock_now_ns() + STATUS_TIMEOUT_NS;
     struct buffer answer = {0};
     int fd, err;
@@ -27,11 +57,11 @@ int status_fetch(const struct config_address *address, const char *path, struct 
     fd = dial(address, deadline_ns, error);
     if (fd < 0)
         return -1;
-    err = ask(fd, path, deadline_ns, &answer);
+    err = ask(fd, request, deadline_ns, &answer);
     close(fd);
     if (err) {
         *error = xasprintf("cannot read http://%s%s: %s", address->text, path, strerror(-err));
-    } else if (take_content(buffer_slice(&answer), content) < 0) {
+    } else if (take_content(buffer_slice(&answer), content, is_ok) < 0) {
         err = -1;
         *error =
             xasprintf("cannot read http://%s%s: the answer is not weir's", address->text, path);
@@ -113,12 +143,10 @@ static int wait_for(int fd, short events, int64_t deadline_ns) {
     return n > 0 ? 0 : n == 0 ? -ETIMEDOUT : -errno;
 }
 
-static int ask(int fd, const char *path, int64_t deadline_ns, struct buffer *answer) {
-    char *request = xasprintf("GET %s HTTP/1.0\r\nHost: weir\r\n\r\n", path);
+static int ask(int fd, const char *request, int64_t deadline_ns, struct buffer *answer) {
     ssize_t n = send(fd, request, strlen(request), MSG_NOSIGNAL); /* fits an empty socket buffer */
     int err = n == (ssize_t)strlen(request) ? 0 : n < 0 ? -errno : -EIO;
 
-    free(request);
     while (!err) {
         err = wait_for(fd, POLLIN, deadline_ns);
         if (err)
@@ -136,12 +164,12 @@ static int ask(int fd, const char *path, int64_t deadline_ns, struct buffer *ans
     return err;
 }
 
-static int take_content(struct slice answer, struct buffer *content) {
+static int take_content(struct slice answer, struct buffer *content, bool *is_ok) {
     const char *end = memmem(answer.base, answer.len, "\r\n\r\n", 4);
 
-    if (!end || answer.len < 12 || memcmp(answer.base, "HTTP/1.", 7) != 0 ||
-        memcmp(answer.base + 8, " 200", 4) != 0)
+    if (!end || answer.len < 12 || memcmp(answer.base, "HTTP/1.", 7) != 0)
         return -1;
+    *is_ok = memcmp(answer.base + 8, " 200", 4) == 0;
     buffer_append(content, slice_skip(answer, (size_t)(end + 4 - answer.base)));
     return 0;
 }

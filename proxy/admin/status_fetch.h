@@ -1,4 +1,5 @@
-/* A small HTTP/1.0 client for `weir status`: one blocking GET with a time limit. */
+/* A small HTTP/1.0 client for `weir status` and `weir endpoint`: one blocking request with a time
+ * limit. */
 #pragma once
 
 #include "base/buffer.h"
@@ -12,3 +13,8 @@
  * says why, as "cannot connect to 'x': connection refused; is weir running?". */
 int status_fetch(const struct config_address *address, const char *path, struct buffer *content,
                  char **error);
+
+/* The same with POST, and @token (NULL: none); @content is also that of an answer that refuses:
+ * then -1, and no @error. */
+int status_post(const struct config_address *address, const char *path, const char *token,
+                struct buffer *content, char **error);

@@ -7,7 +7,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#define COLUMNS_MAX 8
+#define COLUMNS_MAX 10
 
 /* A column shows one key, or two as "used/limit"; text stands left, numbers right. */
 struct column {
@@ -45,10 +45,13 @@ static const struct column endpoint_columns[] = {
     {"PIPELINE", "pipeline", NULL, true},
     {"ENDPOINT", "address", NULL, true},
     {"STATE", "state", NULL, true},
+    {"FOR (S)", "since_s", NULL, false},
     {"CONNECTIONS", "connections", "connections_max", false},
     {"IN FLIGHT", "inflight", NULL, false},
     {"DIALS", "dials", NULL, false},
     {"FAILURES", "failures_total", NULL, false},
+    {"AGAIN IN (S)", "again_s", NULL, false},
+    {"REASON", "reason", NULL, true},
 };
 
 static const struct column handler_columns[] = {

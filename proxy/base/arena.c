@@ -16,7 +16,6 @@ struct arena_block {
 };
 
 static char *align_up(char *at);
-static void *grow(struct arena *arena, size_t size);
 
 void arena_init(struct arena *arena, void *first, size_t size) {
     arena->next = align_up(first);
@@ -35,14 +34,19 @@ void arena_deinit(struct arena *arena) {
     arena->next = arena->end = NULL;
 }
 
-void *arena_alloc(struct arena *arena, size_t size) {
-    char *at = arena->next;
+void *arena_grow(struct arena *arena, size_t size) {
+    size_t room = arena->extra_bytes > ARENA_BLOCK_MIN ? arena->extra_bytes : ARENA_BLOCK_MIN;
+    struct arena_block *block;
 
-    if (size > (size_t)(arena->end - at) ||
-        (size_t)(align_up(at + size) - at) > (size_t)(arena->end - at))
-        return grow(arena, size);
-    arena->next = align_up(at + size);
-    return at;
+    if (room < size + sizeof(max_align_t))
+        room = size + sizeof(max_align_t);
+    block = xmalloc(sizeof *block + room);
+    block->next = arena->extra;
+    arena->extra = block;
+    arena->extra_bytes += room;
+    arena->next = align_up((char *)block->data + size);
+    arena->end = (char *)block->data + room;
+    return block->data;
 }
 
 struct slice arena_copy(struct arena *arena, struct slice s) {
@@ -87,19 +91,4 @@ struct slice arena_printf(struct arena *arena, const char *format, ...) {
 
 static char *align_up(char *at) {
     return at + (-(uintptr_t)at & (_Alignof(max_align_t) - 1));
-}
-
-static void *grow(struct arena *arena, size_t size) {
-    size_t room = arena->extra_bytes > ARENA_BLOCK_MIN ? arena->extra_bytes : ARENA_BLOCK_MIN;
-    struct arena_block *block;
-
-    if (room < size + sizeof(max_align_t))
-        room = size + sizeof(max_align_t);
-    block = xmalloc(sizeof *block + room);
-    block->next = arena->extra;
-    arena->extra = block;
-    arena->extra_bytes += room;
-    arena->next = align_up((char *)block->data + size);
-    arena->end = (char *)block->data + room;
-    return block->data;
 }

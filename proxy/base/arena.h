@@ -10,7 +10,7 @@
 struct arena_block;
 
 struct arena {
-    char *next;                /* first free byte */
+    char *next;                /* first free byte, aligned */
     char *end;                 /* end of the current block */
     struct arena_block *extra; /* blocks beyond the first; owned */
     size_t extra_bytes;        /* sum of the extra blocks */
@@ -22,8 +22,19 @@ void arena_init(struct arena *arena, void *first, size_t size);
 /* Frees the extra blocks; the first stays the caller's. */
 void arena_deinit(struct arena *arena);
 
+/* The slow half of arena_alloc(): in a new block. */
+void *arena_grow(struct arena *arena, size_t size);
+
 /* @size bytes, aligned for any type, not cleared. Never NULL. */
-void *arena_alloc(struct arena *arena, size_t size);
+static inline void *arena_alloc(struct arena *arena, size_t size) {
+    char *at = arena->next;
+    size_t taken = (size + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
+
+    if (taken < size || taken > (size_t)(arena->end - at))
+        return arena_grow(arena, size);
+    arena->next = at + taken;
+    return at;
+}
 
 /* A copy of @s inside the arena. */
 struct slice arena_copy(struct arena *arena, struct slice s);

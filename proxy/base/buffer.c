@@ -9,7 +9,7 @@
 
 static size_t utf8_len(const unsigned char *at, size_t left);
 
-void buffer_deinit(struct buffer *b) {
+void buffer_free(struct buffer *b) {
     free(b->base);
     *b = (struct buffer){0};
 }
@@ -86,15 +86,13 @@ void buffer_append_json(struct buffer *b, struct slice s) {
 }
 
 size_t uint_to_text(char *to, uint64_t n) {
-    char digits[UINT_TEXT_MAX];
-    size_t len = 0;
+    size_t len = 1;
 
-    do {
-        digits[len++] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n > 0);
-    for (size_t i = 0; i < len; i++)
-        to[i] = digits[len - 1 - i];
+    for (uint64_t bound = 10; n >= bound; bound *= 10)
+        if (++len == UINT_TEXT_MAX)
+            break;
+    for (size_t at = len; at-- > 0; n /= 10)
+        to[at] = (char)('0' + n % 10);
     return len;
 }
 

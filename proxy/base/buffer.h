@@ -12,7 +12,11 @@ struct buffer {
 };
 
 /* A zeroed buffer is ready to use. */
-void buffer_deinit(struct buffer *b);
+void buffer_free(struct buffer *b); /* of one that is not empty */
+static inline void buffer_deinit(struct buffer *b) {
+    if (b->base)
+        buffer_free(b);
+}
 
 /* Room for @n more bytes at base + len; the caller adds what it used to len. */
 char *buffer_reserve(struct buffer *b, size_t n);

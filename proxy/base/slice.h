@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -42,6 +43,30 @@ static inline bool slice_starts(struct slice s, struct slice prefix) {
 static inline struct slice slice_skip(struct slice s, size_t n) {
     /* Adding even 0 to NULL is undefined. */
     return (struct slice){n ? s.base + n : s.base, s.len - n};
+}
+
+/* Copies @s to @to and returns what is behind the copy. Short ones, as most names and values are,
+ * cost no call. */
+static inline char *slice_write(char *to, struct slice s) {
+    /* From both ends, which overlap. */
+    if (s.len >= 8 && s.len <= 16) {
+        uint64_t first, last;
+
+        memcpy(&first, s.base, 8);
+        memcpy(&last, s.base + s.len - 8, 8);
+        memcpy(to, &first, 8);
+        memcpy(to + s.len - 8, &last, 8);
+    } else if (s.len >= 4 && s.len < 8) {
+        uint32_t first, last;
+
+        memcpy(&first, s.base, 4);
+        memcpy(&last, s.base + s.len - 4, 4);
+        memcpy(to, &first, 4);
+        memcpy(to + s.len - 4, &last, 4);
+    } else if (s.len > 0) {
+        memcpy(to, s.base, s.len);
+    }
+    return to + s.len;
 }
 
 /* @s without leading and trailing OWS (space and tab, RFC 9110 section 5.6.3). */

@@ -5,7 +5,6 @@
 #include "exchange/head.h"
 
 static struct slice format_of(struct slice type);
-static char *put(char *to, struct slice s);
 
 static const struct slice grpc_type = {"application/grpc", 16};
 static const struct slice types[] = {
@@ -63,16 +62,10 @@ struct slice grpc_web_trailers(struct arena *arena, const struct fields *trailer
     for (int shift = 24; shift >= 0; shift -= 8)
         *to++ = (char)(len >> shift);
     for (uint32_t i = 0; i < trailers->count; i++) {
-        to = put(to, trailers->list[i].name);
-        to = put(to, SLICE(": "));
-        to = put(to, trailers->list[i].value);
-        to = put(to, SLICE("\r\n"));
+        to = slice_write(to, trailers->list[i].name);
+        to = slice_write(to, SLICE(": "));
+        to = slice_write(to, trailers->list[i].value);
+        to = slice_write(to, SLICE("\r\n"));
     }
     return slice_of(frame, GRPC_PREFIX_BYTES + len);
-}
-
-static char *put(char *to, struct slice s) {
-    if (s.len > 0)
-        memcpy(to, s.base, s.len);
-    return to + s.len;
 }

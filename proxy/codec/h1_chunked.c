@@ -49,10 +49,6 @@ void h1_chunked_init(struct h1_chunked *c) {
     *c = (struct h1_chunked){.state = SIZE};
 }
 
-void h1_chunked_deinit(struct h1_chunked *c) {
-    buffer_deinit(&c->section);
-}
-
 enum h1_chunk_outcome h1_chunked_next(struct h1_chunked *c, struct slice *in, struct slice *data,
                                       const struct h1_limits *limits, struct arena *arena,
                                       struct fields *trailers, const char **why) {

@@ -37,7 +37,9 @@ enum h1_chunk_outcome {
 const char *h1_keep_proper_trailers(struct fields *trailers);
 
 void h1_chunked_init(struct h1_chunked *c);
-void h1_chunked_deinit(struct h1_chunked *c);
+static inline void h1_chunked_deinit(struct h1_chunked *c) {
+    buffer_deinit(&c->section);
+}
 
 /* Decodes from the start of *in, which is moved behind what was used. On H1_CHUNK_END the trailers
  * are in *trailers (copied into @arena). Not to be called again after END, BAD or LARGE. */

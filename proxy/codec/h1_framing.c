@@ -8,24 +8,15 @@ static enum h1_outcome check_codings(const struct fields *fields, const char **w
 
 enum h1_outcome h1_frame_content(const struct fields *fields, enum http_version version,
                                  struct content *content, const char **why) {
-    const struct field *length = NULL;
-    bool is_coded = false;
+    const struct field *length = fields_find(fields, FIELD_CONTENT_LENGTH);
+    bool is_coded = fields_find(fields, FIELD_TRANSFER_ENCODING);
 
-    for (uint32_t i = 0; i < fields->count; i++) {
-        const struct field *field = &fields->list[i];
-
-        if (field->id == FIELD_TRANSFER_ENCODING) {
-            is_coded = true;
-        } else if (field->id == FIELD_CONTENT_LENGTH) {
-            if (length) {
-                *why = "Content-Length is repeated";
-                return H1_BAD;
-            }
-            length = field;
-        }
-    }
     *content = (struct content){CONTENT_NONE, 0};
     if (length) {
+        if (fields_find_next(fields, length)) {
+            *why = "Content-Length is repeated";
+            return H1_BAD;
+        }
         *why = parse_length(length->value, &content->length);
         if (*why)
             return H1_BAD;

@@ -161,22 +161,25 @@ static struct slice part_of(const char *copy, struct h1_part part) {
 /* Host goes to @hosts when there is one. */
 static void take_fields(struct fields *fields, struct arena *arena, const char *copy,
                         const struct h1_split *split, struct hosts *hosts) {
+    const struct h1_line *end = split->lines + split->count;
     struct field *to;
+    uint64_t ids = 0;
 
     fields->cap = split->count + FIELDS_SPARE;
     fields->list = to = arena_alloc(arena, fields->cap * sizeof *to);
-    for (const struct h1_line *line = split->lines; line < split->lines + split->count; line++) {
-        to->name = part_of(copy, line->name);
-        to->value = part_of(copy, line->value);
-        to->id = field_id_of(to->name);
-        to->is_secret = false;
-        if (to->id == FIELD_HOST && hosts) {
+    for (const struct h1_line *line = split->lines; line < end; line++) {
+        struct slice name = part_of(copy, line->name), value = part_of(copy, line->value);
+        enum field_id id = field_id_of(name);
+
+        if (id == FIELD_HOST && hosts) {
             hosts->count++;
-            hosts->last = to->value;
-        } else {
-            to++;
+            hosts->last = value;
+            continue;
         }
+        *to++ = (struct field){name, value, id, false};
+        ids |= FIELD_BIT(id);
     }
+    fields->ids = ids;
     fields->count = (uint32_t)(to - fields->list);
 }
 

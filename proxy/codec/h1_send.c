@@ -40,7 +40,7 @@ static int send_some(struct h1_send *send, struct body *body, bool has_head) {
         h1_write_last_chunk(send->scratch, &body->trailers);
     }
     if (has_head)
-        *at++ = uv_buf_init(send->scratch->base, (unsigned)head_len);
+        *at++ = (uv_buf_t){.base = send->scratch->base, .len = head_len};
     if (is_chunked && bytes > 0)
         *at++ = uv_buf_init(chunk_size, (unsigned)h1_write_chunk_size(chunk_size, bytes));
     for (unsigned i = 0; i < data_count; i++)

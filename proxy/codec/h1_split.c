@@ -53,6 +53,10 @@ static inline const char *skip_text(const char *at, const char *end) {
     return h1_chars_skip(at, end, H1_CHAR_TEXT);
 }
 
+static inline bool is_ows(char c) {
+    return c == ' ' || c == '\t';
+}
+
 static inline bool is_crlf(const char *at, const char *end) {
     return end - at >= 2 && at[0] == '\r' && at[1] == '\n';
 }
@@ -106,13 +110,13 @@ static const char *split_fields(const char *start, const char *at, const char *e
 
         if (count == max || colon == name || colon == end || *colon != ':')
             return NULL;
-        for (value = colon + 1; value < end && (*value == ' ' || *value == '\t'); value++)
+        for (value = colon + 1; value < end && is_ows(*value); value++)
             ;
         behind = skip_text(value, end);
         if (!is_crlf(behind, end))
             return NULL;
         at = behind + 2;
-        while (behind > value && (behind[-1] == ' ' || behind[-1] == '\t'))
+        while (behind > value && is_ows(behind[-1]))
             behind--;
         split->lines[count++] =
             (struct h1_line){part(start, name, colon), part(start, value, behind)};

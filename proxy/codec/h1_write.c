@@ -8,7 +8,6 @@
 #define CONNECTION_EXTRA sizeof "Connection: \r\n"
 
 static size_t fields_size(const struct fields *fields);
-static char *put(char *to, struct slice s);
 static char *put_fields(char *to, const struct fields *fields, bool has_length);
 static char *put_framing(char *to, struct content content);
 
@@ -18,15 +17,15 @@ void h1_write_request(struct buffer *out, const struct request_head *head, struc
                   sizeof "  HTTP/1.1\r\nHost: \r\n\r\n" + fields_size(&head->fields) + FRAMING_MAX;
     char *to = buffer_reserve(out, size);
 
-    to = put(to, head->method_text);
+    to = slice_write(to, head->method_text);
     *to++ = ' ';
-    to = put(to, target);
-    to = put(to, SLICE(" HTTP/1.1\r\nHost: "));
-    to = put(to, head->authority);
-    to = put(to, SLICE("\r\n"));
+    to = slice_write(to, target);
+    to = slice_write(to, SLICE(" HTTP/1.1\r\nHost: "));
+    to = slice_write(to, head->authority);
+    to = slice_write(to, SLICE("\r\n"));
     to = put_fields(to, &head->fields, false);
     to = put_framing(to, content);
-    to = put(to, SLICE("\r\n"));
+    to = slice_write(to, SLICE("\r\n"));
     out->len = (size_t)(to - out->base);
 }
 
@@ -37,30 +36,30 @@ void h1_write_response(struct buffer *out, const struct response_head *head, str
     char *to = buffer_reserve(out, size);
 
     assert(head->status >= 100 && head->status <= 999);
-    to = put(to, SLICE("HTTP/1.1 "));
+    to = slice_write(to, SLICE("HTTP/1.1 "));
     *to++ = (char)('0' + head->status / 100);
     *to++ = (char)('0' + head->status / 10 % 10);
     *to++ = (char)('0' + head->status % 10);
     *to++ = ' ';
-    to = put(to, head->reason);
-    to = put(to, SLICE("\r\n"));
+    to = slice_write(to, head->reason);
+    to = slice_write(to, SLICE("\r\n"));
     to = put_fields(to, &head->fields, show_length);
     to = put_framing(to, content);
     if (connection.len > 0) {
-        to = put(to, SLICE("Connection: "));
-        to = put(to, connection);
-        to = put(to, SLICE("\r\n"));
+        to = slice_write(to, SLICE("Connection: "));
+        to = slice_write(to, connection);
+        to = slice_write(to, SLICE("\r\n"));
     }
-    to = put(to, SLICE("\r\n"));
+    to = slice_write(to, SLICE("\r\n"));
     out->len = (size_t)(to - out->base);
 }
 
 void h1_write_last_chunk(struct buffer *out, const struct fields *trailers) {
     char *to = buffer_reserve(out, sizeof "0\r\n\r\n" + fields_size(trailers));
 
-    to = put(to, SLICE("0\r\n"));
+    to = slice_write(to, SLICE("0\r\n"));
     to = put_fields(to, trailers, false);
-    to = put(to, SLICE("\r\n"));
+    to = slice_write(to, SLICE("\r\n"));
     out->len = (size_t)(to - out->base);
 }
 
@@ -208,33 +207,30 @@ static size_t fields_size(const struct fields *fields) {
     return size;
 }
 
-static char *put(char *to, struct slice s) {
-    if (s.len > 0)
-        memcpy(to, s.base, s.len);
-    return to + s.len;
-}
-
 /* All but those that frame; Content-Length only if @has_length. */
 static char *put_fields(char *to, const struct fields *fields, bool has_length) {
+    uint64_t skipped =
+        FIELD_BIT(FIELD_TRANSFER_ENCODING) | (has_length ? 0 : FIELD_BIT(FIELD_CONTENT_LENGTH));
+
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct field *at = &fields->list[i];
 
-        if (at->id == FIELD_TRANSFER_ENCODING || (at->id == FIELD_CONTENT_LENGTH && !has_length))
+        if (FIELD_BIT(at->id) & skipped)
             continue;
-        to = put(to, at->name);
-        to = put(to, SLICE(": "));
-        to = put(to, at->value);
-        to = put(to, SLICE("\r\n"));
+        to = slice_write(to, at->name);
+        to = slice_write(to, SLICE(": "));
+        to = slice_write(to, at->value);
+        to = slice_write(to, SLICE("\r\n"));
     }
     return to;
 }
 
 static char *put_framing(char *to, struct content content) {
     if (content.kind == CONTENT_CHUNKED)
-        return put(to, SLICE("Transfer-Encoding: chunked\r\n"));
+        return slice_write(to, SLICE("Transfer-Encoding: chunked\r\n"));
     if (content.kind != CONTENT_LENGTH)
         return to;
-    to = put(to, SLICE("Content-Length: "));
+    to = slice_write(to, SLICE("Content-Length: "));
     to += uint_to_text(to, content.length);
-    return put(to, SLICE("\r\n"));
+    return slice_write(to, SLICE("\r\n"));
 }

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "config/address.h"
+#include "config/checks.h"
 #include "config/reader.h"
 #include "config/suggest.h"
 #include "config/units.h"
@@ -146,6 +147,9 @@ static void check_pipelines(const struct check *check) {
 
         if (pipeline->resolve_interval_ns == 0)
             pipeline->resolve_interval_ns = config->server.resolve_interval_ns;
+        checks_complete(pipeline, section_at(check, "pipeline", i), check->errors);
+        if (pipeline->breaker.open_max_ns < pipeline->breaker.open_for_ns)
+            pipeline->breaker.open_max_ns = pipeline->breaker.open_for_ns;
         /* A setting that would never apply is an error. */
         for (size_t k = 0; k < sizeof http2_only / sizeof *http2_only; k++) {
             const struct tomlc_node *table =

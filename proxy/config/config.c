@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "config/address.h"
+#include "config/balance.h"
 #include "config/certificates.h"
 #include "config/check.h"
 #include "config/lists.h"
@@ -68,6 +69,7 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     config->folder = plugins_folder(name);
     take_all(&reader, root, config);
     check_all(config, root, &found, &warnings);
+    balance_check(config, root, &found);
     certificates_check(config, root, &found, &warnings);
     plan_all(config, root, options, &found);
     tomlc_free(root);
@@ -100,6 +102,10 @@ void config_free(struct config *config) {
     for (size_t i = 0; i < config->pipeline_count; i++) {
         free(config->pipelines[i].name);
         free(config->pipelines[i].host);
+        free(config->pipelines[i].balance.hash.name);
+        free(config->pipelines[i].health.path);
+        free(config->pipelines[i].health.host);
+        free(config->pipelines[i].health.grpc_service);
         certificates_free_pipeline(&config->pipelines[i].tls);
         list_free_endpoints(&config->pipelines[i]);
     }
@@ -112,6 +118,8 @@ void config_free(struct config *config) {
         free(config->routes[i].host);
         free(config->routes[i].path);
         free(config->routes[i].exact);
+        free(config->routes[i].affinity.header);
+        free(config->routes[i].affinity.cookie);
         list_free_methods(&config->routes[i]);
         list_free_fields(&config->routes[i]);
         free(config->routes[i].handlers);

@@ -131,6 +131,53 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
+enum config_balance { BALANCE_LEAST, BALANCE_HASH };
+
+/* What of a request tells where it belongs. */
+enum config_hash_of { HASH_CLIENT, HASH_PATH, HASH_HEADER, HASH_COOKIE };
+
+struct config_hash {
+    enum config_hash_of of;
+    char *name; /* HASH_HEADER (lower case), HASH_COOKIE; owned */
+};
+
+/* What counts as a failure in a row of an endpoint. */
+enum config_breaker_on {
+    BREAKER_ON_CONNECT = 1 << 0,
+    BREAKER_ON_RESET = 1 << 1,
+    BREAKER_ON_TIMEOUT = 1 << 2,
+    BREAKER_ON_502 = 1 << 3,
+    BREAKER_ON_503 = 1 << 4, /* and gRPC's UNAVAILABLE */
+    BREAKER_ON_504 = 1 << 5,
+    BREAKER_ON_500 = 1 << 6,
+};
+
+enum config_health_kind { HEALTH_OFF, HEALTH_HTTP, HEALTH_GRPC, HEALTH_CONNECT };
+
+#define CONFIG_STATUS_RANGES_MAX 8
+
+struct config_status_range {
+    unsigned first, last; /* 100-599, both included */
+};
+
+/* Active checks of a pipeline's endpoints. */
+struct config_health {
+    enum config_health_kind kind;
+    char *path;         /* HEALTH_HTTP: what is asked for with GET; owned, else NULL */
+    char *host;         /* HEALTH_HTTP: NULL: the pipeline's, else the endpoint; owned */
+    char *grpc_service; /* HEALTH_GRPC: of grpc.health.v1; owned, else NULL */
+    bool is_connect;
+    struct config_status_range statuses[CONFIG_STATUS_RANGES_MAX]; /* HEALTH_HTTP: of a good one */
+    size_t status_count;
+    int64_t interval_ns;                     /* from the end of one to the next */
+    int64_t timeout_ns;                      /* connecting included */
+    unsigned unhealthy_after, healthy_after; /* checks in a row */
+    int initial;                             /* enum config_health_initial */
+    double panic; /* share of the endpoints; while fewer are healthy, all are used; 0: never */
+};
+
+enum config_health_initial { INITIAL_HEALTHY, INITIAL_UNHEALTHY };
+
 struct config_pipeline_tls {
     bool is_on;
     char *ca;                      /* path of the authorities; NULL: the system's; owned */
@@ -148,6 +195,7 @@ struct config_pipeline {
     struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */
+    int64_t hold_ns;         /* how long one may wait while no endpoint is usable */
     int64_t dial_timeout_ns; /* one connect */
     int64_t idle_timeout_ns; /* an unused upstream connection is closed after this */
     int64_t ping_ns;         /* HTTP/2: with calls on it and silent for this: asked with a PING */
@@ -168,9 +216,28 @@ struct config_pipeline {
         int64_t max_wait_ns; /* longest wait of one */
     } queue;
     struct {
-        unsigned attempts; /* tries in all, 1 = never again */
-        unsigned on;       /* enum config_retry_on bits */
+        unsigned in_a_row;   /* failures that open it; 0: no number does */
+        unsigned on;         /* enum config_breaker_on bits: what is one */
+        int64_t open_for_ns; /* times how often it has opened */
+        int64_t open_max_ns;
+        double share; /* of failures that ejects an endpoint, beside its peers; 0: none does */
+        unsigned calls_min;
+        int64_t window_ns;
+        int64_t stall_ns; /* a first byte that takes less is none; 0: nothing is */
+        double eject_max; /* share of the endpoints; 0: none, else one at least */
+    } breaker;
+    int64_t slow_start_ns; /* of an endpoint that is used again; 0: its whole share at once */
+    struct config_health health;
+    struct {
+        unsigned attempts;  /* tries in all, 1 = never again */
+        unsigned on;        /* enum config_retry_on bits */
+        double budget;      /* further tries as a share of the requests */
+        int64_t timeout_ns; /* of one try, until its response head */
     } retry;
+    struct {
+        enum config_balance by;
+        struct config_hash hash; /* BALANCE_HASH */
+    } balance;
 };
 
 enum config_isolation { ISOLATION_THREAD, ISOLATION_PROCESS };
@@ -204,6 +271,8 @@ struct config_field_match {
     char *value; /* owned; NULL: any value will do */
 };
 
+enum config_learn { LEARN_NOTHING, LEARN_RESPONSE };
+
 /* Who is refused first when there is too much of everything. */
 enum config_priority { PRIORITY_CRITICAL, PRIORITY_DEFAULT, PRIORITY_BACKGROUND };
 
@@ -224,6 +293,13 @@ struct config_route {
     bool is_grpc_web;    /* gRPC-Web calls become gRPC calls; the pipeline's protocol is HTTP/2 */
     int64_t deadline_ns; /* -1: the pipeline's */
     enum config_priority priority;
+    bool is_idempotent; /* its requests may be processed twice, whatever their method */
+    struct {
+        char *header;            /* lower case; owned; NULL: none */
+        char *cookie;            /* owned; that weir sets; NULL: none; never with header */
+        enum config_learn learn; /* where from the header's values are known */
+        bool is_strict;          /* refused when its endpoint is not there */
+    } affinity;
     size_t *handlers; /* owned; indexes, in the order in which they are called */
     size_t handler_count;
 };

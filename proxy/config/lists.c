@@ -64,8 +64,8 @@ void list_trust(struct reader *reader, const struct schema_key *key, const struc
             listener->trust_count++;
 }
 
-void list_retry_on(struct reader *reader, const struct schema_key *key,
-                   const struct tomlc_node *node, void *to) {
+void list_bits(struct reader *reader, const struct schema_key *key, const struct tomlc_node *node,
+               void *to) {
     unsigned bits = 0;
 
     if (!is_list(reader, node, 0, 16, "reasons"))

@@ -10,7 +10,7 @@
 
 read_fn list_endpoints; /* struct config_pipeline */
 read_fn list_trust;     /* struct config_listener */
-read_fn list_retry_on;  /* unsigned: enum config_retry_on bits */
+read_fn list_bits;      /* unsigned: bits of an enum, by the key's choices */
 read_fn list_methods;   /* struct config_route; one string or a list */
 read_fn list_fields;    /* struct config_route; a table of names and values */
 

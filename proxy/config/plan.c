@@ -15,6 +15,7 @@ struct plan {
     uint64_t fixed;     /* upstream connections that the file asks for by number */
     uint64_t automatic; /* addresses of the pipelines that leave it to us: one each at least */
     uint64_t wanted;    /* connections that those could use */
+    uint64_t checks;    /* of health: a connection per address */
     uint64_t clients;   /* asked for by number, or 1 */
 };
 
@@ -81,6 +82,8 @@ static struct plan make_plan(const struct config *config) {
         const struct config_pipeline *pipeline = &config->pipelines[i];
         uint64_t addresses = plan_addresses(pipeline);
 
+        if (pipeline->health.kind != HEALTH_OFF)
+            plan.checks += addresses;
         if (pipeline->limits.connections > 0) {
             plan.fixed += addresses * pipeline->limits.connections;
         } else {
@@ -104,11 +107,12 @@ static uint64_t connections_wanted(const struct config *config,
 
 /* What must be there at least. */
 static uint64_t least_of(const struct plan *plan) {
-    return plan->reserve + plan->listening + plan->fixed + plan->automatic + plan->clients;
+    return plan->reserve + plan->listening + plan->fixed + plan->automatic + plan->checks +
+           plan->clients;
 }
 
 static void share(struct config *config, const struct plan *plan) {
-    uint64_t left = plan->limit - plan->reserve - plan->listening;
+    uint64_t left = plan->limit - plan->reserve - plan->listening - plan->checks;
     uint64_t upstream = plan->fixed + plan->wanted;
     uint64_t most = config->admission.max_connections > 0 ? left - plan->clients : left / 2;
     uint64_t spare, wanted_beyond_one;
@@ -117,7 +121,7 @@ static void share(struct config *config, const struct plan *plan) {
         upstream = most;
     if (upstream < plan->fixed + plan->automatic)
         upstream = plan->fixed + plan->automatic;
-    config->admission.fd_upstream = (unsigned)upstream;
+    config->admission.fd_upstream = (unsigned)(upstream + plan->checks);
     if (config->admission.max_connections == 0)
         config->admission.max_connections = (unsigned)(left - upstream);
 
@@ -169,15 +173,16 @@ static void refuse(const struct config *config, const struct tomlc_node *root,
     }
     buffer_printf(&need, "%llu", (unsigned long long)least_of(plan));
     buffer_append_char(&need, '\0');
-    errors_add(
-        errors, where ? where->at : root->at,
-        "%s: found a need of %s fds = %llu in reserve + %llu to listen (%zu listener%s x %u "
-        "threads) + %llu to upstreams + %llu for clients, expected at most the fd limit of "
-        "%llu: %.*s%sraise the limit (ulimit -n, LimitNOFILE=) to %s",
-        path, need.base, (unsigned long long)plan->reserve, (unsigned long long)plan->listening,
-        config->listener_count, config->listener_count == 1 ? "" : "s", config->server.threads,
-        (unsigned long long)plan->fixed + plan->automatic, (unsigned long long)plan->clients,
-        (unsigned long long)plan->limit, SLICE_ARG(remedy), remedy.len ? ", or " : "", need.base);
+    errors_add(errors, where ? where->at : root->at,
+               "%s: found a need of %s fds = %llu in reserve + %llu to listen (%zu listener%s x %u "
+               "threads) + %llu to upstreams + %llu for clients, expected at most the fd limit of "
+               "%llu: %.*s%sraise the limit (ulimit -n, LimitNOFILE=) to %s",
+               path, need.base, (unsigned long long)plan->reserve,
+               (unsigned long long)plan->listening, config->listener_count,
+               config->listener_count == 1 ? "" : "s", config->server.threads,
+               (unsigned long long)plan->fixed + plan->automatic + plan->checks,
+               (unsigned long long)plan->clients, (unsigned long long)plan->limit,
+               SLICE_ARG(remedy), remedy.len ? ", or " : "", need.base);
     buffer_deinit(&need);
     buffer_deinit(&remedy);
 }

@@ -2,7 +2,9 @@
 #include "config/schema.h"
 
 #include "base/clock.h"
+#include "config/balance.h"
 #include "config/certificates.h"
+#include "config/checks.h"
 #include "config/lists.h"
 #include "config/match.h"
 #include "config/plugins.h"
@@ -69,9 +71,33 @@ static const struct choice quarantines[] = {
 
 static const struct choice retry_reasons[] = {
     {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
-    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, true},
-    {"502", RETRY_ON_502, true},          {"503", RETRY_ON_503, true},
-    {"504", RETRY_ON_504, true},          {0},
+    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, false},
+    {"502", RETRY_ON_502, false},         {"503", RETRY_ON_503, false},
+    {"504", RETRY_ON_504, false},         {0},
+};
+
+static const struct choice balances[] = {
+    {"least", BALANCE_LEAST, false},
+    {"hash", BALANCE_HASH, false},
+    {0},
+};
+
+static const struct choice lessons[] = {
+    {"response", LEARN_RESPONSE, false},
+    {0},
+};
+
+static const struct choice breaker_reasons[] = {
+    {"connect", BREAKER_ON_CONNECT, false}, {"reset", BREAKER_ON_RESET, false},
+    {"timeout", BREAKER_ON_TIMEOUT, false}, {"500", BREAKER_ON_500, false},
+    {"502", BREAKER_ON_502, false},         {"503", BREAKER_ON_503, false},
+    {"504", BREAKER_ON_504, false},         {0},
+};
+
+static const struct choice health_initials[] = {
+    {"healthy", INITIAL_HEALTHY, false},
+    {"unhealthy", INITIAL_UNHEALTHY, false},
+    {0},
 };
 
 #define AT(member) offsetof(struct config_server, member)
@@ -173,6 +199,7 @@ static const struct schema_key pipeline_keys[] = {
     {"tls.min_version", value_choice, AT(tls.min_version), "\"1.2\"", .choices = tls_versions},
     {"host", value_host, AT(host)},
     {"deadline", value_duration, AT(deadline_ns), "\"30s\"", NS_PER_MS, HOURS(24)},
+    {"hold", value_duration, AT(hold_ns), "\"5s\"", NS_PER_MS, HOURS(1)},
     {"timeouts.dial", value_duration, AT(dial_timeout_ns), "\"3s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.idle", value_duration, AT(idle_timeout_ns), "\"60s\"", NS_PER_MS, HOURS(24)},
     {"timeouts.ping", value_duration, AT(ping_ns), "\"20s\"", NS_PER_MS, HOURS(24)},
@@ -193,8 +220,41 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.informational", value_count, AT(max_informational), "10", 0, 1000},
     {"queue.size", value_count, AT(queue.size), "256", 0, MILLION},
     {"queue.max_wait", value_duration, AT(queue.max_wait_ns), "\"2s\"", NS_PER_MS, HOURS(24)},
+    {"breaker.consecutive_failures", value_count, AT(breaker.in_a_row), "5", 0, 1000},
+    {"breaker.on", list_bits, AT(breaker.on),
+     "[\"connect\", \"reset\", \"timeout\", \"502\", \"503\", \"504\"]",
+     .choices = breaker_reasons},
+    {"breaker.open_for", value_duration, AT(breaker.open_for_ns), "\"10s\"", 100 * NS_PER_MS,
+     HOURS(1), .is_never_off = true},
+    {"breaker.open_max", value_duration, AT(breaker.open_max_ns), "\"5m\"", 100 * NS_PER_MS,
+     HOURS(24), .is_never_off = true},
+    {"breaker.failure_share", value_share, AT(breaker.share), "0.3", 1, 100},
+    {"breaker.min_calls", value_count, AT(breaker.calls_min), "20", 5, MILLION},
+    {"breaker.window", value_duration, AT(breaker.window_ns), "\"10s\"", SECONDS(1), SECONDS(10),
+     .is_never_off = true},
+    {"breaker.stalled_after", value_duration, AT(breaker.stall_ns), "\"1s\"", 10 * NS_PER_MS,
+     HOURS(1)},
+    {"breaker.eject_max", value_share, AT(breaker.eject_max), "0.5", 1, 100},
+    {"slow_start", value_duration, AT(slow_start_ns), NULL, 100 * NS_PER_MS, HOURS(1)},
+    {"health.path", checks_path, AT(health.path)},
+    {"health.grpc_service", checks_service, AT(health.grpc_service)},
+    {"health.connect", value_boolean, AT(health.is_connect), "false"},
+    {"health.host", value_host, AT(health.host)},
+    {"health.status", checks_status, 0, "\"200-399\""},
+    {"health.interval", value_duration, AT(health.interval_ns), "\"5s\"", 50 * NS_PER_MS, HOURS(1),
+     .is_never_off = true},
+    {"health.timeout", value_duration, AT(health.timeout_ns), "\"2s\"", 10 * NS_PER_MS, HOURS(1),
+     .is_never_off = true},
+    {"health.unhealthy_after", value_count, AT(health.unhealthy_after), "3", 1, 100},
+    {"health.healthy_after", value_count, AT(health.healthy_after), "2", 1, 100},
+    {"health.initial", value_choice, AT(health.initial), "\"healthy\"", .choices = health_initials},
+    {"health.panic", value_share, AT(health.panic), "0.5", 1, 100},
+    {"balance.by", value_choice, AT(balance.by), "\"least\"", .choices = balances},
+    {"balance.hash", balance_hash, AT(balance.hash), "\"client\""},
     {"retry.attempts", value_count, AT(retry.attempts), "2", 1, 10},
-    {"retry.on", list_retry_on, AT(retry.on), "[\"connect\", \"refused\"]",
+    {"retry.budget", value_share, AT(retry.budget), "0.2", 1, 100},
+    {"retry.timeout", value_duration, AT(retry.timeout_ns), "\"0s\"", NS_PER_MS, HOURS(1)},
+    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]",
      .choices = retry_reasons},
 };
 #undef AT
@@ -236,6 +296,11 @@ static const struct schema_key route_keys[] = {
     {"stream", value_boolean, AT(is_stream), "false"},
     {"grpc_web", value_boolean, AT(is_grpc_web), "false"},
     {"priority", value_choice, AT(priority), "\"default\"", .choices = priorities},
+    {"idempotent", value_boolean, AT(is_idempotent), "false"},
+    {"affinity.header", balance_header, AT(affinity.header)},
+    {"affinity.learn", value_choice, AT(affinity.learn), .choices = lessons},
+    {"affinity.cookie", balance_cookie, AT(affinity.cookie)},
+    {"affinity.strict", value_boolean, AT(affinity.is_strict), "false"},
 };
 #undef AT
 

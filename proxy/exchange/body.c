@@ -53,7 +53,7 @@ void body_pass(struct body *body, struct slice bytes) {
     if (body->borrowed_first + body->borrowed_count == BODY_BORROWED_MAX)
         settle(body);
     body->borrowed[body->borrowed_first + body->borrowed_count++] =
-        uv_buf_init((char *)bytes.base, (unsigned)bytes.len);
+        (uv_buf_t){.base = (char *)bytes.base, .len = bytes.len};
     body->pushed += bytes.len;
     body->moved_ns = body->loop->now_ns;
     loop_at_turn_end(body->loop, &body->settle);
@@ -155,7 +155,8 @@ void body_drop(struct body *body, size_t n) {
 
     if (body->is_kept)
         keep(body, n);
-    chunks_drop(&body->held, body->loop, from_held);
+    if (from_held > 0)
+        chunks_drop(&body->held, body->loop, from_held);
     while (left > 0) {
         uv_buf_t *first = &body->borrowed[body->borrowed_first];
 

@@ -5,14 +5,12 @@
  * have, only the two cases of a letter become the letter, and only '-' and digits become those. */
 #include "exchange/field.h"
 
-#include <assert.h>
 #include <string.h>
 
 #define NAME_MAX_LEN 20
 #define NAME_CASE UINT64_C(0x2020202020202020)
-#define FIELDS_CAP_MIN 8
 
-static const struct slice names[FIELD_IDS] = {
+const struct slice field_names[FIELD_IDS] = {
     [FIELD_OTHER] = {"", 0},
 #define X(id, text) [FIELD_##id] = {text, sizeof(text) - 1},
 #include "exchange/field.def"
@@ -51,14 +49,9 @@ enum field_id field_id_of(struct slice name) {
     if (name.len > NAME_MAX_LEN)
         return FIELD_OTHER;
     for (unsigned id = first_of_length[name.len]; id < first_of_length[name.len + 1]; id++)
-        if (is_name(name.base, names[id].base, name.len))
+        if (is_name(name.base, field_names[id].base, name.len))
             return (enum field_id)id;
     return FIELD_OTHER;
-}
-
-struct slice field_name(enum field_id id) {
-    assert(id < FIELD_IDS);
-    return names[id];
 }
 
 void fields_reserve(struct fields *fields, struct arena *arena, uint32_t count) {
@@ -73,20 +66,7 @@ void fields_reserve(struct fields *fields, struct arena *arena, uint32_t count) 
     fields->cap = count;
 }
 
-void fields_add(struct fields *fields, struct arena *arena, enum field_id id, struct slice name,
-                struct slice value) {
-    if (fields->count == fields->cap)
-        fields_reserve(fields, arena, fields->cap ? fields->cap * 2 : FIELDS_CAP_MIN);
-    fields->list[fields->count++] = (struct field){name, value, id, false};
-}
-
-void fields_add_known(struct fields *fields, struct arena *arena, enum field_id id,
-                      struct slice value) {
-    assert(id != FIELD_OTHER);
-    fields_add(fields, arena, id, field_name(id), value);
-}
-
-const struct field *fields_find(const struct fields *fields, enum field_id id) {
+const struct field *fields_seek(const struct fields *fields, enum field_id id) {
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == id)
             return &fields->list[i];
@@ -112,7 +92,7 @@ const struct field *fields_find_name(const struct fields *fields, struct slice n
     return NULL;
 }
 
-bool fields_list_has(const struct fields *fields, enum field_id id, struct slice token) {
+bool fields_list_seek(const struct fields *fields, enum field_id id, struct slice token) {
     for (uint32_t i = 0; i < fields->count; i++)
         if (fields->list[i].id == id && slice_list_has(fields->list[i].value, token))
             return true;

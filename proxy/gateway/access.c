@@ -36,7 +36,9 @@ void access_record(struct crossing *c) {
         .fail = c->fail,
         .received_bytes = x->request.pushed,
         .sent_bytes = x->response.taken,
-        .retries = c->attempts > 1 ? c->attempts - 1 : 0,
+        .retries = c->retries,
+        .has_no_budget = c->has_no_budget,
+        .was_held = c->held.since_ns > 0,
         .grpc_status = c->is_grpc ? (int)grpc_outcome(c) : -1,
     };
 
@@ -113,6 +115,8 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
         write_ms(out, "first_byte_ms", c->first_byte_ns - x->started_ns);
     if (c->queued_ns && c->sent_ns)
         write_ms(out, "queue_ms", c->sent_ns - c->queued_ns);
+    if (c->held_ns)
+        write_ms(out, "held_ms", c->held_ns);
     if (c->fail) {
         write_text(out, "reason", slice_str(fail_row(c->fail)->reason), FIELD_MAX);
         if (c->why)

@@ -24,6 +24,7 @@ static const uint16_t codes[] = {
     429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
 };
 #define CODES (sizeof codes / sizeof *codes)
+#define STATUS_END 600
 
 static const struct {
     int err;
@@ -59,16 +60,22 @@ struct per_handler {
     metrics_cell duration, dirty;
 };
 
+struct per_pipeline {
+    metrics_cell queue_wait;
+    metrics_cell retried_well, retried_badly, no_budget;
+    metrics_cell held;
+};
+
 struct counters {
     struct metrics_builder *builder; /* owned */
     size_t listeners, routes, pipelines;
     struct per_route *by_route;       /* [listener][route + none]; owned */
     struct per_listener *by_listener; /* owned */
     metrics_cell *rejected;           /* [listener][pipeline + none][fail]; owned */
-    metrics_cell *queue_wait;         /* [pipeline]; owned */
-    metrics_cell *retries;            /* [pipeline]; owned */
+    struct per_pipeline *by_pipeline; /* owned */
     struct per_handler *by_handler;   /* owned */
     metrics_cell active, streams, tunnels;
+    uint8_t code_indices[STATUS_END]; /* by status, in codes[] */
 };
 
 void counters_evicted(const struct counters *c, struct metrics metrics, size_t listener,
@@ -87,8 +94,10 @@ static void add_rejected(struct counters *c, const struct config *config);
 static void add_listeners(struct counters *c, const struct config *config);
 static void add_pipelines(struct counters *c, const struct config *config);
 static void add_handlers(struct counters *c, const struct config *config);
+static void count_pipeline(const struct per_pipeline *p, struct metrics metrics,
+                           const struct counters_exchange *done);
 static struct per_route *route_of(const struct counters *c, size_t listener, size_t route);
-static unsigned code_index(unsigned status);
+static unsigned code_index(const struct counters *c, unsigned status);
 
 size_t counters_series(const struct config *config) {
     size_t pairs = 0;
@@ -99,8 +108,8 @@ size_t counters_series(const struct config *config) {
     return pairs * (sizeof(struct per_route) / sizeof(metrics_cell)) +
            config->listener_count *
                ((config->pipeline_count + 1) * FAILS + ACCEPT_ERRORS + HANDSHAKE_RESULTS + 1) +
-           config->pipeline_count * 2 +
-           config->handler_count * sizeof(struct per_handler) / sizeof(metrics_cell);
+           config->pipeline_count * (sizeof(struct per_pipeline) / sizeof(metrics_cell)) +
+           config->handler_count * (sizeof(struct per_handler) / sizeof(metrics_cell));
 }
 
 struct counters *counters_new(const struct config *config) {
@@ -111,6 +120,9 @@ struct counters *counters_new(const struct config *config) {
     c->listeners = config->listener_count;
     c->routes = config->route_count;
     c->pipelines = config->pipeline_count;
+    memset(c->code_indices, CODES, sizeof c->code_indices);
+    for (size_t i = 0; i < CODES; i++)
+        c->code_indices[codes[i]] = (uint8_t)i;
     add_route_families(c, config);
     add_rejected(c, config);
     add_listeners(c, config);
@@ -134,8 +146,7 @@ void counters_free(struct counters *c) {
     free(c->by_route);
     free(c->by_listener);
     free(c->rejected);
-    free(c->queue_wait);
-    free(c->retries);
+    free(c->by_pipeline);
     free(c->by_handler);
     free(c);
 }
@@ -149,7 +160,7 @@ void counters_count(const struct counters *c, struct metrics metrics,
     const struct per_route *route = route_of(c, done->listener, done->route);
     size_t pipeline = done->pipeline == COUNTERS_NO_PIPELINE ? c->pipelines : done->pipeline;
 
-    metrics_add(metrics, route->codes[done->protocol][code_index(done->status)], 1);
+    metrics_add(metrics, route->codes[done->protocol][code_index(c, done->status)], 1);
     metrics_observe(metrics, route->duration, counters_bounds_ns, COUNTERS_BOUNDS,
                     done->duration_ns);
     if (done->first_byte_ns >= 0)
@@ -165,11 +176,7 @@ void counters_count(const struct counters *c, struct metrics metrics,
             c->rejected[(done->listener * (c->pipelines + 1) + pipeline) * FAILS + done->fail], 1);
     if (pipeline == c->pipelines)
         return;
-    if (done->queue_wait_ns >= 0)
-        metrics_observe(metrics, c->queue_wait[pipeline], counters_bounds_ns, COUNTERS_BOUNDS,
-                        done->queue_wait_ns);
-    if (done->retries > 0)
-        metrics_add(metrics, c->retries[pipeline], done->retries);
+    count_pipeline(&c->by_pipeline[pipeline], metrics, done);
 }
 
 void counters_exchange_active(const struct counters *c, struct metrics metrics, int by) {
@@ -388,23 +395,54 @@ static void add_listeners(struct counters *c, const struct config *config) {
     }
 }
 
+static void count_pipeline(const struct per_pipeline *p, struct metrics metrics,
+                           const struct counters_exchange *done) {
+    bool is_well = done->fail == FAIL_NONE && done->status < 500;
+
+    if (done->queue_wait_ns >= 0)
+        metrics_observe(metrics, p->queue_wait, counters_bounds_ns, COUNTERS_BOUNDS,
+                        done->queue_wait_ns);
+    if (done->retries > 0)
+        metrics_add(metrics, is_well ? p->retried_well : p->retried_badly, done->retries);
+    if (done->has_no_budget)
+        metrics_add(metrics, p->no_budget, 1);
+    if (done->was_held)
+        metrics_add(metrics, p->held, 1);
+}
+
 static void add_pipelines(struct counters *c, const struct config *config) {
     unsigned wait =
         metrics_family(c->builder, METRICS_HISTOGRAM, "weir_pipeline_queue_wait_seconds",
-                       "From reaching the queue to being sent on.");
+                       "From reaching the queue to being sent on, but for what was held.");
     unsigned retries = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_retries_total",
-                                      "Attempts beyond the first.");
+                                      "Attempts beyond the first, by how their exchange ended.");
+    unsigned no_budget = metrics_family(
+        c->builder, METRICS_COUNTER, "weir_pipeline_retries_over_budget_total",
+        "Exchanges that would have been tried once more, had there been budget for it.");
+    unsigned held = metrics_family(c->builder, METRICS_COUNTER, "weir_pipeline_held_total",
+                                   "Exchanges that waited for an endpoint to come back.");
 
-    c->queue_wait = xcalloc(c->pipelines, sizeof *c->queue_wait);
-    c->retries = xcalloc(c->pipelines, sizeof *c->retries);
+    c->by_pipeline = xcalloc(c->pipelines, sizeof *c->by_pipeline);
     for (size_t pipeline = 0; pipeline < c->pipelines; pipeline++) {
+        struct per_pipeline *p = &c->by_pipeline[pipeline];
         struct buffer labels = {0};
+        size_t len;
 
         metrics_label(&labels, "pipeline", config->pipelines[pipeline].name);
+        len = labels.len;
         buffer_append_char(&labels, '\0');
-        c->queue_wait[pipeline] =
+        p->queue_wait =
             metrics_histogram(c->builder, wait, labels.base, counters_bounds_ns, COUNTERS_BOUNDS);
-        c->retries[pipeline] = metrics_series(c->builder, retries, labels.base);
+        p->no_budget = metrics_series(c->builder, no_budget, labels.base);
+        p->held = metrics_series(c->builder, held, labels.base);
+        labels.len = len;
+        metrics_label(&labels, "result", "ok");
+        buffer_append_char(&labels, '\0');
+        p->retried_well = metrics_series(c->builder, retries, labels.base);
+        labels.len = len;
+        metrics_label(&labels, "result", "failed");
+        buffer_append_char(&labels, '\0');
+        p->retried_badly = metrics_series(c->builder, retries, labels.base);
         buffer_deinit(&labels);
     }
 }
@@ -456,16 +494,6 @@ static struct per_route *route_of(const struct counters *c, size_t listener, siz
                         (route == COUNTERS_NO_ROUTE ? c->routes : route)];
 }
 
-static unsigned code_index(unsigned status) {
-    size_t low = 0, high = CODES;
-
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-
-        if (codes[middle] < status)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (unsigned)(low < CODES && codes[low] == status ? low : CODES);
+static unsigned code_index(const struct counters *c, unsigned status) {
+    return status < STATUS_END ? c->code_indices[status] : CODES;
 }

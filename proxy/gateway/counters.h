@@ -44,6 +44,8 @@ struct counters_exchange {
     enum fail fail;                      /* weir's own answer, or why it ended early; FAIL_NONE */
     uint64_t received_bytes, sent_bytes; /* content */
     unsigned retries;
+    bool has_no_budget; /* it would have been tried once more */
+    bool was_held;
     int grpc_status; /* -1: no gRPC call */
 };
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 static void on_wait_over(struct timer *timer);
+static void on_turn_over(struct timer *timer);
 
 struct crossing *crossing_new(struct gateway_listener *listener) {
     struct gateway_loop *gl = listener->gl;
@@ -26,6 +27,7 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     list_init(&c->link);
     list_init(&c->watch);
     timer_init(&c->wait, on_wait_over);
+    timer_init(&c->turn, on_turn_over);
     exchange_init(&c->x, &gl->loop, steps_run, c->memory, sizeof c->memory);
     return c;
 }
@@ -45,6 +47,7 @@ void crossing_free(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     loop_timer_stop(&gl->loop, &c->wait);
+    loop_timer_stop(&gl->loop, &c->turn);
     list_remove(&c->link);
     list_remove(&c->watch);
     exchange_deinit(&c->x);
@@ -72,4 +75,8 @@ void crossing_pool_drop(struct gateway_loop *gl) {
 
 static void on_wait_over(struct timer *timer) {
     exchange_wake(&CONTAINER_OF(timer, struct crossing, wait)->x, CROSSING_WAIT_OVER);
+}
+
+static void on_turn_over(struct timer *timer) {
+    exchange_wake(&CONTAINER_OF(timer, struct crossing, turn)->x, CROSSING_TURN_OVER);
 }

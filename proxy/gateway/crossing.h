@@ -5,8 +5,10 @@
 #include "codec/grpc.h"
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
+#include "pipeline/balancer.h"
 #include "pipeline/pipeline.h"
 #include "route/route.h"
+#include "upstream/trial.h"
 
 /* First block of the arena: the usual request and response heads fit. */
 #define CROSSING_ARENA_BYTES 6144
@@ -20,6 +22,8 @@
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
 #define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS */
 #define CROSSING_STREAMS (1u << 18)    /* a second message has come */
+#define CROSSING_TURN_OVER \
+    (1u << 19) /* the hold's, the pause's, or the attempt's time has passed */
 
 enum step {
     STEP_ROUTE,   /* which route and pipeline? */
@@ -31,10 +35,20 @@ enum step {
     STEP_HANDLED, /* the handlers see it, too */
     STEP_RESPOND, /* it goes to the client */
     STEP_RELAY,   /* content flows; the end of both sides */
+    STEP_HOLD,    /* no endpoint is usable: one comes back, or the time is up */
+    STEP_PAUSE,   /* before it is tried again */
     STEP_HEALTH,  /* weir answers for its health, and goes on answering */
     STEP_REPLY,   /* weir's own answer is on its way */
     STEP_FINISH,
     STEPS
+};
+
+/* What becomes of an exchange that has failed. */
+enum again {
+    AGAIN_NOT,
+    AGAIN_NOW,
+    AGAIN_LATER, /* after pause_ns */
+    AGAIN_HOLD,  /* when an endpoint is back */
 };
 
 struct crossing {
@@ -60,10 +74,24 @@ struct crossing {
     struct permit permit;
     struct lease lease;
     enum fail lease_fail;
+    struct balancer_wish wish; /* what does not change from attempt to attempt */
+    bool has_session;          /* of an affinity; its key is in wish */
     struct endpoint *endpoint; /* counted: of the last attempt; NULL: none yet */
+    struct trial trial;        /* likewise */
     unsigned attempts;
     unsigned goaways; /* attempts that an upstream refused as it ended the connection */
     struct timer wait;
+
+    /* Of further tries (again.c). */
+    struct timer turn;
+    enum again again; /* decided before the failure was told */
+    int64_t pause_ns;
+    unsigned sends, retries;
+    bool has_no_budget; /* it would have been tried once more */
+    struct hold_ticket held;
+    int64_t hold_until_ns; /* 0: it was not held since it was last sent */
+    int64_t hold_since_ns;
+    int64_t held_ns; /* in all */
 
     struct slice request_id; /* arena */
     enum fail fail;          /* why weir answered itself or broke off; FAIL_NONE */
@@ -96,6 +124,41 @@ void crossing_pool_drop(struct gateway_loop *gl);
 void steps_run(struct task *task);
 /* The pipelines' gate callback. */
 void steps_permit_granted(struct gate_ticket *ticket, void *gift);
+
+/* Further tries (again.c). */
+
+/* What becomes of it after @fail; a retry has been charged then. */
+enum again again_after(struct crossing *c, enum fail fail);
+/* Takes back what the failed attempt has left. */
+void again_prepare(struct crossing *c, enum fail fail);
+/* May its request be processed twice? */
+bool again_is_repeatable(const struct crossing *c);
+/* Is the response head that has come one that the pipeline retries? */
+bool again_is_unwelcome(struct crossing *c);
+/* An attempt is about to be made. */
+void again_sent(struct crossing *c);
+
+/* Is it to wait until an endpoint is back? */
+bool again_must_hold(const struct crossing *c);
+enum again_hold {
+    AGAIN_HOLD_WAIT,
+    AGAIN_HOLD_OVER, /* it has its permit */
+    AGAIN_HOLD_FULL, /* too many wait already */
+    AGAIN_HOLD_TIMEOUT,
+};
+/* Begins or goes on to wait, without a permit. */
+enum again_hold again_hold(struct crossing *c);
+/* The pipelines' callback. */
+void again_let_go(struct hold_ticket *ticket);
+
+/* Where it belongs (affinity.c). */
+
+/* Sets c->wish, once the route is known. FAIL_AFFINITY_LOST. */
+enum fail affinity_find(struct crossing *c);
+/* Of a strict one: may its endpoint be used? */
+enum fail affinity_check(const struct crossing *c);
+/* The response is about to be sent: learns from it, or adds a cookie. */
+void affinity_respond(struct crossing *c);
 
 /* The request as it is sent on: hop-by-hop fields removed, forwarding fields added (forward.c).
  * Into @out, whose fields live in the arena. */
@@ -175,6 +238,13 @@ void tunnel_send(struct crossing *c);
 void tunnel_end(struct crossing *c);
 /* Something has come, or tunnel_end() was called: is a border there? */
 void tunnel_look(struct crossing *c);
+
+/* What the attempt says of its endpoint (verdict.c). The first word counts. */
+
+/* It has an answer, in part or whole; or it has become a stream. */
+void verdict_look(struct crossing *c);
+/* It has failed: c->fail. */
+void verdict_fail(struct crossing *c);
 
 /* weir's own health service (health.c). */
 enum health_outcome {

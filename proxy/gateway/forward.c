@@ -11,12 +11,26 @@
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define NIBBLES (15 * EACH_BYTE)
 
+/* RFC 9110 section 7.6.1, and what earlier specifications counted among them. */
+#define HOP_BY_HOP                                                                      \
+    (FIELD_BIT(FIELD_CONNECTION) | FIELD_BIT(FIELD_KEEP_ALIVE) |                        \
+     FIELD_BIT(FIELD_PROXY_CONNECTION) | FIELD_BIT(FIELD_TRANSFER_ENCODING) |           \
+     FIELD_BIT(FIELD_TE) | FIELD_BIT(FIELD_UPGRADE) | FIELD_BIT(FIELD_HTTP2_SETTINGS) | \
+     FIELD_BIT(FIELD_PROXY_AUTHORIZATION) | FIELD_BIT(FIELD_PROXY_AUTHENTICATE))
+
+/* Of a request: the forwarding fields, and what only weir may say. */
+#define MADE_ANEW                                                                          \
+    (FIELD_BIT(FIELD_X_FORWARDED_FOR) | FIELD_BIT(FIELD_X_FORWARDED_HOST) |                \
+     FIELD_BIT(FIELD_X_FORWARDED_PROTO) | FIELD_BIT(FIELD_FORWARDED) |                     \
+     FIELD_BIT(FIELD_X_REQUEST_ID) | FIELD_BIT(FIELD_VIA) | FIELD_BIT(FIELD_CLIENT_CERT) | \
+     FIELD_BIT(FIELD_CLIENT_CERT_CHAIN))
+
 static bool max_forwards(const struct request_head *head, unsigned *hops);
 static struct slice via(enum http_version version);
-static bool is_hop_by_hop(enum field_id id);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
 static void add_forwarding(struct crossing *c, struct request_head *out);
+static struct slice forwarded_text(struct crossing *c, struct slice node, struct slice scheme);
 static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
@@ -38,13 +52,9 @@ void forward_request(struct crossing *c, struct request_head *out) {
     for (uint32_t i = 0; i < in->count; i++) {
         const struct field *field = &in->list[i];
 
-        if (is_hop_by_hop(field->id) || (has_names && is_named_by_connection(in, field->name)))
+        if ((FIELD_BIT(field->id) & (HOP_BY_HOP | MADE_ANEW)) ||
+            (has_names && is_named_by_connection(in, field->name)))
             continue;
-        if (field->id == FIELD_X_FORWARDED_FOR || field->id == FIELD_X_FORWARDED_HOST ||
-            field->id == FIELD_X_FORWARDED_PROTO || field->id == FIELD_FORWARDED ||
-            field->id == FIELD_X_REQUEST_ID || field->id == FIELD_VIA ||
-            field->id == FIELD_CLIENT_CERT || field->id == FIELD_CLIENT_CERT_CHAIN)
-            continue; /* made anew below */
         if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
             fields_add_known(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
                              arena_printf(&x->arena, "%u", hops - 1));
@@ -55,9 +65,9 @@ void forward_request(struct crossing *c, struct request_head *out) {
                              grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
             continue;
         }
-        fields_add(&out->fields, &x->arena, field->id, field->name, field->value);
-        out->fields.list[out->fields.count - 1].is_secret = field->is_secret;
+        out->fields.list[out->fields.count++] = *field; /* there is room for all */
     }
+    out->fields.ids = in->ids;
     if (config->host)
         out->authority = slice_str(config->host);
     else if (out->authority.len == 0)
@@ -72,11 +82,11 @@ void forward_response(struct crossing *c) {
     struct exchange *x = &c->x;
     struct fields *fields = &x->response_head.fields;
     bool has_names = has_connection_names(fields);
-    uint32_t kept = 0;
+    uint32_t kept = fields_may_have(fields, HOP_BY_HOP) ? 0 : fields->count;
 
-    for (uint32_t i = 0; i < fields->count; i++) {
+    for (uint32_t i = kept; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
-        bool is_kept = !is_hop_by_hop(field->id) &&
+        bool is_kept = !(FIELD_BIT(field->id) & HOP_BY_HOP) &&
                        !(has_names && is_named_by_connection(fields, field->name));
 
         if (field->id == FIELD_UPGRADE && x->response_head.status == 101)
@@ -121,24 +131,6 @@ static struct slice via(enum http_version version) {
                                  : SLICE("1.1 weir");
 }
 
-/* Also what earlier specifications counted among them. */
-static bool is_hop_by_hop(enum field_id id) {
-    switch (id) {
-    case FIELD_CONNECTION:
-    case FIELD_KEEP_ALIVE:
-    case FIELD_PROXY_CONNECTION:
-    case FIELD_TRANSFER_ENCODING:
-    case FIELD_TE:
-    case FIELD_UPGRADE:
-    case FIELD_HTTP2_SETTINGS:
-    case FIELD_PROXY_AUTHORIZATION:
-    case FIELD_PROXY_AUTHENTICATE:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool is_named_by_connection(const struct fields *fields, struct slice name) {
     return fields_list_has(fields, FIELD_CONNECTION, name);
 }
@@ -170,16 +162,17 @@ static void add_upgrade(struct crossing *c, struct request_head *out) {
                         forward_is_websocket(&x->request_head));
     bool has_trailers = fields_list_has(in, FIELD_TE, SLICE("trailers"));
 
+    if (!has_upgrade && !has_trailers)
+        return;
     if (has_upgrade)
         for (const struct field *f = fields_find(in, FIELD_UPGRADE); f; f = fields_find_next(in, f))
             fields_add_known(&out->fields, &x->arena, FIELD_UPGRADE, f->value);
     if (has_trailers)
         fields_add_known(&out->fields, &x->arena, FIELD_TE, SLICE("trailers"));
-    if (has_upgrade || has_trailers)
-        fields_add_known(&out->fields, &x->arena, FIELD_CONNECTION,
-                         !has_trailers ? SLICE("upgrade")
-                         : has_upgrade ? SLICE("upgrade, te")
-                                       : SLICE("te"));
+    fields_add_known(&out->fields, &x->arena, FIELD_CONNECTION,
+                     !has_trailers ? SLICE("upgrade")
+                     : has_upgrade ? SLICE("upgrade, te")
+                                   : SLICE("te"));
 }
 
 bool forward_is_websocket(const struct request_head *head) {
@@ -206,11 +199,7 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
     if (field || in->authority.len > 0)
         fields_add_known(&out->fields, arena, FIELD_X_FORWARDED_HOST,
                          field ? field->value : in->authority);
-    add_list(c, &out->fields, FIELD_FORWARDED,
-             in->authority.len > 0
-                 ? ARENA_JOIN(arena, SLICE("for="), node, SLICE(";host=\""), in->authority,
-                              SLICE("\";proto="), scheme)
-                 : ARENA_JOIN(arena, SLICE("for="), node, SLICE(";proto="), scheme));
+    add_list(c, &out->fields, FIELD_FORWARDED, forwarded_text(c, node, scheme));
     /* Only what we have verified ourselves, whoever is trusted (RFC 9440 section 4). */
     if (x->client_certificate.len > 0)
         fields_add_known(&out->fields, arena, FIELD_CLIENT_CERT, x->client_certificate);
@@ -219,6 +208,24 @@ static void add_forwarding(struct crossing *c, struct request_head *out) {
          field = fields_find_next(&in->fields, field))
         fields_add_known(&out->fields, arena, FIELD_VIA, field->value);
     fields_add_known(&out->fields, arena, FIELD_VIA, via(in->version));
+}
+
+/* RFC 7239 section 4. */
+static struct slice forwarded_text(struct crossing *c, struct slice node, struct slice scheme) {
+    struct slice host = c->x.request_head.authority;
+    char *text =
+        arena_alloc(&c->x.arena, sizeof "for=;host=\"\";proto=" + node.len + host.len + scheme.len);
+    char *to = slice_write(text, SLICE("for="));
+
+    to = slice_write(to, node);
+    if (host.len > 0) {
+        to = slice_write(to, SLICE(";host=\""));
+        to = slice_write(to, host);
+        *to++ = '"';
+    }
+    to = slice_write(to, SLICE(";proto="));
+    to = slice_write(to, scheme);
+    return slice_of(text, (size_t)(to - text));
 }
 
 /* What a trusted client says, then what we see; of an untrusted one only what we see. */
@@ -245,7 +252,7 @@ static struct slice forwarded_node(struct arena *arena, const struct sockaddr *a
                                    struct slice text) {
     if (address->sa_family == AF_UNSPEC)
         return SLICE("unknown");
-    if (memchr(text.base, ':', text.len))
+    if (address->sa_family == AF_INET6 && memchr(text.base, ':', text.len))
         return ARENA_JOIN(arena, SLICE("\"["), text, SLICE("]\""));
     return text;
 }

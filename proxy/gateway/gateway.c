@@ -61,10 +61,12 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->routes = route_table_new(config);
     gateway->loop_count = config->server.threads;
     gateway->handlers = options->handlers;
-    gateway->keeper = options->keeper;
     gateway->handling_memory.limit = config->server.handler_memory;
     gateway->shares = (struct share_home){.table = options->shares, .slot = options->share_slot};
     share_begin(&gateway->shares);
+    if (!options->shares)
+        gateway->own_memo = xcalloc(1, sizeof *gateway->own_memo);
+    gateway->memo = options->shares ? &options->shares->memo : gateway->own_memo;
     err = security_open(&gateway->security, config, why);
     if (!err)
         err = open_pipelines(gateway, options->may_lack_addresses, why);
@@ -232,6 +234,7 @@ static void close_shared(struct gateway *gateway) {
     if (gateway->memory_fd >= 0)
         close(gateway->memory_fd);
     route_table_free(gateway->routes);
+    free(gateway->own_memo);
     free(gateway);
 }
 
@@ -271,7 +274,8 @@ static int open_loop(struct gateway *gateway, unsigned index,
         gl->desk = handler_desk_open(gateway->handlers, &gl->loop);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
     for (size_t i = 0; i < config->pipeline_count; i++)
-        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted);
+        pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
+                           again_let_go);
     gl->listeners = xcalloc(config->listener_count, sizeof *gl->listeners);
     for (size_t i = 0; !err && i < config->listener_count; i++) {
         listener_init(&gl->listeners[i], gl, i);
@@ -349,7 +353,7 @@ static void on_drain_timer(struct timer *timer) {
     bool has_clients = !list_is_empty(&gl->crossings);
 
     if (gl->desk && gl->loop.index == 0)
-        handling_look(gl);
+        handling_count(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         has_clients |= listener_connections(&gl->listeners[i]) > 0;
     if (!has_clients && !gl->are_pools_closed) {
@@ -390,8 +394,12 @@ static void on_tick(struct timer *timer) {
     atomic_store_explicit(&gl->lag_ns, late_ns > 0 ? late_ns : 0, memory_order_relaxed);
     overload_look(gl);
     if (gl->desk && gl->loop.index == 0)
-        handling_look(gl);
+        handling_count(gl);
     health_look(gl);
+    for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
+        pipeline_loop_tick(&gl->parts[i]);
+    if (gl->loop.index == 0)
+        survival_look(gl->gateway, gl->loop.now_ns);
     gl->tick_due_ns = gl->loop.now_ns + TICK_NS;
     loop_timer_start(&gl->loop, timer, TICK_NS);
 }

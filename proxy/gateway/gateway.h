@@ -101,15 +101,18 @@ struct gateway {
     int memory_fd;                /* owned; of that look */
     struct resolver *resolver;
     struct share_home shares;
+    struct memo *memo;           /* in the shares, or own_memo */
+    struct memo *own_memo;       /* owned; NULL: it is shared */
     struct pipeline **pipelines; /* owned; as in the config */
     struct handlers *handlers;   /* borrowed: the caller; NULL: there are none */
     struct handling_memory handling_memory;
-    uint64_t quarantined;       /* loop 0's: which handlers were, at its last look */
-    struct keeper *keeper;      /* borrowed: the caller */
     struct gateway_loop *loops; /* owned */
     unsigned loop_count;
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
+    struct keeper *keeper; /* borrowed; NULL: nothing survives */
+    uint64_t survival_sum; /* of endpoints' and handlers' states at the last look; home: loop 0 */
+    int64_t survival_looked_ns; /* likewise */
 };
 
 enum gateway_state { GATEWAY_STARTING, GATEWAY_LIVE, GATEWAY_DRAINING };
@@ -173,6 +176,19 @@ struct census {
 /* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts
  * NULL. */
 bool gateway_close(struct gateway *gateway, struct census *census);
+
+/* An endpoint that is drained gets no new exchanges but of who belongs to it, one that is disabled
+ * none at all; what is under way goes on. Enabling it closes its breaker too. */
+enum gateway_service {
+    GATEWAY_ENDPOINT_ENABLED,
+    GATEWAY_ENDPOINT_DRAINED,
+    GATEWAY_ENDPOINT_DISABLED,
+};
+
+/* @endpoint: its address as in the status. -ENXIO: no such pipeline; -ENOENT: no such endpoint. Any
+ * thread. (status_endpoints.c) */
+int gateway_serve_endpoint(struct gateway *gateway, struct slice pipeline, struct slice endpoint,
+                           enum gateway_service service);
 
 /* Has a loop made no progress for server.wedge_after? Any thread. */
 bool gateway_is_wedged(const struct gateway *gateway);

@@ -1,7 +1,6 @@
 #include "gateway/handling.h"
 
 #include "handler/guest.h"
-#include "handler/quarantine.h"
 
 #include <weir/handler.h>
 
@@ -44,23 +43,16 @@ void handling_let_go(struct crossing *c) {
     handling_give_back(c, true);
 }
 
-void handling_look(struct gateway_loop *gl) {
-    struct gateway *gateway = gl->gateway;
-    uint64_t quarantined = 0;
+void handling_count(struct gateway_loop *gl) {
+    const struct gateway *gateway = gl->gateway;
 
-    _Static_assert(CONFIG_HANDLERS_MAX <= 64, "each has a bit");
     for (size_t i = 0; i < gateway->config->handler_count; i++) {
-        if (quarantine_is_on(handlers_quarantine(gateway->handlers, i)))
-            quarantined |= UINT64_C(1) << i;
         for (unsigned kind = FAULT_NONE + 1; kind < FAULT_KINDS; kind++)
             counters_handler_faults(gateway->counters, gl->metrics, i, kind,
                                     handlers_faults(gateway->handlers, i, kind));
         counters_handler_dirty(gateway->counters, gl->metrics, i,
                                handlers_dirty_faults(gateway->handlers, i));
     }
-    if (quarantined != gateway->quarantined)
-        keeper_hurry(gateway->keeper);
-    gateway->quarantined = quarantined;
 }
 
 enum handling_outcome handling_fail(struct crossing *c, const struct config_handler *handler,

@@ -40,9 +40,10 @@ static inline const struct handling *handling_refusal(const struct crossing *c) 
 enum handling_outcome handling_request(struct crossing *c);
 enum handling_outcome handling_response(struct crossing *c);
 
-/* Puts what the handlers have counted themselves into the counters, and has the state file written
- * when a quarantine has begun or ended. Of the first loop, now and then. */
-void handling_look(struct gateway_loop *gl);
+/* Puts what the handlers have counted themselves into the counters. Of the first loop, now and
+ * then.
+ */
+void handling_count(struct gateway_loop *gl);
 
 /* Nothing is waited for any more: a call that is under way ends without us, and what is charged is
  * given back. May be called at any time, and again. */

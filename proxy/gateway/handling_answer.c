@@ -132,11 +132,12 @@ static void set_path(struct crossing *c, struct slice path) {
         head->form = TARGET_ORIGIN;
 }
 
-/* Not where the status says how the content is framed, or that there is none. */
+/* Not where the status says how the content is framed, or that there is none; nor that of a gRPC
+ * call, which says nothing. */
 static void set_status(struct crossing *c, unsigned status) {
     struct response_head *head = &c->x.response_head;
 
-    if (has_own_framing(status) || has_own_framing(head->status))
+    if (c->is_grpc || has_own_framing(status) || has_own_framing(head->status))
         return;
     head->status = status;
     head->reason = h1_reason(status);

@@ -1,35 +1,32 @@
 /* grpc.health.v1.Health, answered by weir itself for listeners with health_service: Check says how
  * a service is now, Watch says it and every change of it. "" is weir; another name is as well as
  * the pipeline that its calls would go to. */
+#include "codec/grpc_health.h"
 #include "gateway/crossing.h"
 
 #define REQUEST_BYTES_MAX 1024 /* content; a service name is far shorter */
 
-enum serving { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
-
 static void on_content(struct body *body);
 static bool read_service(const struct body *body, struct arena *arena, struct slice *service);
-static bool take_varint(struct slice *from, uint64_t *value);
-static enum serving status_of(struct crossing *c, struct slice service);
+static enum grpc_serving status_of(struct crossing *c, struct slice service);
 static bool is_usable(struct pipeline *pipeline);
-static void say(struct crossing *c, enum serving serving);
+static void say(struct crossing *c, enum grpc_serving serving);
 static void end_with(struct crossing *c, enum grpc_status status, struct slice message);
 static void start_answer(struct crossing *c);
 
-static const struct slice check_path = {"/grpc.health.v1.Health/Check", 28};
-static const struct slice watch_path = {"/grpc.health.v1.Health/Watch", 28};
 static const struct body_sink_ops sink = {.ready = on_content};
 
 bool health_is_asked(const struct crossing *c) {
     const struct slice path = c->x.request_head.path;
 
     return c->is_grpc && c->listener->config->health_service &&
-           (slice_equal(path, check_path) || slice_equal(path, watch_path));
+           (slice_equal(path, SLICE(GRPC_HEALTH_CHECK)) ||
+            slice_equal(path, SLICE(GRPC_HEALTH_WATCH)));
 }
 
 enum health_outcome health_answer(struct crossing *c) {
     struct exchange *x = &c->x;
-    enum serving serving;
+    enum grpc_serving serving;
 
     if (c->watched.base)
         return HEALTH_WAIT;
@@ -44,14 +41,14 @@ enum health_outcome health_answer(struct crossing *c) {
     body_drop(&x->request, body_waiting(&x->request));
     x->request.sink = NULL;
     serving = status_of(c, c->watched);
-    if (slice_equal(x->request_head.path, watch_path)) {
+    if (slice_equal(x->request_head.path, SLICE(GRPC_HEALTH_WATCH))) {
         x->is_stream = true;
         start_answer(c);
         say(c, serving);
         list_push_back(&c->listener->gl->watches, &c->watch);
         return HEALTH_WAIT;
     }
-    if (serving == SERVICE_UNKNOWN) {
+    if (serving == GRPC_SERVICE_UNKNOWN) {
         end_with(c, GRPC_NOT_FOUND, SLICE("weir: no route for this service"));
         start_answer(c);
     } else {
@@ -65,7 +62,7 @@ enum health_outcome health_answer(struct crossing *c) {
 void health_look(struct gateway_loop *gl) {
     for (struct list *link = gl->watches.next; link != &gl->watches; link = link->next) {
         struct crossing *c = CONTAINER_OF(link, struct crossing, watch);
-        enum serving serving = status_of(c, c->watched);
+        enum grpc_serving serving = status_of(c, c->watched);
 
         if ((unsigned)serving != c->watched_status && body_waiting(&c->x.response) == 0) {
             say(c, serving);
@@ -80,7 +77,7 @@ void health_drain(struct gateway_loop *gl) {
     while ((link = list_pop(&gl->watches))) {
         struct crossing *c = CONTAINER_OF(link, struct crossing, watch);
 
-        say(c, NOT_SERVING);
+        say(c, GRPC_NOT_SERVING);
         end_with(c, GRPC_UNAVAILABLE, SLICE("weir: the proxy is shutting down"));
         c->step = STEP_REPLY;
         body_flush(&c->x.response);
@@ -91,51 +88,17 @@ static void on_content(struct body *body) {
     exchange_wake(&((struct crossing *)body->sink_ctx)->x, 0);
 }
 
-/* HealthCheckRequest: field 1 is the service, as a string; others are passed over. */
 static bool read_service(const struct body *body, struct arena *arena, struct slice *service) {
     uv_buf_t bufs[BODY_BUFS_MAX];
     unsigned count = body_peek(body, bufs, BODY_BUFS_MAX);
-    struct slice all = SLICE(""), message;
-    uint64_t tag, len;
+    struct slice all = SLICE("");
 
     for (unsigned i = 0; i < count; i++)
         all = ARENA_JOIN(arena, all, slice_of(bufs[i].base, bufs[i].len));
-    if (body->state != BODY_ENDED || all.len < GRPC_PREFIX_BYTES || all.base[0] != 0)
-        return false; /* nobody compresses 20 bytes */
-    message = slice_skip(all, GRPC_PREFIX_BYTES);
-    *service = SLICE("");
-    while (message.len > 0) {
-        if (!take_varint(&message, &tag))
-            return false;
-        if ((tag & 7) == 0) {
-            if (!take_varint(&message, &len))
-                return false;
-            continue;
-        }
-        if ((tag & 7) != 2 || !take_varint(&message, &len) || len > message.len)
-            return false;
-        if (tag >> 3 == 1)
-            *service = slice_of(message.base, (size_t)len);
-        message = slice_skip(message, (size_t)len);
-    }
-    return true;
+    return body->state == BODY_ENDED && grpc_health_read_request(all, service);
 }
 
-static bool take_varint(struct slice *from, uint64_t *value) {
-    *value = 0;
-    for (unsigned i = 0; i < from->len && i < 10; i++) {
-        uint8_t byte = (uint8_t)from->base[i];
-
-        *value |= (uint64_t)(byte & 0x7f) << (7 * i);
-        if (!(byte & 0x80)) {
-            *from = slice_skip(*from, i + 1);
-            return true;
-        }
-    }
-    return false;
-}
-
-static enum serving status_of(struct crossing *c, struct slice service) {
+static enum grpc_serving status_of(struct crossing *c, struct slice service) {
     struct gateway *gateway = c->listener->gl->gateway;
     struct request_head head = c->x.request_head;
     struct route_match match = {0};
@@ -144,34 +107,36 @@ static enum serving status_of(struct crossing *c, struct slice service) {
     enum route_outcome outcome;
 
     if (atomic_load(&gateway->state) == GATEWAY_DRAINING)
-        return NOT_SERVING;
+        return GRPC_NOT_SERVING;
     if (service.len == 0)
-        return SERVING;
+        return GRPC_SERVING;
     arena_init(&arena, memory, sizeof memory);
     head.path = ARENA_JOIN(&arena, SLICE("/"), service, SLICE("/"));
     outcome = route_match(gateway->routes, c->listener->index, &head, &arena, &match);
     arena_deinit(&arena);
     if (outcome != ROUTE_FOUND)
-        return SERVICE_UNKNOWN;
-    return is_usable(gateway->pipelines[match.route->pipeline]) ? SERVING : NOT_SERVING;
+        return GRPC_SERVICE_UNKNOWN;
+    return is_usable(gateway->pipelines[match.route->pipeline]) ? GRPC_SERVING : GRPC_NOT_SERVING;
 }
 
+/* Its active checks are believed, though calls are sent on where all of them fail. */
 static bool is_usable(struct pipeline *pipeline) {
     struct endpoint_set *set = pipeline_endpoints(pipeline);
+    int64_t now_ns = clock_now_ns();
     bool is = false;
 
     for (size_t i = 0; i < set->count && !is; i++)
-        is = endpoint_is_up(set->list[i]);
+        is = endpoint_is_up(set->list[i]) && endpoint_is_usable(set->list[i], now_ns) &&
+             !(atomic_load(&set->list[i]->conditions) & ENDPOINT_UNHEALTHY);
     endpoint_set_unref(set);
     return is;
 }
 
-/* HealthCheckResponse: field 1 is the status. */
-static void say(struct crossing *c, enum serving serving) {
-    char message[] = {0, 0, 0, 0, 2, 1 << 3, (char)serving};
+static void say(struct crossing *c, enum grpc_serving serving) {
+    char message[GRPC_HEALTH_RESPONSE_BYTES];
 
     c->watched_status = serving;
-    body_push_copy(&c->x.response, slice_of(message, sizeof message));
+    body_push_copy(&c->x.response, grpc_health_write_response(message, serving));
 }
 
 static void end_with(struct crossing *c, enum grpc_status status, struct slice message) {

@@ -1,6 +1,7 @@
 /* What the admin plane tells of the gateway: the status object and the gauges that are read from
  * live atomics instead of the segment. Any thread; waits for no loop. */
 #include "gateway/gateway.h"
+#include "gateway/status_endpoints.h"
 
 #include <inttypes.h>
 
@@ -9,8 +10,6 @@ static bool is_stalled(const struct gateway_loop *gl, int64_t now_ns, int64_t af
 static json_t *fds_of(struct gateway *gateway);
 static json_t *listeners_of(struct gateway *gateway);
 static json_t *pipelines_of(struct gateway *gateway);
-static json_t *endpoints_of(struct pipeline *pipeline);
-static const char *state_of(const struct endpoint *endpoint);
 static double oldest_s(const struct gateway *gateway);
 static void family(struct buffer *text, const char *name, const char *kind, const char *help);
 static void collect_overload(struct gateway *gateway, struct buffer *text);
@@ -19,7 +18,6 @@ static json_t *overload_of(const struct gateway *gateway);
 static void collect_connections(struct gateway *gateway, struct buffer *text);
 static double buffered_bytes(const struct gateway *gateway);
 static void collect_pipelines(struct gateway *gateway, struct buffer *text);
-static void collect_endpoints(struct gateway *gateway, struct buffer *text);
 static void sample(struct buffer *text, const char *name, const struct buffer *labels,
                    double value);
 
@@ -78,7 +76,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     }
     buffer_deinit(&labels);
     collect_pipelines(gateway, text);
-    collect_endpoints(gateway, text);
+    status_collect_endpoints(gateway, text);
     security_collect(&gateway->security, text);
     if (!gateway->handlers)
         return;
@@ -235,41 +233,17 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name", pipeline->config->name,
-                      "inflight", (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
-                      (int)pipeline->concurrency.limit, "queued",
-                      (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
-                      (int)pipeline->concurrency.line_max, "streams",
-                      (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
-                      (int)pipeline->streams.limit, "endpoints", endpoints_of(pipeline)));
+            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name",
+                            pipeline->config->name, "inflight",
+                            (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
+                            (int)pipeline->concurrency.limit, "queued",
+                            (int)atomic_load(&pipeline->concurrency.waiting), "queue_size",
+                            (int)pipeline->concurrency.line_max, "held",
+                            (int)atomic_load(&pipeline->hold.held), "streams",
+                            (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
+                            (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline)));
     }
     return list;
-}
-
-static json_t *endpoints_of(struct pipeline *pipeline) {
-    struct endpoint_set *set = pipeline_endpoints(pipeline);
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < set->count; i++) {
-        const struct endpoint *endpoint = set->list[i];
-
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:I}", "address",
-                                        endpoint->text, "state", state_of(endpoint), "connections",
-                                        (int)gate_taken_in_all(&endpoint->connections),
-                                        "connections_max", (int)endpoint->connections.limit,
-                                        "inflight", (int)atomic_load(&endpoint->inflight),
-                                        "streams", (int)atomic_load(&endpoint->streams), "dials",
-                                        (int)atomic_load(&endpoint->dials), "failures_total",
-                                        (json_int_t)atomic_load(&endpoint->failures)));
-    }
-    endpoint_set_unref(set);
-    return list;
-}
-
-static const char *state_of(const struct endpoint *endpoint) {
-    return endpoint_may_dial(endpoint, clock_now_ns()) ? "up" : "backing off";
 }
 
 static double oldest_s(const struct gateway *gateway) {
@@ -298,23 +272,31 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
 
 struct pipeline_gauge {
     const char *name, *help;
-    double (*value)(const struct pipeline *pipeline);
+    double (*value)(struct pipeline *pipeline);
 };
 
-static double inflight(const struct pipeline *p) {
+static double inflight(struct pipeline *p) {
     return gate_taken_in_all(&p->concurrency);
 }
 
-static double concurrency_limit(const struct pipeline *p) {
+static double concurrency_limit(struct pipeline *p) {
     return p->concurrency.limit;
 }
 
-static double queue_length(const struct pipeline *p) {
+static double queue_length(struct pipeline *p) {
     return atomic_load(&p->concurrency.waiting);
 }
 
-static double queue_limit(const struct pipeline *p) {
+static double queue_limit(struct pipeline *p) {
     return p->concurrency.line_max;
+}
+
+static double held(struct pipeline *p) {
+    return atomic_load(&p->hold.held);
+}
+
+static double budget(struct pipeline *p) {
+    return (double)retry_budget_left(&p->retries, clock_now_ns());
 }
 
 static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
@@ -323,6 +305,8 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
         {"weir_pipeline_concurrency_limit", "How many there may be.", concurrency_limit},
         {"weir_pipeline_queue_length", "Exchanges that wait.", queue_length},
         {"weir_pipeline_queue_limit", "How many may wait.", queue_limit},
+        {"weir_pipeline_held", "Exchanges that wait for an endpoint to come back.", held},
+        {"weir_pipeline_retry_budget_remaining", "Retries that the budget has left.", budget},
     };
     struct buffer labels = {0};
 
@@ -334,54 +318,5 @@ static void collect_pipelines(struct gateway *gateway, struct buffer *text) {
             sample(text, gauges[g].name, &labels, gauges[g].value(gateway->pipelines[i]));
         }
     }
-    buffer_deinit(&labels);
-}
-
-static void label_endpoint(struct buffer *labels, const struct pipeline *pipeline,
-                           const struct endpoint *endpoint) {
-    labels->len = 0;
-    metrics_label(labels, "pipeline", pipeline->config->name);
-    metrics_label(labels, "endpoint", endpoint->text);
-}
-
-static void collect_endpoints(struct gateway *gateway, struct buffer *text) {
-    struct buffer connections = {0}, streams = {0}, connects = {0}, healthy = {0}, labels = {0};
-
-    family(&connections, "weir_endpoint_connections", "gauge",
-           "Sockets to the endpoint, dials and closing ones included.");
-    family(&streams, "weir_endpoint_streams", "gauge", "HTTP/2 streams that exchanges have.");
-    family(&connects, "weir_endpoint_connects_total", "counter", "Finished dials, by result.");
-    family(&healthy, "weir_endpoint_healthy", "gauge", "1 while the endpoint may be dialled.");
-    for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
-        struct pipeline *pipeline = gateway->pipelines[i];
-        struct endpoint_set *set = pipeline_endpoints(pipeline);
-
-        for (size_t j = 0; j < set->count; j++) {
-            const struct endpoint *endpoint = set->list[j];
-
-            label_endpoint(&labels, pipeline, endpoint);
-            sample(&connections, "weir_endpoint_connections", &labels,
-                   gate_taken_in_all(&endpoint->connections));
-            if (pipeline->pool.is_http2)
-                sample(&streams, "weir_endpoint_streams", &labels, atomic_load(&endpoint->streams));
-            sample(&healthy, "weir_endpoint_healthy", &labels,
-                   endpoint_may_dial(endpoint, clock_now_ns()));
-            for (unsigned r = 0; r < DIAL_RESULTS; r++) {
-                label_endpoint(&labels, pipeline, endpoint);
-                metrics_label(&labels, "result", endpoint_dial_result_name(r));
-                sample(&connects, "weir_endpoint_connects_total", &labels,
-                       (double)atomic_load(&endpoint->dialled[r]));
-            }
-        }
-        endpoint_set_unref(set);
-    }
-    buffer_append(text, buffer_slice(&connections));
-    buffer_append(text, buffer_slice(&streams));
-    buffer_append(text, buffer_slice(&connects));
-    buffer_append(text, buffer_slice(&healthy));
-    buffer_deinit(&connections);
-    buffer_deinit(&streams);
-    buffer_deinit(&connects);
-    buffer_deinit(&healthy);
     buffer_deinit(&labels);
 }

@@ -6,7 +6,9 @@
  * is gone).
  *
  *   ROUTE -> HANDLE -> QUEUE -> LEASE -> SEND -> AWAIT -> HANDLED -> RESPOND -> RELAY -> FINISH
- *                                 ^-------------- retry ----'  `-- failed: REPLY -> FINISH */
+ *                        `-> HOLD -^                 |`-- failed: REPLY -> FINISH
+ *                             ^    ^------ PAUSE <---|
+ *                             `----------------------' */
 #include "gateway/crossing.h"
 
 #include "base/log.h"
@@ -15,12 +17,15 @@
 
 #include <assert.h>
 
+#define PICKS_MAX 3 /* of an endpoint, in one attempt */
+
 enum answer { NEXT, WAIT, FAIL, DONE };
 
 static enum answer route(struct crossing *c);
 static enum answer handle(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum answer lease(struct crossing *c);
+static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
 static enum answer handled(struct crossing *c);
@@ -28,13 +33,16 @@ static enum answer answer_of(struct crossing *c, enum handling_outcome outcome);
 static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
 static bool request_goes_on(const struct crossing *c);
+static enum answer hold(struct crossing *c);
+static enum answer go_to_hold(struct crossing *c);
+static enum answer pause_before_retry(struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
 static enum answer look_at_client(struct crossing *c);
 static enum answer fail(struct crossing *c, enum fail reason, const char *why);
 static void handle_fail(struct crossing *c);
-static bool may_retry(const struct crossing *c);
+static bool try_again(struct crossing *c);
 static void send_own_answer(struct crossing *c);
 static void let_go(struct crossing *c);
 static void start_deadline(struct crossing *c, int64_t ns);
@@ -46,10 +54,20 @@ static void log_failure(const struct crossing *c);
 typedef enum answer step_fn(struct crossing *c);
 
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,     [STEP_HANDLE] = handle,     [STEP_QUEUE] = queue,
-    [STEP_LEASE] = lease,     [STEP_SEND] = send_request, [STEP_AWAIT] = await,
-    [STEP_HANDLED] = handled, [STEP_RESPOND] = respond,   [STEP_RELAY] = relay,
-    [STEP_HEALTH] = health,   [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,
+    [STEP_HANDLE] = handle,
+    [STEP_QUEUE] = queue,
+    [STEP_LEASE] = lease,
+    [STEP_SEND] = send_request,
+    [STEP_AWAIT] = await,
+    [STEP_HANDLED] = handled,
+    [STEP_RESPOND] = respond,
+    [STEP_RELAY] = relay,
+    [STEP_HOLD] = hold,
+    [STEP_PAUSE] = pause_before_retry,
+    [STEP_HEALTH] = health,
+    [STEP_REPLY] = await_reply,
+    [STEP_FINISH] = finish,
 };
 
 void steps_run(struct task *task) {
@@ -114,7 +132,7 @@ static enum answer route(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
     struct route_match match = {0};
     int64_t deadline_ns;
-    enum fail shed;
+    enum fail shed, lost;
 
     if (x->request_head.method == METHOD_CONNECT)
         return fail(c, FAIL_CONNECT_METHOD, NULL);
@@ -145,6 +163,9 @@ static enum answer route(struct crossing *c) {
     shed = overload_shed(gl, match.route->priority);
     if (shed)
         return fail(c, shed, NULL);
+    lost = affinity_find(c);
+    if (lost)
+        return fail(c, lost, NULL);
     if (c->is_grpc)
         grpc_begin(c);
     tunnel_begin(c);
@@ -188,6 +209,8 @@ static enum answer queue(struct crossing *c) {
     struct exchange *x = &c->x;
 
     if (c->queued_ns == 0) {
+        if (again_must_hold(c))
+            return go_to_hold(c);
         c->queued_ns = x->loop->now_ns;
         switch (permit_acquire(c->part, &c->permit)) {
         case GATE_IN:
@@ -211,6 +234,7 @@ static enum answer queue(struct crossing *c) {
 static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
+    enum fail reason;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
@@ -223,10 +247,12 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    if (again_must_hold(c))
+        return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
-    pool = pipeline_pick(c->part, c->endpoint);
-    if (!pool)
-        return fail(c, FAIL_ENDPOINT_NONE, NULL);
+    reason = pick(c, &pool);
+    if (reason)
+        return fail(c, reason, NULL);
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     c->endpoint = endpoint_ref(pool->endpoint);
@@ -244,6 +270,32 @@ static enum answer lease(struct crossing *c) {
     return WAIT;
 }
 
+/* An endpoint that lets the exchange in. Other loops may be quicker where only one may enter: then
+ * another one is picked. */
+static enum fail pick(struct crossing *c, struct pool **pool) {
+    struct loop *loop = c->x.loop;
+    enum fail lost = affinity_check(c);
+
+    if (lost)
+        return lost;
+    /* Who waited, or failed before, is not sent to find out whether an endpoint is back. */
+    c->wish.avoid = c->endpoint;
+    c->wish.is_sure = c->endpoint || c->held_ns;
+    for (unsigned tries = 0; tries < PICKS_MAX; tries++) {
+        bool is_last;
+
+        *pool = balancer_pick(c->part, &c->wish);
+        if (!*pool)
+            return FAIL_ENDPOINT_NONE;
+        is_last = !endpoint_is_usable((*pool)->endpoint, loop->now_ns);
+        if (trial_begin(&c->trial, (*pool)->endpoint, loop->index, is_last, loop->now_ns))
+            return FAIL_NONE;
+        if (is_last)
+            break;
+    }
+    return FAIL_BREAKER_OPEN;
+}
+
 static void on_lease_ready(struct lease *l, enum fail reason) {
     struct crossing *c = CONTAINER_OF(l, struct crossing, lease);
 
@@ -259,11 +311,13 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
+    again_sent(c);
+    trial_sent(&c->trial, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
     tunnel_send(c);
-    if (c->part->shared->config->protocol == PROTOCOL_HTTP2)
+    if (c->part->shared->config->protocol == PROTOCOL_HTTP2 || again_is_repeatable(c))
         body_keep(&x->request);
     lease_start(&c->lease, x, &head, content);
     return NEXT;
@@ -278,8 +332,20 @@ static enum answer await(struct crossing *c) {
     }
     if (c->is_grpc && grpc_is_streaming(c))
         become_stream(c);
-    if (!(x->events & EXCHANGE_RESPONSE_HEAD))
+    if (x->events & EXCHANGE_RESPONSE_HEAD) {
+        trial_answered(&c->trial, x->loop->now_ns);
+        verdict_look(c);
+        if (again_is_unwelcome(c) && (c->again = again_after(c, FAIL_UPSTREAM_STATUS)))
+            return fail(c, FAIL_UPSTREAM_STATUS, NULL);
+    } else if (x->events & CROSSING_TURN_OVER) {
+        x->events &= ~CROSSING_TURN_OVER;
+        /* Given up on only for another try. */
+        c->again = again_after(c, FAIL_TRY_TIMEOUT);
+        return c->again ? fail(c, FAIL_TRY_TIMEOUT, NULL) : WAIT;
+    } else {
         return WAIT;
+    }
+    loop_timer_stop(x->loop, &c->turn);
     c->first_byte_ns = x->loop->now_ns;
     body_forget(&x->request);
     return NEXT;
@@ -289,6 +355,7 @@ static enum answer respond(struct crossing *c) {
     struct exchange *x = &c->x;
 
     forward_response(c);
+    affinity_respond(c);
     if (c->web)
         grpc_web_respond(c);
     c->status = x->response_head.status;
@@ -310,6 +377,7 @@ static enum answer relay(struct crossing *c) {
         /* What is still to be sent to the client waits here: the upstream is free. */
         x->events &= ~EXCHANGE_UPSTREAM_DONE;
         c->is_upstream_done = true;
+        verdict_look(c);
         let_go(c);
     }
     if (x->response.state == BODY_RESET)
@@ -336,6 +404,37 @@ static bool request_goes_on(const struct crossing *c) {
                             x->request.state != BODY_RESET && !(x->events & EXCHANGE_DEADLINE));
 }
 
+static enum answer hold(struct crossing *c) {
+    switch (again_hold(c)) {
+    case AGAIN_HOLD_WAIT:
+        return WAIT;
+    case AGAIN_HOLD_FULL:
+        return fail(c, FAIL_HOLD_FULL, NULL);
+    case AGAIN_HOLD_TIMEOUT:
+        return fail(c, FAIL_HOLD_TIMEOUT, c->why);
+    case AGAIN_HOLD_OVER:
+        break;
+    }
+    if (c->x.is_stream)
+        permit_to_stream(c->part, &c->permit);
+    c->step = STEP_LEASE - 1;
+    return NEXT;
+}
+
+static enum answer go_to_hold(struct crossing *c) {
+    hold_leave(c->part, &c->held, false); /* it was let go too early */
+    c->step = STEP_HOLD - 1;
+    return NEXT;
+}
+
+static enum answer pause_before_retry(struct crossing *c) {
+    if (!(c->x.events & CROSSING_TURN_OVER))
+        return WAIT;
+    c->x.events &= ~CROSSING_TURN_OVER;
+    c->step = STEP_LEASE - 1;
+    return NEXT;
+}
+
 static enum answer health(struct crossing *c) {
     switch (health_answer(c)) {
     case HEALTH_ANSWERED:
@@ -358,6 +457,7 @@ static enum answer finish(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
 
     let_go(c);
+    trial_end(&c->trial, VERDICT_NONE, NULL, x->loop->now_ns);
     access_record(c);
     if (x->is_stream && c->is_counted_stream)
         counters_stream_active(gl->gateway->counters, gl->metrics, c->is_counted_tunnel, -1);
@@ -378,23 +478,12 @@ static enum answer fail(struct crossing *c, enum fail reason, const char *why) {
 static void handle_fail(struct crossing *c) {
     struct exchange *x = &c->x;
 
+    verdict_fail(c);
     lease_end(&c->lease);
+    loop_timer_stop(x->loop, &c->turn);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
-    if (may_retry(c)) {
-        log_debug("retrying after '%s' from '%s' xid=%.*s", fail_row(c->fail)->reason,
-                  c->endpoint ? c->endpoint->text : "", SLICE_ARG(c->request_id));
-        x->events &= ~(EXCHANGE_UPSTREAM_FAIL | EXCHANGE_RESPONSE_HEAD | EXCHANGE_UPSTREAM_DONE |
-                       CROSSING_LEASE_OVER);
-        x->response_head = (struct response_head){0};
-        x->upstream_code = 0;
-        body_deinit(&x->response);
-        body_init(&x->response, x->loop);
-        body_rewind(&x->request);
-        c->needs_fresh = c->fail == FAIL_UPSTREAM_STALE;
-        c->fail = FAIL_NONE;
-        c->step = STEP_LEASE;
+    if (try_again(c))
         return;
-    }
     let_go(c);
     log_failure(c);
     loop_timer_stop(x->loop, &x->deadline);
@@ -421,42 +510,34 @@ static void send_own_answer(struct crossing *c) {
     x->client->send_response(x, x->response_content);
 }
 
-/* Only what surely was not processed, or may be processed twice; only while nothing has been said
- * to the client, and while the request can be said again. */
-static bool may_retry(const struct crossing *c) {
-    const struct exchange *x = &c->x;
-    const struct config_pipeline *config = c->part ? c->part->shared->config : NULL;
-    bool is_listed = false;
+static bool try_again(struct crossing *c) {
+    enum again again = c->again ? c->again : again_after(c, c->fail);
 
-    if (!config || !x->client || x->is_response_begun || x->request.state == BODY_RESET ||
-        !body_may_rewind(&x->request))
+    c->again = AGAIN_NOT;
+    if (again == AGAIN_NOT)
         return false;
-    if (c->fail == FAIL_UPSTREAM_GOAWAY)
-        return c->goaways <= CROSSING_GOAWAYS_MAX && (config->retry.on & RETRY_ON_REFUSED);
-    if (c->attempts - c->goaways >= config->retry.attempts)
-        return false;
-    switch (fail_row(c->fail)->retry) {
-    case FAIL_RETRY_NEVER:
-        return false;
-    case FAIL_RETRY_UNSENT:
-        return config->retry.on & RETRY_ON_CONNECT;
-    case FAIL_RETRY_REFUSED:
-        return config->retry.on & RETRY_ON_REFUSED;
-    case FAIL_RETRY_IDEMPOTENT:
-        /* The keepalive race is nobody's failure; other resets must be listed. */
-        is_listed = c->fail == FAIL_UPSTREAM_STALE || (config->retry.on & RETRY_ON_RESET);
-        return is_listed && method_is_idempotent(x->request_head.method);
-    }
-    return false;
+    log_debug("%s after '%s' from '%s' xid=%.*s", again == AGAIN_HOLD ? "holding" : "retrying",
+              fail_row(c->fail)->reason, c->endpoint ? c->endpoint->text : "",
+              SLICE_ARG(c->request_id));
+    again_prepare(c, c->fail);
+    if (again == AGAIN_HOLD)
+        go_to_hold(c);
+    c->step = again == AGAIN_HOLD ? STEP_HOLD : again == AGAIN_LATER ? STEP_PAUSE : STEP_LEASE;
+    if (again == AGAIN_LATER)
+        loop_timer_start(c->x.loop, &c->turn, c->pause_ns);
+    return true;
 }
 
 /* Gives back connection and permit, as soon as they are of no more use. */
 static void let_go(struct crossing *c) {
     lease_end(&c->lease);
-    if (c->part)
-        permit_release(c->part, &c->permit);
     if (c->handling)
         handling_let_go(c);
+    if (!c->part)
+        return;
+    permit_release(c->part, &c->permit);
+    hold_leave(c->part, &c->held, c->first_byte_ns > 0);
+    hold_look(c->part);
 }
 
 /* In @ns, or when the client has said, whichever is sooner; 0: only the latter. */
@@ -478,6 +559,7 @@ static void become_stream(struct crossing *c) {
 
     loop_timer_stop(c->x.loop, &c->wait);
     c->x.is_stream = true;
+    verdict_look(c);
     start_deadline(c, 0);
     permit_to_stream(c->part, &c->permit);
     if (!c->is_counted_stream) {

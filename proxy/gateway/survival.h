@@ -11,5 +11,11 @@
 
 #define SURVIVAL_ENDPOINTS_MAX 2048
 
+#define SURVIVAL_LOOK_NS NS_PER_S
+
 /* Adds the sections, and takes up what the file has for them. Before the loops run. */
 void survival_open(struct gateway *gateway, struct keeper *keeper);
+
+/* Has the keeper look at once when an endpoint was ejected, has come back, or was taken out of
+ * service: that should not be forgotten when the process is killed. At every tick of loop 0. */
+void survival_look(struct gateway *gateway, int64_t now_ns);

@@ -52,7 +52,8 @@ unsigned chunks_peek(const struct chunks *queue, uv_buf_t *bufs, unsigned max) {
     unsigned count = 0;
 
     for (struct chunk *chunk = queue->first; chunk && count < max; chunk = chunk->next)
-        bufs[count++] = uv_buf_init(chunk->data + chunk->start, chunk->end - chunk->start);
+        bufs[count++] =
+            (uv_buf_t){.base = chunk->data + chunk->start, .len = chunk->end - chunk->start};
     return count;
 }
 

@@ -35,7 +35,8 @@ unsigned chunks_peek(const struct chunks *queue, uv_buf_t *bufs, unsigned max);
 void chunks_drop(struct chunks *queue, struct loop *loop, size_t n);
 
 static inline void chunks_clear(struct chunks *queue, struct loop *loop) {
-    chunks_drop(queue, loop, queue->bytes);
+    if (queue->bytes > 0)
+        chunks_drop(queue, loop, queue->bytes);
 }
 
 /* Frees the loop's pool. */

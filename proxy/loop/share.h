@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "loop/memo.h"
 
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -47,6 +48,7 @@ struct share_table {
     _Atomic uint32_t alive[SHARE_SLOTS];   /* is there a process? */
     _Atomic uint32_t seen_ms[SHARE_SLOTS]; /* when it last looked at its lines */
     struct share_row rows[SHARE_ROWS_MAX];
+    struct memo memo; /* of which endpoint a session belongs to */
 };
 
 /* A process's side of a table. */

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "pipeline/watch.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -47,8 +48,11 @@ int pipeline_open(struct pipeline **out, const struct pipeline_options *options,
         .idle_timeout_ns = config->idle_timeout_ns,
         .dials = dials ? dials : 1,
     };
+    watch_set_up(pipeline);
     gate_init(&pipeline->concurrency, concurrency_of(config), config->queue.size);
     gate_init(&pipeline->streams, config->limits.streams, 0);
+    pipeline->hold.max = config->queue.size;
+    retry_budget_init(&pipeline->retries, config->retry.budget);
     share(pipeline, &pipeline->concurrency, "concurrency", "");
     share(pipeline, &pipeline->streams, "streams", "");
     pthread_mutex_init(&pipeline->lock, NULL);
@@ -76,9 +80,11 @@ void pipeline_close(struct pipeline *pipeline) {
     endpoint_set_unref(pipeline->set);
     gate_deinit(&pipeline->concurrency);
     gate_deinit(&pipeline->streams);
+    retry_budget_deinit(&pipeline->retries);
     pthread_mutex_destroy(&pipeline->lock);
     free(pipeline->parts);
     free(pipeline->sources);
+    free(pipeline->orders);
     free(pipeline);
 }
 
@@ -166,9 +172,15 @@ static struct endpoint_set *make_set(struct pipeline *pipeline) {
 
 static struct endpoint *make_endpoint(struct pipeline *pipeline,
                                       const struct sockaddr_storage *address) {
-    struct endpoint *endpoint =
-        endpoint_new(address, pipeline->config->limits.connections, pipeline->loops);
+    const struct config_pipeline *config = pipeline->config;
+    struct endpoint *endpoint = endpoint_new(address, config->limits.connections, pipeline->loops);
 
+    endpoint_set(endpoint, &pipeline->endpoint);
+    if (config->health.kind != HEALTH_OFF && config->health.initial == INITIAL_UNHEALTHY)
+        endpoint_change(endpoint, ENDPOINT_UNCHECKED, 0, 0);
+    endpoint_change(endpoint, watch_order_for(pipeline, endpoint->text), 0, clock_now_ns());
+    if (pipeline->set) /* it comes to others that have their share */
+        atomic_store(&endpoint->returned_ns, clock_now_ns());
     share(pipeline, &endpoint->connections, "connections", endpoint->text);
     return endpoint;
 }
@@ -224,6 +236,7 @@ static void on_changed(void *ctx, const struct resolver_addresses *addresses) {
     old = pipeline->set;
     source->addresses = *addresses;
     pipeline->set = make_set(pipeline);
+    watch_mark(pipeline, NULL, true);
     for (unsigned i = 0; i < pipeline->loops; i++) {
         struct set_letter *letter;
 

@@ -1,18 +1,16 @@
-/* A loop's part of a pipeline: its pools, the balancer, and permits. */
+/* A loop's part of a pipeline: its pools and permits. */
 #include "base/alloc.h"
-#include "base/random.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/watch.h"
 
 #include <stdlib.h>
 
-static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
-                           int64_t now_ns);
-static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns);
-
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted) {
+                        struct pool_loop *shared, gate_granted_fn *granted,
+                        void (*let_go)(struct hold_ticket *ticket)) {
     *part = (struct pipeline_loop){.shared = pipeline, .pools_shared = shared};
     gate_desk_init(&part->desk, &pipeline->concurrency, shared->loop, granted);
+    hold_open(part, let_go);
     pthread_mutex_lock(&pipeline->lock);
     pipeline->parts[shared->loop->index] = part;
     pthread_mutex_unlock(&pipeline->lock);
@@ -25,7 +23,9 @@ void pipeline_loop_close(struct pipeline_loop *part) {
     pthread_mutex_lock(&pipeline->lock);
     pipeline->parts[part->pools_shared->loop->index] = NULL;
     pthread_mutex_unlock(&pipeline->lock);
+    hold_close(part);
     part->is_closed = true;
+    watch_close(part);
     for (size_t i = 0; i < part->set->count; i++)
         pool_close(part->pools[i]);
     endpoint_set_unref(part->set);
@@ -60,50 +60,13 @@ void pipeline_loop_take(struct pipeline_loop *part, struct endpoint_set *set) {
     endpoint_set_unref(old);
     part->pools = pools;
     part->set = set;
+    watch_take(part);
 }
 
 void pipeline_loop_look(struct pipeline_loop *part) {
     gate_look(&part->shared->concurrency, part->pools_shared->loop);
     for (size_t i = 0; part->set && i < part->set->count; i++)
         pool_look(part->pools[i]);
-}
-
-struct pool *pipeline_pick(const struct pipeline_loop *part, const struct endpoint *avoid) {
-    int64_t now_ns = part->pools_shared->loop->now_ns;
-    struct pool *best = NULL;
-    size_t usable, first, second;
-    uint32_t least = 0;
-
-    if (!part->set || part->set->count == 0)
-        return NULL;
-    if (part->set->count == 1)
-        return part->pools[0];
-    usable = count_usable(part, avoid, now_ns);
-    if (usable == 0) {
-        avoid = NULL; /* there is no choice */
-        usable = count_usable(part, avoid, now_ns);
-    }
-    if (usable == 0)
-        return part->pools[random_below(part->set->count)];
-    first = random_below(usable);
-    second = usable > 1 ? random_below(usable - 1) : first;
-    if (usable > 1 && second >= first)
-        second++;
-    for (size_t i = 0, n = 0; i < part->set->count; i++) {
-        uint32_t inflight;
-
-        if (!is_usable(part->pools[i], avoid, now_ns))
-            continue;
-        inflight = atomic_load_explicit(&part->pools[i]->endpoint->inflight, memory_order_relaxed);
-        /* Of equals the one that was drawn first, or all would go to the front of the list. */
-        if ((n == first || n == second) &&
-            (!best || inflight < least || (inflight == least && n == first))) {
-            best = part->pools[i];
-            least = inflight;
-        }
-        n++;
-    }
-    return best;
 }
 
 enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *permit) {
@@ -114,6 +77,15 @@ enum gate_outcome permit_acquire(struct pipeline_loop *part, struct permit *perm
     else if (outcome == GATE_WAIT)
         permit->kind = PERMIT_WAITING;
     return outcome;
+}
+
+bool permit_try(struct pipeline_loop *part, struct permit *permit) {
+    if (!gate_try(&part->shared->concurrency))
+        return false;
+    permit->ticket.desk = &part->desk;
+    permit->ticket.state = TICKET_IN;
+    permit->kind = PERMIT_CONCURRENCY;
+    return true;
 }
 
 void permit_granted(struct permit *permit) {
@@ -139,19 +111,4 @@ void permit_release(struct pipeline_loop *part, struct permit *permit) {
         gate_leave(&part->shared->streams, NULL, loop);
     else if (kind == PERMIT_WAITING && gate_cancel(&permit->ticket, &gift) == GATE_OWED)
         gate_leave(&part->shared->concurrency, NULL, loop);
-}
-
-static size_t count_usable(const struct pipeline_loop *part, const struct endpoint *avoid,
-                           int64_t now_ns) {
-    size_t usable = 0;
-
-    for (size_t i = 0; i < part->set->count; i++)
-        usable += is_usable(part->pools[i], avoid, now_ns);
-    return usable;
-}
-
-/* @avoid counts as not usable: pipeline_pick() asks again without it when nothing else is left. */
-static bool is_usable(const struct pool *pool, const struct endpoint *avoid, int64_t now_ns) {
-    return pool->endpoint != avoid && (!list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
-                                       endpoint_may_dial(pool->endpoint, now_ns));
 }

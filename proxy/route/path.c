@@ -48,12 +48,13 @@ static bool is_plain(struct slice path) {
     const char *end = path.base + path.len;
 
     for (const char *at = path.base; at < end; at++) {
-        if (*at >= '0' && *at <= 'z' && *at != '\\')
-            continue; /* most bytes of most paths */
-        if (is_foreign(*at) || *at == '%')
-            return false;
-        if (*at == '/' && at + 1 < end && (at[1] == '/' || at[1] == '.'))
-            return false;
+        if (*at == '/') {
+            if (at + 1 < end && (at[1] == '/' || at[1] == '.'))
+                return false;
+        } else if (*at < '0' || *at > 'z' || *at == '\\') { /* no, for most bytes of most paths */
+            if (is_foreign(*at) || *at == '%')
+                return false;
+        }
     }
     return true;
 }

@@ -371,6 +371,22 @@ static bool reset_handler(void *ctx, const char *name) {
     return server->handlers && handlers_reset(server->handlers, name);
 }
 
+static enum admin_found change_endpoint(void *ctx, const struct admin_change *change) {
+    static const enum gateway_service services[] = {
+        [ADMIN_ENDPOINT_DRAIN] = GATEWAY_ENDPOINT_DRAINED,
+        [ADMIN_ENDPOINT_DISABLE] = GATEWAY_ENDPOINT_DISABLED,
+        [ADMIN_ENDPOINT_ENABLE] = GATEWAY_ENDPOINT_ENABLED,
+    };
+    const struct server *server = ctx;
+    int err = gateway_serve_endpoint(server->gateway, change->pipeline, change->endpoint,
+                                     services[change->service]);
+
+    if (err)
+        return err == -ENXIO ? ADMIN_NO_PIPELINE : ADMIN_NO_ENDPOINT;
+    keeper_hurry(server->keeper);
+    return server->keeper ? ADMIN_CHANGED : ADMIN_CHANGED_UNKEPT;
+}
+
 static void go_live(struct server *server) {
     const struct config *config = server->config;
     struct admin_options options = {
@@ -381,6 +397,7 @@ static void go_live(struct server *server) {
         .status = status_of,
         .health = health_of,
         .order = pass_on,
+        .change = change_endpoint,
         .reset = reset_handler,
         .token = config->admin.token,
     };

@@ -223,14 +223,20 @@ struct slice conn_address_text(const union conn_address *address, char *to) {
 
 /* Every request needs one; inet_ntop() goes through printf and costs 1,700 instructions. */
 static struct slice ipv4_text(const unsigned char *octets, char *to) {
-    size_t len = 0;
+    char *at = to;
 
     for (int i = 0; i < 4; i++) {
+        unsigned octet = octets[i];
+
         if (i > 0)
-            to[len++] = '.';
-        len += uint_to_text(to + len, octets[i]);
+            *at++ = '.';
+        if (octet >= 100)
+            *at++ = (char)('0' + octet / 100);
+        if (octet >= 10)
+            *at++ = (char)('0' + octet / 10 % 10);
+        *at++ = (char)('0' + octet % 10);
     }
-    return slice_of(to, len);
+    return slice_of(to, (size_t)(at - to));
 }
 
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account) {

@@ -37,6 +37,13 @@ void pool_loop_deinit(struct pool_loop *shared) {
     free(shared->h2);
 }
 
+void pool_loop_use_h2(struct pool_loop *shared) {
+    if (shared->h2)
+        return;
+    shared->h2 = xmalloc(sizeof *shared->h2);
+    h2_client_loop_init(shared->h2);
+}
+
 struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
                       const struct pool_settings *settings) {
     struct pool *pool = xcalloc(1, sizeof *pool);
@@ -107,6 +114,16 @@ void pool_look(struct pool *pool) {
         pool->yield_look_ns = now_ns + POOL_ASK_NS; /* as often as another loop asks */
         pool_h2_yield(pool);
     }
+}
+
+bool pool_is_alive(const struct pool *pool) {
+    int64_t failed_ns =
+        atomic_load_explicit(&pool->endpoint->dial_failed_ns, memory_order_relaxed);
+
+    if (pool->settings->is_http2 || endpoint_is_up(pool->endpoint) ||
+        pool->shared->loop->now_ns - failed_ns > POOL_DOUBT_NS || list_is_empty(&pool->idle))
+        return pool_is_connected(pool);
+    return CONTAINER_OF(pool->idle.next, struct upstream_conn, link)->idle_since_ns > failed_ns;
 }
 
 enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fresh,

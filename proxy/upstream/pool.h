@@ -95,6 +95,8 @@ enum pool_outcome {
 };
 
 void pool_loop_deinit(struct pool_loop *shared);
+/* Makes what HTTP/2 needs, if it is not there. */
+void pool_loop_use_h2(struct pool_loop *shared);
 
 struct pool *pool_new(struct endpoint *endpoint, struct pool_loop *shared,
                       const struct pool_settings *settings);
@@ -106,6 +108,18 @@ void pool_close(struct pool *pool);
 /* Looks after the line for connections where other processes have some, and gives back what is idle
  * and awaited there. */
 void pool_look(struct pool *pool);
+
+/* Is there a connection that an exchange can have now? */
+static inline bool pool_is_connected(const struct pool *pool) {
+    return !list_is_empty(&pool->idle) || !list_is_empty(&pool->open) ||
+           atomic_load_explicit(&pool->open_count, memory_order_relaxed) > 0;
+}
+
+/* The same where a dial has just failed: is it one that has shown since then that the endpoint
+ * lives, or outlived that by POOL_DOUBT_NS? When an upstream dies its connections end one by one,
+ * and a new one may be refused before the last of them has. */
+#define POOL_DOUBT_NS (20 * NS_PER_MS)
+bool pool_is_alive(const struct pool *pool);
 
 /* @is_fresh: dials, unless the bound is reached, though there are idle connections: one of them has
  * just turned out to be dead. */

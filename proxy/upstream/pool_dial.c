@@ -1,5 +1,6 @@
 /* The pool's dials: from the right to one until the codec takes over, or why it never does. */
 #include "upstream/pool_state.h"
+#include "upstream/trial.h"
 
 #include "base/alloc.h"
 
@@ -91,8 +92,12 @@ void pool_dial_failed(struct upstream_conn *uc, enum fail fail) {
     struct pool *pool = uc->pool;
     struct lease *lease = uc->lease;
 
-    if (!pool->is_closing)
+    if (!pool->is_closing) {
         endpoint_dial_failed(pool->endpoint, fail, pool->shared->loop->now_ns);
+        if (pool->endpoint->settings->does_connecting_count && fail != FAIL_FDS_USED_UP)
+            trial_tell(pool->endpoint, pool->shared->loop->index, VERDICT_BAD,
+                       fail_row(fail)->reason, pool->shared->loop->now_ns);
+    }
     pool_dial_over(uc);
     if (uc->h2) {
         h2_client_close(uc->h2, true);

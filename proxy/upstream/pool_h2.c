@@ -30,10 +30,8 @@ static void on_yield_over(struct timer *timer);
 static struct upstream_conn *conn_at(struct list *link);
 
 void pool_h2_init(struct pool *pool) {
-    if (pool->settings->is_http2 && !pool->shared->h2) {
-        pool->shared->h2 = xmalloc(sizeof *pool->shared->h2);
-        h2_client_loop_init(pool->shared->h2);
-    }
+    if (pool->settings->is_http2)
+        pool_loop_use_h2(pool->shared);
     list_init(&pool->open);
     list_init(&pool->line);
     task_init(&pool->tidy, tidy);

@@ -33,8 +33,9 @@ static const char json[] =
     "\"requests_total\":7}],"
     "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"inflight\":3,\"concurrency\":64,\"queued\":0,"
     "\"queue_size\":256,\"streams\":1,\"streams_limit\":1000,\"endpoints\":["
-    "{\"address\":\"127.0.0.1:8090\",\"state\":\"up\",\"connections\":4,\"connections_max\":96,"
-    "\"inflight\":3,\"dials\":0},{}]}]}";
+    "{\"address\":\"127.0.0.1:8090\",\"state\":\"ejected\",\"connections\":4,"
+    "\"connections_max\":96,\"inflight\":3,\"dials\":0,\"since_s\":12.0,\"again_s\":8.5,"
+    "\"reason\":\"stalls: stalled\"},{}]}]}";
 
 static void *serve(void *arg) {
     struct server *server = arg;
@@ -112,7 +113,8 @@ static void overload_is_shown_while_there_is_any(void **state) {
            "overload: evict, cl?ose, 5\n"
            "\nLISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
            "\nPIPELINE  IN FLIGHT  QUEUED  STREAMS\n"
-           "\nPIPELINE  ENDPOINT  STATE  CONNECTIONS  IN FLIGHT  DIALS  FAILURES\n",
+           "\nPIPELINE  ENDPOINT  STATE  FOR (S)  CONNECTIONS  IN FLIGHT  DIALS  FAILURES"
+           "  AGAIN IN (S)  REASON\n",
            "");
     free(answer);
 }
@@ -130,9 +132,12 @@ static void tables_are_aligned_and_harmless(void **state) {
            "PIPELINE  IN FLIGHT  QUEUED  STREAMS\n"
            "eng?[31m       3/64   0/256   1/1000\n"
            "\n"
-           "PIPELINE  ENDPOINT        STATE  CONNECTIONS  IN FLIGHT  DIALS  FAILURES\n"
-           "eng?[31m  127.0.0.1:8090  up            4/96          3      0         -\n"
-           "eng?[31m  -               -              -/-          -      -         -\n",
+           "PIPELINE  ENDPOINT        STATE    FOR (S)  CONNECTIONS  IN FLIGHT  DIALS  FAILURES"
+           "  AGAIN IN (S)  REASON\n"
+           "eng?[31m  127.0.0.1:8090  ejected     12.0         4/96          3      0         -"
+           "           8.5  stalls: stalled\n"
+           "eng?[31m  -               -              -          -/-          -      -         -"
+           "             -  -\n",
            "");
     free(answer);
 }

@@ -123,6 +123,21 @@ static void test_a_list_has_whole_tokens_in_any_case(void **state) {
     assert_false(slice_list_has(SLICE("a,,b"), SLICE("")));
 }
 
+static void test_what_is_written_stands_where_it_should_and_nowhere_else(void **state) {
+    static const char text[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    char to[64];
+
+    for (size_t len = 0; len < sizeof text; len++) {
+        memset(to, '#', sizeof to);
+        assert_ptr_equal(slice_write(to + 1, slice_of(text, len)), to + 1 + len);
+        assert_int_equal(to[0], '#');
+        assert_memory_equal(to + 1, text, len);
+        for (size_t i = 1 + len; i < sizeof to; i++)
+            assert_int_equal(to[i], '#');
+    }
+    assert_ptr_equal(slice_write(to, SLICE_NONE), to);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slices_of_text_know_their_length),
@@ -137,6 +152,7 @@ int main(void) {
         cmocka_unit_test(test_an_open_quoted_string_ends_with_the_list),
         cmocka_unit_test(test_the_element_is_written_only_when_there_is_one),
         cmocka_unit_test(test_a_list_has_whole_tokens_in_any_case),
+        cmocka_unit_test(test_what_is_written_stands_where_it_should_and_nowhere_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

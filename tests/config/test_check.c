@@ -76,6 +76,33 @@ static void grpc_web_needs_a_pipeline_over_http2(void **state) {
     config_free(parse(LISTENER PIPELINE ROUTE "grpc_web = false\n"));
 }
 
+static void what_contradicts_itself_in_balance_and_retry_is_refused(void **state) {
+    expect_errors(LISTENER ROUTE PIPELINE "balance = { hash = 'client' }\n"
+                                          "retry = { timeout = '1s' }\n",
+                  "t:9:20: pipeline.balance.hash: found with by = \"least\", expected only with "
+                  "\"hash\"\n"
+                  "t:10:21: pipeline.retry.timeout: found without \"timeout\" in retry.on, expected "
+                  "both or neither\n");
+    expect_errors(LISTENER ROUTE PIPELINE "retry = { on = ['timeout'] }\n",
+                  "t:9:16: pipeline.retry.on: found \"timeout\" without retry.timeout, expected "
+                  "both or neither\n");
+    config_free(parse(LISTENER ROUTE PIPELINE "balance = { by = 'hash', hash = 'cookie:Sid' }\n"
+                                              "retry = { on = ['timeout'], timeout = '1s' }\n"));
+}
+
+static void what_contradicts_itself_in_an_affinity_is_refused(void **state) {
+    expect_errors(LISTENER PIPELINE ROUTE "affinity = { header = 'a', cookie = 'b' }\n",
+                  "t:9:37: route.affinity: found both header and cookie, expected only one of "
+                  "them\n");
+    expect_errors(LISTENER PIPELINE ROUTE "affinity = { cookie = 'b', learn = 'response' }\n",
+                  "t:9:36: route.affinity.learn: found without header\n");
+    expect_errors(LISTENER PIPELINE ROUTE "affinity = { header = 'b', strict = true }\n",
+                  "t:9:37: route.affinity.strict: found without learn and without cookie, expected "
+                  "with one of them: a header that was not learned has no endpoint of its own\n");
+    config_free(parse(LISTENER PIPELINE ROUTE
+                      "affinity = { header = 'a', learn = 'response', strict = true }\n"));
+}
+
 static void two_routes_do_not_match_the_same(void **state) {
     expect_errors(LISTENER PIPELINE ROUTE ROUTE,
                   "t:9:1: route.match: found the same as in line 7, expected each route to match "
@@ -117,6 +144,8 @@ int main(void) {
         cmocka_unit_test(a_target_fits_into_its_head),
         cmocka_unit_test(settings_of_http2_need_http2),
         cmocka_unit_test(grpc_web_needs_a_pipeline_over_http2),
+        cmocka_unit_test(what_contradicts_itself_in_balance_and_retry_is_refused),
+        cmocka_unit_test(what_contradicts_itself_in_an_affinity_is_refused),
         cmocka_unit_test(two_routes_do_not_match_the_same),
         cmocka_unit_test(routes_that_differ_in_one_thing_are_two),
         cmocka_unit_test(what_was_refused_already_is_no_duplicate),

@@ -100,6 +100,10 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(p->queue.max_wait_ns, 2 * NS_PER_S);
     assert_int_equal(p->retry.attempts, 2);
     assert_int_equal(p->retry.on, RETRY_ON_CONNECT | RETRY_ON_REFUSED);
+    assert_true(p->retry.budget == 0.2);
+    assert_int_equal(p->retry.timeout_ns, 0);
+    assert_int_equal(p->hold_ns, 5 * NS_PER_S);
+    assert_int_equal(p->balance.by, BALANCE_LEAST);
 
     assert_int_equal(config->route_count, 1);
     assert_string_equal(r->name, "*:/");

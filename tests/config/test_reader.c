@@ -170,13 +170,16 @@ static void words_are_one_of_a_few(void **state) {
     static const struct refusal pipeline[] = {
         {"retry.on = ['conect']", 13,
          "pipeline.retry.on: found \"conect\" (string), expected one of \"connect\", \"refused\", "
-         "\"reset\"; did you mean \"connect\"?"},
+         "\"reset\", \"timeout\", \"502\", \"503\", \"504\"; did you mean \"connect\"?"},
         {"retry.on = [500]", 13,
          "pipeline.retry.on: found 500 (integer), expected one of \"connect\", \"refused\", "
-         "\"reset\""},
-        {"retry.on = [503]", 13,
-         "pipeline.retry.on: found 503 (integer), expected one of \"connect\", \"refused\", "
-         "\"reset\"; not supported yet by this version"},
+         "\"reset\", \"timeout\", \"502\", \"503\", \"504\""},
+        {"retry.budget = 1.5", 16,
+         "pipeline.retry.budget: found 1.50 (float), expected a share from 0.01 to 1.00, or 0 for "
+         "off"},
+        {"balance = { by = 'hash', hash = 'header:' }", 33,
+         "pipeline.balance.hash: found \"header:\" (string), expected \"client\", \"path\", "
+         "\"header:NAME\" or \"cookie:NAME\""},
         {"retry.on = 'connect'", 12,
          "pipeline.retry.on: found \"connect\" (string), expected a list of reasons such as [ "
          "\"...\" ]"},

@@ -116,6 +116,20 @@ static void several_lines_are_one_list(void **state) {
     assert_false(fields_list_has(&fields, FIELD_TE, SLICE("close")));
 }
 
+static void what_is_not_there_is_known_without_looking(void **state) {
+    struct fields fields = {0};
+
+    assert_false(fields_may_have(&fields, ~UINT64_C(0)));
+    add(&fields, "x", "1");
+    assert_true(fields_may_have(&fields, FIELD_BIT(FIELD_OTHER)));
+    fields_add_known(&fields, &arena, FIELD_VIA, SLICE("1.1 a"));
+    for (unsigned id = FIELD_OTHER + 1; id < FIELD_IDS; id++) {
+        assert_int_equal(fields_may_have(&fields, FIELD_BIT(id)), id == FIELD_VIA);
+        assert_int_equal(fields_find(&fields, id) != NULL, id == FIELD_VIA);
+    }
+    assert_true(fields_may_have(&fields, FIELD_BIT(FIELD_VIA) | FIELD_BIT(FIELD_TE)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(room_that_was_made_is_used, set_up, tear_down),
@@ -124,6 +138,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(fields_keep_their_order_while_they_grow, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fields_are_found_by_id_and_by_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(several_lines_are_one_list, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_there_is_known_without_looking, set_up,
+                                        tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,7 +35,7 @@ static struct request_head head_with(struct field *line, const char *type) {
     struct request_head head = {.method = METHOD_POST, .version = HTTP_1_1};
 
     *line = (struct field){field_name(FIELD_CONTENT_TYPE), slice_str(type), FIELD_CONTENT_TYPE};
-    head.fields = (struct fields){.list = line, .count = 1};
+    head.fields = (struct fields){.list = line, .count = 1, .ids = FIELD_BIT(FIELD_CONTENT_TYPE)};
     return head;
 }
 

@@ -152,7 +152,7 @@ def test_what_is_no_grpc_takes_other_routes(weir, server, serve, connect, rest):
 
 
 def test_an_upstream_that_is_away_is_unavailable(weir, connect):
-    w = start(weir, f"127.0.0.1:{free_port()}")
+    w = start(weir, f"127.0.0.1:{free_port()}", pipeline={"hold": 0})
     error = failure(lambda: call(connect(w), "Echo"))
     assert error.code() == grpc.StatusCode.UNAVAILABLE
     assert error.details().startswith("weir: the upstream refused the connection")

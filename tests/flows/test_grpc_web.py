@@ -428,7 +428,7 @@ def test_trailers_only(weir, scripted, over, kind):
 @both_sides
 @both_forms
 def test_an_upstream_that_is_away_is_unavailable(weir, over, kind):
-    w = start(weir, f"127.0.0.1:{free_port()}")
+    w = start(weir, f"127.0.0.1:{free_port()}", pipeline={"hold": 0})
     answer = call(w, "Echo", encoded(frame(b"x"), kind), kind + "+proto", over=over)
     assert answer.status == 200 and answer.kind == kind + "+proto" and answer.body == b""
     assert answer.fields.get("grpc-status") == "14"

@@ -366,7 +366,7 @@ def test_a_server_of_http1_is_said_to_be_none_of_http2(weir, serve):
 
 
 def test_a_server_that_is_silent_is_no_connection(weir, up):
-    w = over_h2(weir, up, pipeline={"timeouts": {"dial": "200ms"}})
+    w = over_h2(weir, up, pipeline={"timeouts": {"dial": "200ms"}, "hold": 0})
     assert w.exchange(request()).status == 504
     w.await_metric("weir_endpoint_connects_total", 1, result="timeout")
 

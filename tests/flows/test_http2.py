@@ -183,7 +183,7 @@ def test_an_early_answer_arrives_whole_although_the_request_goes_on(weir, up, cl
 
 
 def test_failures_are_explained(weir, client):
-    w = weir("127.0.0.1:1", listener=HTTP2)
+    w = weir("127.0.0.1:1", listener=HTTP2, pipeline={"hold": 0})
     expect_problem(client(w).get(), 502, pipeline="up", errors={"connection_refused"})
 
 

@@ -71,6 +71,12 @@ def test_nobody_is_refused_while_the_engine_is_restarted():
 
 
 @release_only
+@pytest.mark.parametrize("part", ["fail", "stall", "reset"])
+def test_one_of_three_that_is_ill_is_left_alone(part):
+    scenario("outliers", "--parts", part)
+
+
+@release_only
 def test_the_end_leaves_nothing():
     scenario("drain")
 

@@ -170,6 +170,7 @@ def test_a_gateway_that_dies_while_dns_is_dead_starts_again(weir, serve, names, 
     def config(directory):
         made = base_config(directory, [f"engine.test:{upstream.port}"])
         made["server"].update(resolver=names.address, resolve_interval="1s")
+        made["pipeline"][0]["hold"] = 0  # it is told at once
         made["pipeline"].append({"name": "literal", "endpoints": [f"127.0.0.2:{upstream.port}"]})
         made["route"].append({"match": {"path": "/literal"}, "pipeline": "literal"})
         return made

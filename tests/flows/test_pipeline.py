@@ -339,7 +339,7 @@ def test_an_upstream_that_closes_at_random_loses_no_get(weir, serve):
 
 
 def test_a_refused_dial_is_told(weir):
-    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s"})
+    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s", "hold": 0})
     client = w.client(timeout=10)
     client.send(request())
     expect_problem(
@@ -351,7 +351,7 @@ def test_a_refused_dial_is_told(weir):
 
 
 def test_a_unix_socket_that_is_not_there_is_told(weir, tmp_path):
-    w = weir(f"unix:{tmp_path}/nobody.sock", pipeline={"deadline": "5s"})
+    w = weir(f"unix:{tmp_path}/nobody.sock", pipeline={"deadline": "5s", "hold": 0})
     client = w.client(timeout=10)
     client.send(request())
     expect_problem(client.read_response(), 502, 503, pipeline="up")
@@ -380,7 +380,7 @@ def test_dials_back_off(weir, serve):
 
 def test_an_endpoint_that_comes_back_is_used_again(weir, serve):
     port = free_port()
-    w = weir(f"127.0.0.1:{port}", pipeline={"deadline": "5s"})
+    w = weir(f"127.0.0.1:{port}", pipeline={"deadline": "5s", "hold": 0})
     client = w.client(timeout=10)
     client.send(request())
     assert client.read_response().status in (502, 503)

@@ -86,14 +86,14 @@ def test_they_do_not_without_a_file(weir, serve, path):
 
 def test_failed_dials_are_there_after_a_restart(weir, path):
     address = f"127.0.0.1:{free_port()}"
-    w = weir(address, server={"state_file": str(path)})
+    w = weir(address, server={"state_file": str(path)}, pipeline={"hold": 0})
     assert w.exchange(request()).status == 502
     end(w)
     failures = sections(path)["endpoints"]["up"][address]["failures"]
     assert failures >= 1 and sections(path)["endpoints"]["up"][address]["reason"] == "connect_refused"
     # The next one goes on from what is there, and drops what nobody knows.
     path.write_text(stale(500, address, age_ms=500, what_is_this={"x": 1}))
-    w = weir(address, server={"state_file": str(path)})
+    w = weir(address, server={"state_file": str(path)}, pipeline={"hold": 0})
     found = await_sections(path, lambda s: "what_is_this" not in s)
     assert found["endpoints"]["up"][address]["failures"] == 500
     assert w.exchange(request()).status == 502
@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_what_was_there(weir, serve, path, tmp_path):
 
 def test_what_changed_is_written_before_a_reload(weir, path):
     address = f"127.0.0.1:{free_port()}"
-    w = weir(address, server={"state_file": str(path)})
+    w = weir(address, server={"state_file": str(path)}, pipeline={"hold": 0})
     await_sections(path)
     assert w.exchange(request()).status == 502
     w.file.write_text("broken")
@@ -180,7 +180,7 @@ def test_a_gateway_that_finishes_does_not_write_what_its_successor_keeps(weir, s
     gone = f"127.0.0.1:{free_port()}"
     w = weir(up, server={"state_file": str(path)}, routes=[
         {"match": {}, "pipeline": "up"}])
-    config = dict(w.config, pipeline=w.config["pipeline"] + [{"name": "gone", "endpoints": [gone]}],
+    config = dict(w.config, pipeline=w.config["pipeline"] + [{"name": "gone", "endpoints": [gone], "hold": 0}],
                   route=w.config["route"] + [{"match": {"path": "/gone"}, "pipeline": "gone"}])
     w.file.write_text(toml(config))
     w.signal(signal.SIGHUP)

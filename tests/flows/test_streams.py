@@ -255,7 +255,7 @@ def test_a_client_of_http_1_0_cannot_upgrade(weir, up):
 def test_a_tunnel_with_nobody_behind_is_explained(weir):
     from harness.env import free_port
 
-    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s"})
+    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s", "hold": 0})
     client = w.client()
     client.send(request(fields=UPGRADE))
     expect_problem(client.read_response(), 502, 503)

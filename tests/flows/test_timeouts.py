@@ -278,7 +278,7 @@ def test_a_dial_that_is_not_answered_is_given_up(weir, attempts):
         fillers = fill_backlog(blackhole)
         w = weir(
             f"127.0.0.1:{blackhole.getsockname()[1]}",
-            pipeline={"timeouts": {"dial": "300ms"}, "deadline": "20s", "retry": {"attempts": attempts}},
+            pipeline={"timeouts": {"dial": "300ms"}, "deadline": "20s", "hold": 0, "retry": {"attempts": attempts}},
         )
         client = w.client(timeout=10)
         clock = Clock()
@@ -359,7 +359,7 @@ def test_silent_connections_do_not_stop_others(weir, up):
 
 
 def test_a_port_nobody_listens_on_is_told_at_once(weir):
-    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "10s", "retry": {"attempts": 1}})
+    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "10s", "hold": 0, "retry": {"attempts": 1}})
     client = w.client()
     clock = Clock()
     client.send(request())

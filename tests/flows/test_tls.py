@@ -578,7 +578,7 @@ def test_an_upstream_without_tls_is_502(weir, ca, serve):
 def test_an_upstream_that_never_shakes_hands_is_a_dial_timeout(weir, ca, up):
     w = weir(
         up,
-        pipeline={"tls": {"ca": str(ca.crt)}, "timeouts": {"dial": "300ms"}, "retry": {"attempts": 1}},
+        pipeline={"tls": {"ca": str(ca.crt)}, "timeouts": {"dial": "300ms"}, "hold": 0, "retry": {"attempts": 1}},
     )
     expect_problem(ask(w.client()), 504, errors={"connection_timeout"})
 

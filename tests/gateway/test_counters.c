@@ -105,7 +105,7 @@ static void an_exchange_counts_where_it_belongs(void **state) {
     assert_true(reads("weir_sent_bytes_total{" LABELS "}", "20"));
 #undef LABELS
     assert_true(reads("weir_pipeline_queue_wait_seconds_count{pipeline=\"p\"}", "1"));
-    assert_true(reads("weir_pipeline_retries_total{pipeline=\"p\"}", "2"));
+    assert_true(reads("weir_pipeline_retries_total{pipeline=\"p\",result=\"ok\"}", "2"));
     assert_false(is_mentioned("weir_rejected_total{"));
     assert_true(reads("weir_sent_bytes_total{listener=\"b\",route=\"any\"}", "0"));
 }
@@ -131,7 +131,7 @@ static void what_did_not_happen_is_not_observed(void **state) {
     counters_count(made.counters, made.one, &done);
     assert_true(reads("weir_time_to_first_byte_seconds_count{listener=\"a\",route=\"any\"}", "0"));
     assert_true(reads("weir_pipeline_queue_wait_seconds_count{pipeline=\"p\"}", "0"));
-    assert_true(reads("weir_pipeline_retries_total{pipeline=\"p\"}", "0"));
+    assert_true(reads("weir_pipeline_retries_total{pipeline=\"p\",result=\"failed\"}", "0"));
     assert_true(
         reads("weir_rejected_total{listener=\"a\",pipeline=\"p\",reason=\"queue_full\"}", "1"));
 }

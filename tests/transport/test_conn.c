@@ -518,6 +518,14 @@ static void an_address_reads_as_text(void **state) {
 
     address.in.sin_addr.s_addr = htonl(0xc0000201);
     assert_true(slice_equal(conn_address_text(&address, text), SLICE("192.0.2.1")));
+    for (unsigned octet = 0; octet < 256; octet++) {
+        char expected[INET6_ADDRSTRLEN];
+        unsigned char *octets = (unsigned char *)&address.in.sin_addr;
+
+        octets[0] = octets[3] = (unsigned char)octet;
+        inet_ntop(AF_INET, octets, expected, sizeof expected);
+        assert_true(slice_equal(conn_address_text(&address, text), slice_str(expected)));
+    }
     address = (union conn_address){.in6 = {.sin6_family = AF_INET6}};
     address.in6.sin6_addr.s6_addr[0] = 0x20;
     address.in6.sin6_addr.s6_addr[15] = 1;

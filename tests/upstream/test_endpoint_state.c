@@ -1,6 +1,8 @@
 /* Tests of what outlives the process of an endpoint, with clocks that the tests set. */
 #include "upstream/endpoint_state.h"
 
+#include "upstream/trial.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -157,6 +159,113 @@ static void what_is_wrong_is_left_out(void **state) {
     }
 }
 
+static const struct endpoint_settings settings = {
+    .breaker = {.in_a_row = 5,
+                .open_for_ns = 10 * NS_PER_S,
+                .open_max_ns = 300 * NS_PER_S,
+                .passes = 1},
+    .is_checked = true,
+};
+
+/* Into a fresh one, at @now, of which nothing else is known. */
+static void take_over(const struct keeper_now *now, const struct endpoint_settings *set) {
+    json_t *saved = endpoint_save(endpoint, &then);
+
+    assert_non_null(saved);
+    close_endpoint(NULL);
+    open_endpoint(NULL);
+    endpoint_set(endpoint, set);
+    endpoint_take_up(endpoint, saved, now);
+    json_decref(saved);
+}
+
+static void an_open_breaker_stays_open(void **state) {
+    const struct keeper_now now = {5 * NS_PER_S, WALL_NS + 4 * NS_PER_S};
+    struct breaker_view view;
+
+    endpoint_set(endpoint, &settings);
+    breaker_trip(&endpoint->breaker, BREAKER_STALLS, TRIAL_STALLED, then.now_ns);
+    take_over(&now, &settings);
+    view = breaker_view(&endpoint->breaker);
+    assert_int_equal(view.state, BREAKER_OPEN);
+    assert_int_equal(view.cause, BREAKER_STALLS);
+    assert_string_equal(view.what, TRIAL_STALLED);
+    assert_int_equal(view.trips, 1);
+    assert_int_equal(view.since_ns, now.now_ns - 4 * NS_PER_S);
+    assert_false(endpoint_is_usable(endpoint, now.now_ns + 6 * NS_PER_S - 1));
+    assert_true(endpoint_is_usable(endpoint, now.now_ns + 6 * NS_PER_S));
+}
+
+static void unless_its_time_is_long_over(void **state) {
+    const struct keeper_now late = {5 * NS_PER_S, WALL_NS + 10 * NS_PER_S + ENDPOINT_KEPT_NS + 1};
+    struct keeper_now later = then;
+
+    endpoint_set(endpoint, &settings);
+    breaker_trip(&endpoint->breaker, BREAKER_OFTEN, TRIAL_500, then.now_ns);
+    take_over(&late, &settings);
+    breaker_trip(&endpoint->breaker, BREAKER_OFTEN, TRIAL_500, then.now_ns);
+    later.now_ns += 10 * NS_PER_S + ENDPOINT_KEPT_NS + 1;
+    assert_null(endpoint_save(endpoint, &later));
+}
+
+static void orders_hold_until_there_are_others(void **state) {
+    const unsigned orders[] = {ENDPOINT_DRAINED, ENDPOINT_DISABLED};
+    const struct keeper_now now = {5 * NS_PER_S, WALL_NS + 30 * 24 * 3600 * NS_PER_S};
+
+    for (size_t i = 0; i < 2; i++) {
+        endpoint_change(endpoint, orders[i], 0, then.now_ns);
+        take_over(&now, &settings);
+        assert_int_equal(endpoint->conditions, orders[i]);
+        endpoint_change(endpoint, 0, orders[i], then.now_ns);
+        assert_null(endpoint_save(endpoint, &then));
+    }
+}
+
+static void who_was_unhealthy_is_so_until_a_check_says_other(void **state) {
+    static const struct endpoint_settings unchecked = {
+        .breaker = {.open_for_ns = NS_PER_S, .open_max_ns = NS_PER_S, .passes = 1}};
+
+    endpoint_change(endpoint, ENDPOINT_UNHEALTHY, 0, then.now_ns);
+    take_over(&then, &settings);
+    assert_int_equal(endpoint->conditions, ENDPOINT_UNHEALTHY);
+    take_over(&then, &unchecked); /* nobody would ever say other */
+    assert_int_equal(endpoint->conditions, 0);
+}
+
+static void a_breaker_that_cannot_be_is_left_out(void **state) {
+    const char *const wrong[] = {
+        "[]",
+        "{}",
+        "{\"cause\": \"x\", \"trips\": 1, \"since\": 1790000000000, \"until\": 1790000001000}",
+        "{\"cause\": \"stalls\", \"trips\": 0, \"since\": 1790000000000, \"until\": 1790000001000}",
+        "{\"cause\":\"stalls\", \"trips\":9999, \"since\":1790000000000, \"until\":1790000001000}",
+        "{\"cause\": \"stalls\", \"trips\": 1, \"since\": 1790000002000, \"until\": 1790000003000}",
+        "{\"cause\": \"stalls\", \"trips\": 1, \"since\": 1790000000000, \"until\": 1790000999000}",
+        "{\"cause\": \"stalls\", \"trips\": 1, \"until\": 1790000001000}",
+        "{\"cause\": \"stalls\", \"trips\": 1, \"since\": 1790000000000}",
+    };
+
+    endpoint_set(endpoint, &settings);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        json_t *saved = json_pack("{s:o}", "breaker", json_loads(wrong[i], JSON_DECODE_ANY, NULL));
+
+        assert_non_null(saved);
+        endpoint_take_up(endpoint, saved, &then);
+        if (breaker_view(&endpoint->breaker).state != BREAKER_CLOSED)
+            fail_msg("it was taken up: %s", wrong[i]);
+        json_decref(saved);
+    }
+}
+
+static void every_word_for_a_failure_is_known_again(void **state) {
+    assert_string_equal(trial_what(TRIAL_STALLED), TRIAL_STALLED);
+    assert_string_equal(trial_what(TRIAL_5XX), TRIAL_5XX);
+    assert_string_equal(trial_what("upstream_reset"), "upstream_reset");
+    assert_string_equal(trial_what("UNAVAILABLE"), "UNAVAILABLE");
+    assert_null(trial_what("no such word"));
+    assert_null(trial_what(NULL));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_endpoint, close_endpoint)
 
 int main(void) {
@@ -170,6 +279,12 @@ int main(void) {
         TEST(what_is_old_is_not_kept_any_longer),
         TEST(the_number_of_failures_has_a_bound),
         TEST(what_is_wrong_is_left_out),
+        TEST(an_open_breaker_stays_open),
+        TEST(unless_its_time_is_long_over),
+        TEST(orders_hold_until_there_are_others),
+        TEST(who_was_unhealthy_is_so_until_a_check_says_other),
+        TEST(a_breaker_that_cannot_be_is_left_out),
+        TEST(every_word_for_a_failure_is_known_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
