@@ -3,6 +3,7 @@
 #include "handler/quarantine.h"
 #include "upstream/endpoint_state.h"
 
+static uint64_t sum_up(const struct gateway *gateway);
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now);
 static json_t *save_pipeline(struct pipeline *pipeline, const struct keeper_now *now, size_t *room);
 static void save_orders(struct pipeline *pipeline, json_t *to, size_t *room);
@@ -18,14 +19,25 @@ void survival_open(struct gateway *gateway, struct keeper *keeper) {
     if (gateway->handlers)
         keeper_add(keeper,
                    &(struct keeper_section){"handlers", gateway, save_handlers, take_up_handlers});
+    gateway->survival_sum = sum_up(gateway);
 }
 
 void survival_look(struct gateway *gateway, int64_t now_ns) {
-    uint64_t sum = UINT64_C(14695981039346656037);
+    uint64_t sum;
 
     if (!gateway->keeper || now_ns - gateway->survival_looked_ns < SURVIVAL_LOOK_NS)
         return;
     gateway->survival_looked_ns = now_ns;
+    sum = sum_up(gateway);
+    if (sum != gateway->survival_sum)
+        keeper_hurry(gateway->keeper);
+    gateway->survival_sum = sum;
+}
+
+/* Of all states; another one when any of them has changed. */
+static uint64_t sum_up(const struct gateway *gateway) {
+    uint64_t sum = UINT64_C(14695981039346656037);
+
     for (size_t i = 0; i < gateway->config->pipeline_count; i++) {
         struct endpoint_set *set = pipeline_endpoints(gateway->pipelines[i]);
 
@@ -38,9 +50,7 @@ void survival_look(struct gateway *gateway, int64_t now_ns) {
     for (size_t i = 0; gateway->handlers && i < gateway->config->handler_count; i++)
         sum = (sum ^ quarantine_is_on(handlers_quarantine(gateway->handlers, i))) *
               UINT64_C(1099511628211);
-    if (sum != gateway->survival_sum && gateway->survival_sum != 0)
-        keeper_hurry(gateway->keeper);
-    gateway->survival_sum = sum;
+    return sum;
 }
 
 static json_t *save_endpoints(void *ctx, const struct keeper_now *now) {
