@@ -1,7 +1,7 @@
 """The layout rules that a compiler does not check.
 
 - A room (proxy/<room>/) includes only itself and rooms on strictly lower lines of LINES.
-- The public headers (include/weir/) include nothing of proxy/.
+- The public headers (include/weir/) include nothing of proxy/, nor do the plugins that come with weir.
 - A file is at most 600 lines long.
 - A type has one definition in the tree.
 - What STYLE calls a room has a line here, and every fuzz target is built.
@@ -90,8 +90,15 @@ def bad_public_includes(root):
                 yield f"{path.relative_to(root)}:{line}: a public header may not include {name}"
 
 
+def bad_plugin_includes(root):
+    for path in sources(root, "plugins"):
+        for line, _, name in includes(path):
+            if resolve(root, path, name) is not None:
+                yield f"{path.relative_to(root)}:{line}: a plugin may not include {name}"
+
+
 def long_files(root):
-    for path in sources(root, "proxy", "include", "subprojects", "tests"):
+    for path in sources(root, "proxy", "include", "plugins", "subprojects", "tests"):
         count = path.read_text().count("\n")
         if count > LINES_MAX:
             yield f"{path.relative_to(root)}: {count} lines, at most {LINES_MAX}"
@@ -123,7 +130,7 @@ def unlisted_fuzz_targets(root):
             yield f"{path.relative_to(root)}: not in fuzz_targets of {listing.relative_to(root)}"
 
 
-RULES = [bad_includes, bad_public_includes, long_files, repeated_types, unknown_rooms,
+RULES = [bad_includes, bad_public_includes, bad_plugin_includes, long_files, repeated_types, unknown_rooms,
          unlisted_fuzz_targets]
 
 
@@ -152,6 +159,8 @@ GOOD = {
     "proxy/demo/demo.h": '#include "base/slice.h"\n',
     "include/weir/handler.h": "#include <stdint.h>\n#include <weir/version.h>\n",
     "include/weir/version.h": "",
+    "plugins/common/text.h": "#include <weir/handler.h>\n",
+    "plugins/jwt/jwt.c": '#include "../common/text.h"\n#include <stdlib.h>\n',
     "tests/fuzz/meson.build": "fuzz_targets = ['h1']\n",
     "tests/fuzz/fuzz_h1.c": "",
 }
@@ -182,6 +191,8 @@ def test_a_good_tree_passes_every_rule(tmp_path):
     (bad_public_includes, "include/weir/bad.h", '#include "base/slice.h"\n', 1),
     (bad_public_includes, "include/weir/bad.h", '#include "../../proxy/base/slice.h"\n', 1),
     (bad_public_includes, "include/weir/bad.h", '#include "nowhere.h"\n', 1),
+    (bad_plugin_includes, "plugins/jwt/bad.c", '\n#include "base/slice.h"\n', 2),
+    (bad_plugin_includes, "plugins/bad.c", '#include "../proxy/base/slice.h"\n', 1),
     (repeated_types, "proxy/route/bad.c", "struct slice\n{\n    int x;\n};\n", 1),
     (repeated_types, "proxy/route/bad.c", "\nunion h1 { int x; };\n", 2),
     (repeated_types, "proxy/route/bad.c", "enum method { POST };\n", 1),

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 
-CHECKED = re.compile(r"(proxy|subprojects/[^/]+|tests/fuzz)/(?!tests/)")
+CHECKED = re.compile(r"(proxy|plugins|subprojects/[^/]+|tests/fuzz)/(?!tests/)")
 
 
 def dependencies(build):

@@ -201,18 +201,21 @@ struct weir_host {
     bool (*set_status)(struct weir_call *call, unsigned status);
 
     /* Cells: a bounded table of numbers by key that all instances share, and that outlives
-     * instances, reloads and gateways. When it is full, the key that was not used for longest makes
-     * room. init: NULL when there is no room for another table. */
+     * instances, reloads and gateways; it is found again by its name and size. When it is full, the
+     * key that was not used for longest makes room (or one of those). init: NULL when there is no
+     * room for another table, or for one of so many cells (262,144 at most). */
     struct weir_table *(*table)(const struct weir_host *host, struct weir_text name,
                                 unsigned cells);
-    /* Reads @key's cell. */
+    /* Reads @key's cell. False: there can be no such key (empty, or longer than WEIR_KEY_MAX). */
     bool (*cell_get)(struct weir_table *table, struct weir_text key, struct weir_cell *cell);
-    /* Makes it @to if it is still @from; false with @from as it is now. */
+    /* Makes it @to if it is still @from; false with @from as it is now: try again, but not for
+     * ever. {0, 0} gives its place back. */
     bool (*cell_swap)(struct weir_table *table, struct weir_text key, struct weir_cell *from,
                       struct weir_cell to);
 
     /* A file of the configuration, read again when it changes. @path: relative to the
-     * configuration's folder. init: NULL when it cannot be read, or is larger than 1 MiB. */
+     * configuration's folder. init, and the same paths for all instances: NULL when it cannot be
+     * read, or is larger than 1 MiB, or weir looks after 32 files already. */
     struct weir_file *(*watch)(const struct weir_host *host, struct weir_text path);
     /* What it holds now, until the call returns. *@version changes when it does: what was made from
      * an older version is to be made again. A file that went away keeps its last content. */
@@ -223,6 +226,11 @@ struct weir_host {
                    struct weir_text signature);
     void (*sha256)(struct weir_text data, unsigned char digest[32]);
     bool (*equal)(struct weir_text a, struct weir_text b); /* lengths may show */
+
+    /* What @file holds as @version is of no use (a mistake in it, say): what it held before is its
+     * content again, as another version, for all instances, those to come included, until the file
+     * changes. Nothing happens if there was none before. */
+    void (*reject)(struct weir_file *file, uint64_t version);
 };
 
 enum weir_plugin_flag {

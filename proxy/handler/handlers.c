@@ -26,7 +26,7 @@
 static int load(struct handlers *handlers, char **why);
 static int open_slots(struct handlers *handlers, char **why);
 static int give_images(struct handlers *handlers, size_t at, char **why);
-static int try_each(struct handlers *handlers, char **why);
+static int try_each(struct handlers *handlers, bool is_substitute, char **why);
 static void handler_init(struct handlers *handlers, size_t at);
 static void release(struct handlers *handlers);
 
@@ -65,7 +65,7 @@ int handlers_prepare(struct handlers **out, const struct handlers_options *optio
         if (!err)
             err = open_slots(handlers, why);
         if (!err)
-            err = try_each(handlers, why);
+            err = try_each(handlers, options->is_substitute, why);
         if (!err) {
             err = processes_open(handlers);
             if (err)
@@ -234,7 +234,7 @@ static int give_images(struct handlers *handlers, size_t at, char **why) {
 }
 
 /* One instance of each, here and now. */
-static int try_each(struct handlers *handlers, char **why) {
+static int try_each(struct handlers *handlers, bool is_substitute, char **why) {
     struct guest guest = {.stack_high = UINTPTR_MAX}, *before = guest_current;
     char said[WHY_BYTES];
     int err = 0;
@@ -248,6 +248,13 @@ static int try_each(struct handlers *handlers, char **why) {
         struct instance *instance = &handlers->slots[0].instances[i];
 
         if (!instance_start(&guest, handler, instance, said, sizeof said)) {
+            if (is_substitute && guest.fault.kind == FAULT_NONE) {
+                log_error(
+                    "handler '%s' fails until that is mended: its plugin refuses its config: %s",
+                    handler->config->name, said[0] ? said : "no reason given");
+                heap_drop(instance->heap);
+                continue;
+            }
             err = -EINVAL;
             *why = guest.fault.kind != FAULT_NONE
                        ? xasprintf("handler '%s': plugin '%s' failed in init (%s)",

@@ -13,7 +13,9 @@ struct handlers;
 struct handlers_options {
     const struct config *config; /* borrowed: outlives the handlers */
     unsigned loops;
-    int cells_fd; /* memory for tables of cells that outlives the gateway; -1: it does not */
+    bool is_substitute; /* of a gateway that has died: a plugin that refuses its config now is told
+                         * of, and tried again at its calls; everything else is served */
+    int cells_fd;       /* memory for tables of cells that outlives the gateway; -1: it does not */
     void (*on_taint)(void *ctx); /* once; on any thread; may be NULL */
     void *ctx;
 };

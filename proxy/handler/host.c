@@ -56,6 +56,7 @@ const struct weir_host plugin_host = {
     .verify = host_verify,
     .sha256 = host_sha256,
     .equal = host_equal,
+    .reject = host_reject,
 };
 
 static void *alloc(struct weir_call *call, size_t bytes) {

@@ -23,6 +23,7 @@ bool host_cell_swap(struct weir_table *table, struct weir_text key, struct weir_
                     struct weir_cell to);
 struct weir_file *host_watch(const struct weir_host *host, struct weir_text path);
 struct weir_text host_content(struct weir_file *file, uint64_t *version);
+void host_reject(struct weir_file *file, uint64_t version);
 bool host_verify(enum weir_signature kind, struct weir_text key, struct weir_text data,
                  struct weir_text signature);
 void host_sha256(struct weir_text data, unsigned char digest[32]);

@@ -96,6 +96,21 @@ struct weir_text host_content(struct weir_file *file, uint64_t *version) {
     return content;
 }
 
+void host_reject(struct weir_file *file, uint64_t version) {
+    struct guest *guest = host_enter(NULL);
+
+    if (!guest)
+        return;
+    for (unsigned i = 0; guest->files && i < guest->files->count; i++) {
+        if (guest->files->list[i] != file)
+            continue;
+        guest->in_lock = 1;
+        watched_view_reject(file, version);
+        guest->in_lock = 0;
+    }
+    host_leave(guest);
+}
+
 bool host_verify(enum weir_signature kind, struct weir_text key, struct weir_text data,
                  struct weir_text signature) {
     struct guest *guest = host_enter(NULL);

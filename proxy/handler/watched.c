@@ -17,13 +17,24 @@
 
 #define NO_CALL UINT64_MAX
 
-/* In shared memory. Version n is in half n & 1; the other is written for n + 1. */
+/* What is known of a file's versions, in one word: the number of the newest, whether the next is
+ * being written, and whether the newest is the last but one again. Version n is in half n & 1;
+ * what was there before it stays in the other until the next is written. */
+#define STATE_WRITING 1
+#define STATE_REVERTED 2
+#define STATE_VERSION(n) ((uint64_t)(n) << 2)
+
+/* In shared memory. */
 struct watched_area {
-    _Atomic uint64_t version; /* 0: no file */
+    _Atomic uint64_t state; /* 0: no file */
     _Atomic uint64_t len[2];
     char path[WATCHED_PATH_MAX + 1];
     char halves[2][WATCHED_BYTES_MAX];
 };
+
+static inline uint64_t version_of(const struct watched_area *area) {
+    return atomic_load(&area->state) >> 2;
+}
 
 struct watched_snapshot {
     _Atomic unsigned refs; /* watched_file.current, and views */
@@ -177,13 +188,22 @@ void watched_view_close(struct weir_file *view) {
 
 struct weir_text watched_view_content(struct weir_file *view, uint64_t call, uint64_t *version) {
     if (view->call != call &&
-        (!view->held || atomic_load(&view->file->area->version) != view->held->version)) {
+        (!view->held || version_of(view->file->area) != view->held->version)) {
         release(view->held);
         view->held = hold(view->files, view->file);
     }
     view->call = call;
     *version = view->held->version;
     return (struct weir_text){view->held->text, view->held->len};
+}
+
+void watched_view_reject(struct weir_file *view, uint64_t version) {
+    uint64_t state = STATE_VERSION(version);
+
+    if (version > 1)
+        atomic_compare_exchange_strong(&view->file->area->state, &state,
+                                       STATE_VERSION(version + 1) | STATE_REVERTED);
+    view->call = NO_CALL;
 }
 
 static void *run(void *arg) {
@@ -220,7 +240,7 @@ static char *absolute(const struct watched_files *files, struct slice path) {
 
 /* Locked. What another process has added behind our back is found, too. */
 static struct watched_file *find(struct watched_files *files, const char *path) {
-    while (files->count < WATCHED_FILES_MAX && atomic_load(&files->areas[files->count].version)) {
+    while (files->count < WATCHED_FILES_MAX && version_of(&files->areas[files->count])) {
         files->list[files->count].area = &files->areas[files->count];
         files->count++;
     }
@@ -307,18 +327,23 @@ static int read_whole(const char *path, struct buffer *text, char **why) {
     return err;
 }
 
-/* Locked. */
+/* Locked. Workers of other processes may go back to the version before until STATE_WRITING says
+ * that it is gone. */
 static void publish(struct watched_files *files, struct watched_file *file, struct slice text) {
     struct watched_area *area = file->area;
-    uint64_t version = atomic_load(&area->version), next = version + 1;
+    uint64_t version, next;
 
     assert(files->reader == getpid());
+    version = atomic_fetch_or(&area->state, STATE_WRITING) >> 2;
+    next = version + 1;
     if (version > 0 && slice_equal(text, slice_of(area->halves[version & 1],
-                                                  atomic_load(&area->len[version & 1]))))
+                                                  atomic_load(&area->len[version & 1])))) {
+        atomic_fetch_and(&area->state, ~(uint64_t)STATE_WRITING);
         return;
+    }
     memcpy(area->halves[next & 1], text.base, text.len);
     atomic_store(&area->len[next & 1], text.len);
-    atomic_store(&area->version, next);
+    atomic_store(&area->state, STATE_VERSION(next));
 }
 
 /* The newest, counted. */
@@ -326,7 +351,7 @@ static struct watched_snapshot *hold(struct watched_files *files, struct watched
     struct watched_snapshot *snapshot;
 
     pthread_mutex_lock(&files->lock);
-    if (!file->current || file->current->version != atomic_load(&file->area->version)) {
+    if (!file->current || file->current->version != version_of(file->area)) {
         release(file->current);
         file->current = copy(file->area);
     }
@@ -340,7 +365,7 @@ static struct watched_snapshot *hold(struct watched_files *files, struct watched
  * is still the newest behind the copying was not written over. Versions are a second apart. */
 static struct watched_snapshot *copy(const struct watched_area *area) {
     for (;;) {
-        uint64_t version = atomic_load(&area->version);
+        uint64_t version = version_of(area);
         size_t len = atomic_load(&area->len[version & 1]);
         struct watched_snapshot *snapshot;
 
@@ -351,7 +376,7 @@ static struct watched_snapshot *copy(const struct watched_area *area) {
         snapshot->len = len;
         memcpy(snapshot->text, area->halves[version & 1], len);
         atomic_thread_fence(memory_order_acquire);
-        if (atomic_load(&area->version) == version)
+        if (version_of(area) == version)
             return snapshot;
         free(snapshot);
     }

@@ -8,7 +8,8 @@
  * What was read lies in memory that the processes of workers inherit by fork, in two halves, of
  * which the one not in use is written; each process makes itself a copy of a new version, counted
  * by those who look at it. So a worker that is started later has what the gateway has, even of a
- * file that has gone. */
+ * file that has gone, and whoever finds a version to be of no use can go back to the one before,
+ * for all. */
 #pragma once
 
 #include "base/slice.h"
@@ -43,3 +44,6 @@ void watched_view_close(struct weir_file *view);
 /* What the file holds, the same for as long as @call, the number of the call under way, is the
  * same; valid until then. Home of a view: the worker of its instance. */
 struct weir_text watched_view_content(struct weir_file *view, uint64_t call, uint64_t *version);
+/* What @version holds is of no use: the content before it becomes the next version, unless there
+ * was none, or this is one that was gone back to already. */
+void watched_view_reject(struct weir_file *view, uint64_t version);

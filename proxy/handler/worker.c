@@ -32,6 +32,7 @@ static unsigned batch_of(const struct handlers *handlers, const struct handler *
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
 static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance);
 static void finish(struct worker_slot *slot, struct call *call);
+static void close_files(struct instance *instance);
 static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text);
 _Noreturn static void retire(struct worker_slot *slot, struct call *call);
@@ -157,7 +158,15 @@ bool instance_start(struct guest *guest, struct handler *handler, struct instanc
         return false;
     why[why_size - 1] = '\0';
     instance->is_ready = start.result == 0;
+    if (!instance->is_ready) /* it may be tried again and again */
+        close_files(instance);
     return instance->is_ready;
+}
+
+static void close_files(struct instance *instance) {
+    for (unsigned i = 0; i < instance->files.count; i++)
+        watched_view_close(instance->files.list[i]);
+    instance->files.count = 0;
 }
 
 static void call_end(void *arg) {
@@ -178,9 +187,7 @@ bool instance_end(struct guest *guest, struct handler *handler, struct instance 
     if (instance->image->functions->end)
         is_good = guest_run(guest, call_end, instance);
     instance->is_ready = false;
-    for (unsigned i = 0; i < instance->files.count; i++)
-        watched_view_close(instance->files.list[i]);
-    instance->files.count = 0;
+    close_files(instance);
     heap_drop(instance->heap);
     return is_good;
 }

@@ -307,6 +307,7 @@ static int prepare_handlers(struct server *server) {
         handlers_prepare(&server->handlers,
                          &(struct handlers_options){.config = server->config,
                                                     .loops = server->config->server.threads,
+                                                    .is_substitute = server->is_substitute,
                                                     .cells_fd = server->cells_fd,
                                                     .on_taint = tell_taint},
                          &why) == 0)

@@ -4,11 +4,11 @@ untouched; of a gRPC call the first message."""
 import base64
 import struct
 import threading
-from concurrent import futures
 
 import grpc
 import pytest
 from harness.env import scaled, wait_for
+from harness.grpc_echo import Service
 from harness.handlers import do, handler, problem, start
 from harness.http2 import Http2Client
 from harness.upstream import answering
@@ -222,26 +222,11 @@ def test_content_that_is_broken_is_an_error(weir, serve):
 # gRPC.
 
 
-class Service(grpc.GenericRpcHandler):
-    def __init__(self):
-        self.seen = None
-
-    def service(self, details):
-        self.seen = dict(details.invocation_metadata)
-        if details.method.endswith("Talk"):
-            return grpc.stream_stream_rpc_method_handler(lambda messages, context: messages)
-        return grpc.unary_unary_rpc_method_handler(lambda message, context: message)
-
-
 @pytest.fixture
 def service():
     service = Service()
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((service,))
-    service.endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
     yield service
-    server.stop(None).wait()
+    service.close()
 
 
 def grpc_start(weir, service, *handlers, **more):

@@ -1,5 +1,6 @@
 /* The promises of proxy/handler/cells.h; at the end with threads, and with processes that are
  * killed between any two instructions. */
+#include "handler/cell_bucket.h"
 #include "handler/cells_parts.h"
 
 #include "base/thread.h"
@@ -345,6 +346,33 @@ static void test_a_dead_claimer_is_passed_by(void **state) {
     close(fd);
 }
 
+/* As if so many had died while they filled a record. */
+static void test_records_of_the_dead_are_taken_after_a_while(void **state) {
+    int fd = make_region();
+    struct weir_cell cell = {0, 0};
+    struct weir_table *table;
+    struct bucket *bucket;
+    struct cells *other;
+    char *memory;
+
+    assert_int_equal(cells_open(&other, fd), 0);
+    table = cells_table(other, HANDLER, SLICE("t"), 1);
+    memory =
+        mmap(NULL, CELLS_DIRECTORY_BYTES + CELLS_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(memory != MAP_FAILED);
+    bucket = (struct bucket *)(memory + CELLS_DIRECTORY_BYTES);
+    for (unsigned i = 0; i < BUCKET_RECORDS; i++)
+        bucket->records[i].taken_ns = (uint64_t)clock_now_ns();
+    assert_false(cells_swap(table, text("k"), &cell, (struct weir_cell){1, 1}));
+    assert_true(cells_get(table, text("k"), &cell)); /* who only looks is not kept waiting */
+    for (unsigned i = 0; i < BUCKET_RECORDS; i++)
+        bucket->records[i].taken_ns = (uint64_t)(clock_now_ns() - CELLS_STALE_NS - NS_PER_MS);
+    assert_true(cells_swap(table, text("k"), &cell, (struct weir_cell){1, 1}));
+    munmap(memory, CELLS_DIRECTORY_BYTES + CELLS_PAGE);
+    cells_close(other);
+    close(fd);
+}
+
 /* A worker process may have written anything anywhere. */
 static void test_damage_is_no_crash(void **state) {
     uint64_t seed = 1;
@@ -390,13 +418,18 @@ static bool add_one(struct weir_table *table, const char *key) {
 
 static const char *const shared_keys[] = {"one", "two", "three"};
 
+/* Nothing that was counted is unseen afterwards, by whomever. */
 static void *count(void *arg) {
+    int64_t seen[3] = {0};
+
     for (unsigned i = 0; i < ROUNDS; i++) {
         struct weir_cell cell = {0, 0};
+        unsigned j = i % 3;
 
-        if (!add_one(arg, shared_keys[i % 3]) || !cells_get(arg, text("one"), &cell) ||
-            cell.a != -cell.b)
+        if (!add_one(arg, shared_keys[j]) || !cells_get(arg, text(shared_keys[j]), &cell) ||
+            cell.a != -cell.b || cell.a <= seen[j])
             return arg;
+        seen[j] = cell.a;
     }
     return NULL;
 }
@@ -491,6 +524,7 @@ int main(void) {
         TEST(test_an_abandoned_table_makes_room),
         TEST(test_a_table_that_is_looked_after_stays),
         TEST(test_a_dead_claimer_is_passed_by),
+        TEST(test_records_of_the_dead_are_taken_after_a_while),
         TEST(test_damage_is_no_crash),
         TEST(test_threads_lose_no_count_and_see_whole_cells),
         TEST(test_processes_killed_in_the_middle_leave_whole_tables),

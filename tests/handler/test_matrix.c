@@ -60,6 +60,8 @@ static const struct kind {
     {"wild_write_inside", CALL_CONTINUE, NO_FAULT, 0},
     {"wild_write_outside", CALL_FAULT, CLEAN, 0},
     {"huge", CALL_FAULT, CLEAN, 0},
+    {"bad_text", CALL_FAULT, CLEAN, 0},
+    {"bad_table", CALL_FAULT, CLEAN, 0},
     {"eat_memory", CALL_FAULT, CLEAN, 20},
     {"spin", CALL_HANG, CLEAN, 0},
     {"sleep", CALL_HANG, CLEAN, 0},

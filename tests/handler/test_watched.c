@@ -202,6 +202,45 @@ static void test_a_file_that_goes_away_keeps_its_content(void **state) {
     free(large);
 }
 
+static void test_what_is_rejected_is_what_it_was_before(void **state) {
+    struct weir_file *view, *other, *late;
+    uint64_t first, bad, back, again;
+
+    put("keys", "one");
+    view = view_of("keys");
+    other = view_of("keys");
+    watched_view_content(view, ++call, &first);
+    watched_view_reject(view, first); /* there is none before it */
+    assert_holds(view, "one");
+    put("keys", "bad");
+    look_twice();
+    assert_holds(view, "bad");
+    watched_view_content(view, call, &bad);
+    watched_view_reject(view, first); /* is not the newest */
+    assert_holds(view, "bad");
+    watched_view_content(view, call, &bad);
+    watched_view_reject(view, bad);
+    watched_view_content(view, call, &back); /* at once, in the same call */
+    assert_int_not_equal(back, bad);
+    assert_holds(view, "one");
+    assert_holds(other, "one");
+    watched_view_reject(other, back); /* not to and fro */
+    watched_view_content(view, ++call, &again);
+    assert_int_equal(again, back);
+    look_twice();
+    late = view_of("keys");
+    assert_holds(late, "one");
+    put("keys", "two");
+    look_twice();
+    assert_holds(view, "two");
+    watched_view_content(view, call, &again);
+    watched_view_reject(view, again);
+    assert_holds(late, "one");
+    watched_view_close(view);
+    watched_view_close(other);
+    watched_view_close(late);
+}
+
 static void test_there_are_so_many_files_and_no_more(void **state) {
     struct weir_file *views[WATCHED_FILES_MAX];
     char name[16];
@@ -332,6 +371,7 @@ int main(void) {
         TEST(test_content_stays_the_same_during_a_call),
         TEST(test_the_same_content_is_no_change),
         TEST(test_a_file_that_goes_away_keeps_its_content),
+        TEST(test_what_is_rejected_is_what_it_was_before),
         TEST(test_there_are_so_many_files_and_no_more),
         TEST(test_a_worker_process_sees_what_the_gateway_reads),
         TEST(test_copies_are_whole),

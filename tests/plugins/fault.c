@@ -296,6 +296,18 @@ static void log_loop(struct scene *s) {
         s->host->log(s->call, WEIR_LOG_DEBUG, TEXT("again"));
 }
 
+/* What the host is given is no memory. */
+static void bad_text(struct scene *s) {
+    s->host->set_field(s->call, TEXT("x-bad"),
+                       (struct weir_text){(const char *)(uintptr_t)4096, 100000});
+}
+
+static void bad_table(struct scene *s) {
+    struct weir_cell cell;
+
+    s->host->cell_get((struct weir_table *)(uintptr_t)4096, TEXT("key"), &cell);
+}
+
 /* As long as it may, to the point. */
 static void race(struct scene *s) {
     while (s->host->now_ns() < s->request->deadline_ns)
@@ -450,6 +462,8 @@ static const struct {
     {"malloc_loop", malloc_loop},
     {"host_loop", host_loop},
     {"log_loop", log_loop},
+    {"bad_text", bad_text},
+    {"bad_table", bad_table},
     {"race", race},
     {"block_signals", block_signals},
     {"nap", nap},
