@@ -37,6 +37,8 @@ SYSCALLS_SPARE = 0.02  # what happens rarely: a tick, a partial read
 # Requests of the shorter run, of which the longer one has so many more, and how often that is done.
 FEW, MANY_INSTRUCTIONS, MANY_SYSCALLS = 1024, 4096, 8192
 ROUNDS = 3
+# A traced weir is slow, which is no reason to turn requests away.
+NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
 UNITS = {"instructions": "instructions in user space", "syscalls": "system calls"}
 
 
@@ -141,7 +143,8 @@ class running:
     def __enter__(self):
         upstream, self.engine = proxies.start_engine(program=engine_of(self.row))
         try:
-            self.proxy = proxies.start_weir(upstream, kind=ROWS[self.row][1], tracer=self.tracer)
+            self.proxy = proxies.start_weir(upstream, kind=ROWS[self.row][1], tracer=self.tracer,
+                                            routes=NEVER_LATE)
         except BaseException:
             self.engine.stop()
             raise

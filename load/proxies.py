@@ -80,8 +80,8 @@ pipeline = "engine"
 {routes}"""
 
 
-def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=16384,
-               max_wait="10s", server="", listener="", pipeline="", access="off", routes="", nofile=None, tracer=()):
+def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
+               max_wait="2s", server="", listener="", pipeline="", access="off", routes="", nofile=None, tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @routes further routes and

@@ -290,7 +290,7 @@ static enum answer send_request(struct crossing *c) {
         return refusal ? fail(c, refusal, why) : NEXT;
     }
     again_sent(c);
-    trial_sent(&c->trial, c->sent_ns);
+    trial_sent(&c->trial, &x->request, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);

@@ -14,7 +14,8 @@ static void sweep(const struct supervisor *s);
 void supervisor_need_nursery(struct supervisor *s, const struct run_plan *plan) {
     int err;
 
-    if (!plan->programs[0] || s->nursery.pid || s->is_ending)
+    /* One that has died is replaced in its time, for all gateways. */
+    if (!plan->programs[0] || s->nursery.pid || s->nursery.start_at_ns || s->is_ending)
         return;
     tree_hold();
     err = nursery_link_start(&s->nursery, s->options->binary, plan);

@@ -314,7 +314,7 @@ def test_a_program_that_never_reads(exec_weir):
             client.try_send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
         client.try_send(b"0\r\n\r\n")
         assert client.read_response().body == b"done\n"
-    assert w.status()["pipelines"][0]["inflight"] == 0
+    wait_for("its slot is free", lambda: w.status()["pipelines"][0]["inflight"] == 0)
 
 
 def test_a_program_that_lets_its_input_stand_holds_the_client_back(weir):

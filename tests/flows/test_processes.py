@@ -174,6 +174,18 @@ def test_one_that_dies_is_started_again(engine_weir):
     assert w.metrics().sum("weir_child_deaths_total", pipeline="up") == 1
 
 
+def test_requests_wait_while_it_is_started_again(engine_weir):
+    """And at the very start, for an engine that takes its time."""
+    from harness.programs import ENGINE
+    w = engine_weir(is_ready=False, code="import time\ntime.sleep(0.7)\n" + ENGINE)
+    assert ask(w).status == 200
+    await_state(w, "ready")
+    for _ in range(2):
+        os.kill(engine_pid(w), signal.SIGKILL)
+        wait_for("it is gone", lambda: process_of(w)["state"] != "ready")
+        assert ask(w).status == 200
+
+
 def test_what_it_left_behind_is_gone_before_the_next_one_starts(engine_weir):
     """Also who has got away from its process group: two of them would fight for the port."""
     code = ("import subprocess\nsubprocess.Popen(['setsid', 'sleep', '751'])\n")
@@ -352,7 +364,8 @@ def test_two_instances_are_replaced_one_after_the_other(weir):
     so what is on them then has to be asked for again."""
     def config(directory):
         made = engine_config(directory, process={"instances": 2, "stop": {"grace": "2s"}},
-                             pipeline={"retry": {"attempts": 3, "on": ["connect", "refused", "reset"]}})
+                             pipeline={"retry": {"attempts": 3, "on": ["connect", "refused", "reset"]},
+                                       "breaker": {"open_for": "500ms"}})
         port = free_port()
         made["pipeline"][0]["endpoints"] = [f"127.0.0.1:{port}"]
         return made
@@ -382,7 +395,9 @@ def test_two_instances_are_replaced_one_after_the_other(weir):
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert {tuple(ask(w).body.split()[1:]) for _ in range(40)} == {(b"0", b"blue"), (b"1", b"blue")}
+    # A breaker may be open for a moment yet.
+    wait_for("both are used", lambda: {tuple(ask(w).body.split()[1:]) for _ in range(40)} ==
+             {(b"0", b"blue"), (b"1", b"blue")}, 15)
     log = w.log()
     # The second was ended only when the first of the new ones was ready.
     assert log.index("'up' is ready: instance 0", log.index("is defined otherwise")) < \
