@@ -70,7 +70,6 @@ static void *write_and_read(void *arg) {
         uint64_t n = rnd(&seed) % 32, value;
 
         memo_put(memo, in_set(5, n), n + 1, 0);
-        value = memo_get(memo, in_set(5, rnd(&seed) % 32), 0);
         n = rnd(&seed) % 32;
         value = memo_get(memo, in_set(5, n), 0);
         if (value != 0 && value != n + 1)

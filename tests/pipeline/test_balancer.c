@@ -292,6 +292,14 @@ static void who_has_failed_there_is_served_elsewhere(void **state) {
 /* --- Outages -----------------------------------------------------------------------------------
  */
 
+static void an_outage_is_told_by_its_dials_though_breakers_are_open(void **state) {
+    for (unsigned i = 0; i < ENDPOINTS; i++) {
+        fail_dial(i);
+        breaker_trip(&endpoint(i)->breaker, BREAKER_IN_A_ROW, NULL, world.loops[0].now_ns);
+    }
+    assert_int_equal(balancer_outage(part), FAIL_CONNECT_REFUSED);
+}
+
 static void one_endpoint_that_is_not_known_to_be_down_is_no_outage(void **state) {
     assert_int_equal(balancer_outage(part), FAIL_NONE);
     fail_dial(0);
@@ -331,6 +339,7 @@ int main(void) {
         WITH(one_that_has_just_returned_gets_a_part_of_its_keys),
         WITH(who_belongs_to_one_gets_it),
         WITH(who_has_failed_there_is_served_elsewhere),
+        WITH(an_outage_is_told_by_its_dials_though_breakers_are_open),
         WITH(one_endpoint_that_is_not_known_to_be_down_is_no_outage),
     };
 
