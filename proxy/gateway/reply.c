@@ -7,11 +7,6 @@
 
 static void write_problem(struct buffer *out, enum fail fail, const char *why, const char *pipeline,
                           struct slice request_id);
-unsigned reply_retry_ms(const struct crossing *c) {
-    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
-                   : QUEUE_RETRY_MIN_MS;
-}
-
 static void finish(struct exchange *x, struct slice text, struct content *content);
 static void add(struct exchange *x, enum field_id id, struct slice value);
 static struct slice detail_of(struct arena *arena, enum fail fail);
@@ -47,6 +42,11 @@ void reply_make(struct crossing *c, struct content *content) {
     if (x->request_head.method == METHOD_HEAD)
         add(x, FIELD_CONTENT_LENGTH, arena_printf(&x->arena, "%zu", out->len));
     finish(x, buffer_slice(out), content);
+}
+
+unsigned reply_retry_ms(const struct crossing *c) {
+    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
+                   : QUEUE_RETRY_MIN_MS;
 }
 
 static void finish(struct exchange *x, struct slice text, struct content *content) {
