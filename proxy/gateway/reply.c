@@ -61,6 +61,11 @@ void reply_make(struct crossing *c) {
     x->response_content = reply_fill(c, buffer_slice(out));
 }
 
+unsigned reply_retry_ms(const struct crossing *c) {
+    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
+                   : QUEUE_RETRY_MIN_MS;
+}
+
 void reply_add_own(struct crossing *c) {
     struct exchange *x = &c->x;
 
@@ -83,11 +88,6 @@ struct content reply_fill(struct crossing *c, struct slice text) {
     if (is_head)
         add(x, FIELD_CONTENT_LENGTH, arena_printf(&x->arena, "%zu", text.len));
     return (struct content){CONTENT_LENGTH, text.len};
-}
-
-unsigned reply_retry_ms(const struct crossing *c) {
-    return c->part ? queue_retry_ms(&c->part->shared->queue, c->x.loop->now_ns)
-                   : QUEUE_RETRY_MIN_MS;
 }
 
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,

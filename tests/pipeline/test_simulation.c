@@ -56,7 +56,8 @@ static void with_one_place_the_wait_is_that_of_an_m_d_1(void **state) {
     sim.sources[0].per_s = 70;
     sim.limit = sim.places = 1;
     sim.service_ns = 10 * MS;
-    sim.config.queue = (typeof(sim.config.queue)){.size = 100000};
+    sim.config.queue.size = 100000;
+    sim.config.queue.target_ns = 0;
     sim.duration_ns = 2000 * NS_PER_S;
     sim_run(&sim);
     near(sim.mean_wait_ns, 0.7 * 10e6 / (2 * 0.3), 0.05);
