@@ -25,11 +25,10 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
 
 json_t *gateway_status(struct gateway *gateway) {
     return json_pack(
-        "{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "threads",
-        (int)gateway->loop_count, "exchanges",
-        (json_int_t)counters_active(gateway->counters, gateway->segment), "oldest_exchange_s",
-        oldest_s(gateway), "loops", loops_of(gateway), "fds", fds_of(gateway), "overload",
-        overload_of(gateway), "listeners", listeners_of(gateway), "pipelines",
+        "{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "threads", (int)gateway->loop_count,
+        "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
+        "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds", fds_of(gateway),
+        "overload", overload_of(gateway), "listeners", listeners_of(gateway), "pipelines",
         pipelines_of(gateway), "children", children_summary(gateway), "handlers",
         gateway->handlers ? handlers_status(gateway->handlers) : NULL);
 }

@@ -84,8 +84,11 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {
-        .config_fd = -1, .admin_fd = -1, .nursery_fd = -1, .cells_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {.config_fd = -1,
+                            .admin_fd = -1,
+                            .nursery_fd = -1,
+                            .cells_fd = -1,
+                            .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {

@@ -40,7 +40,7 @@ struct supervisor {
     int shares_fd;              /* owned; -1: not made yet */
     struct share_table *shares; /* owned mapping: a slot per generation */
     struct nursery_link nursery;
-    int cells_fd;               /* owned; memory for the cells of handlers; -1: there is none */
+    int cells_fd; /* owned; memory for the cells of handlers; -1: there is none */
     struct notify notify;
     struct crashes crashes;
     struct examination examination;
