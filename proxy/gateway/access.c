@@ -52,6 +52,29 @@ void access_record(struct crossing *c) {
         write_line(c, status, done.duration_ns);
 }
 
+void access_log_failure(const struct crossing *c) {
+    const struct fail_row *row = fail_row(c->fail);
+
+    if (c->fail == FAIL_HOLD_TIMEOUT) { /* of whichever endpoint it may have tried before */
+        log_limited(&c->listener->gl->failures_logged, LOG_WARN, "%s: pipeline '%s'%s%s xid=%.*s",
+                    row->title, c->part->shared->config->name, c->why ? ": " : "",
+                    c->why ? c->why : "", SLICE_ARG(c->request_id));
+        return;
+    }
+    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
+        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT ||
+        c->fail == FAIL_GRPC_WEB ||
+        (c->handling && c->handling->last)) /* the handlers' room tells of its own */
+        return;
+    if (c->endpoint)
+        atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
+    log_limited(&c->listener->gl->failures_logged, LOG_WARN,
+                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title,
+                c->endpoint ? c->endpoint->text : c->part->shared->config->process->command[0],
+                c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
+                SLICE_ARG(c->request_id));
+}
+
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
                            struct slice request_id, enum counters_protocol protocol) {
     struct gateway_loop *gl = listener->gl;

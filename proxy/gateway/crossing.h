@@ -204,6 +204,17 @@ enum fail programs_start(struct crossing *c, const char **why);
 /* Lets go of the program, which takes the permit with it until nobody of its tree is left. */
 void programs_let_go(struct crossing *c);
 
+/* Streams (stream.c). */
+
+/* The exchange's deadline is in @ns, or when the client has said, whichever is sooner; 0: only the
+ * latter. */
+void stream_start_deadline(struct crossing *c, int64_t ns);
+/* It turns out to be a stream, which has no deadline but its client's, and another limit than
+ * exchanges that come and go. May be told again. */
+void stream_begin(struct crossing *c);
+/* text/event-stream? */
+bool stream_is_of_events(const struct response_head *head);
+
 /* What is particular of gRPC calls (grpc.c). */
 
 /* How long after a first response message the trailers of a unary call may take. */
@@ -281,5 +292,7 @@ void health_drain(struct gateway_loop *gl);
 
 /* Access log and counters of a finished one (access.c). */
 void access_record(struct crossing *c);
+/* c->fail, for the operator: what a client alone can cause is in the access log only. */
+void access_log_failure(const struct crossing *c);
 void access_record_refusal(struct gateway_listener *listener, const struct h1_refusal *refusal,
                            struct slice request_id, enum counters_protocol protocol);

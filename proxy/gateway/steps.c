@@ -47,11 +47,7 @@ static void handle_fail(struct crossing *c);
 static bool try_again(struct crossing *c);
 static void send_own_answer(struct crossing *c);
 static void let_go(struct crossing *c);
-static void start_deadline(struct crossing *c, int64_t ns);
-static void become_stream(struct crossing *c);
-static bool is_event_stream(const struct response_head *head);
 static void on_lease_ready(struct lease *l, enum fail reason);
-static void log_failure(const struct crossing *c);
 
 typedef enum answer step_fn(struct crossing *c);
 
@@ -179,9 +175,9 @@ static enum answer route(struct crossing *c) {
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
     if (match.route->is_stream)
-        become_stream(c);
+        stream_begin(c);
     else
-        start_deadline(c, deadline_ns);
+        stream_start_deadline(c, deadline_ns);
     return NEXT;
 }
 
@@ -369,7 +365,7 @@ static enum answer await(struct crossing *c) {
         return fail(c, x->upstream_fail, x->upstream_why);
     }
     if (c->is_grpc && grpc_is_streaming(c))
-        become_stream(c);
+        stream_begin(c);
     if (x->events & EXCHANGE_RESPONSE_HEAD) {
         trial_answered(&c->trial, x->loop->now_ns);
         verdict_look(c);
@@ -399,8 +395,8 @@ static enum answer respond(struct crossing *c) {
     c->status = x->response_head.status;
     if (x->response_head.status == 101)
         x->is_tunnel = true;
-    if (x->is_tunnel || is_event_stream(&x->response_head))
-        become_stream(c);
+    if (x->is_tunnel || stream_is_of_events(&x->response_head))
+        stream_begin(c);
     if (!x->is_stream && !c->is_grpc && x->response_head.status < 500)
         permit_answered(c->part, c->first_byte_ns - c->sent_ns);
     x->is_response_begun = true;
@@ -427,7 +423,7 @@ static enum answer relay(struct crossing *c) {
     if (x->response.state == BODY_RESET)
         return fail(c, x->response.fail, x->upstream_why);
     if (c->is_grpc && grpc_is_streaming(c))
-        become_stream(c);
+        stream_begin(c);
     tunnel_look(c);
     if (!(x->events & EXCHANGE_RESPONSE_SENT))
         return WAIT;
@@ -531,7 +527,7 @@ static void handle_fail(struct crossing *c) {
     if (try_again(c))
         return;
     let_go(c);
-    log_failure(c);
+    access_log_failure(c);
     loop_timer_stop(x->loop, &x->deadline);
     if (!x->client) {
         c->step = STEP_FINISH;
@@ -585,65 +581,4 @@ static void let_go(struct crossing *c) {
     permit_release(c->part, &c->permit);
     hold_leave(c->part, &c->held, c->first_byte_ns > 0);
     hold_look(c->part);
-}
-
-/* In @ns, or when the client has said, whichever is sooner; 0: only the latter. */
-static void start_deadline(struct crossing *c, int64_t ns) {
-    struct exchange *x = &c->x;
-    int64_t left_ns = c->grpc_deadline_ns - x->loop->now_ns;
-
-    if (c->grpc_deadline_ns && (ns == 0 || left_ns < ns))
-        ns = left_ns > 0 ? left_ns : 1;
-    if (ns > 0)
-        loop_timer_start(x->loop, &x->deadline, ns);
-    else
-        loop_timer_stop(x->loop, &x->deadline);
-}
-
-/* A stream has no deadline but its client's, and another limit than exchanges that come and go. */
-static void become_stream(struct crossing *c) {
-    struct gateway_loop *gl = c->listener->gl;
-
-    loop_timer_stop(c->x.loop, &c->wait);
-    c->x.is_stream = true;
-    verdict_look(c);
-    start_deadline(c, 0);
-    permit_to_stream(c->part, &c->permit);
-    if (!c->is_counted_stream) {
-        c->is_counted_stream = true;
-        c->is_counted_tunnel = c->x.is_tunnel;
-        counters_stream_active(gl->gateway->counters, gl->metrics, c->x.is_tunnel, 1);
-    }
-}
-
-static bool is_event_stream(const struct response_head *head) {
-    static const struct slice type = {"text/event-stream", 17};
-    const struct field *field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
-
-    return field && field->value.len >= type.len &&
-           slice_equal_case(slice_of(field->value.base, type.len), type);
-}
-
-static void log_failure(const struct crossing *c) {
-    const struct fail_row *row = fail_row(c->fail);
-
-    if (c->fail == FAIL_HOLD_TIMEOUT) { /* of whichever endpoint it may have tried before */
-        log_limited(&c->listener->gl->failures_logged, LOG_WARN, "%s: pipeline '%s'%s%s xid=%.*s",
-                    row->title, c->part->shared->config->name, c->why ? ": " : "",
-                    c->why ? c->why : "", SLICE_ARG(c->request_id));
-        return;
-    }
-    /* What a client alone can cause is in the access log; the log is for the operator. */
-    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
-        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT ||
-        c->fail == FAIL_GRPC_WEB ||
-        (c->handling && c->handling->last)) /* the handlers' room tells of its own */
-        return;
-    if (c->endpoint)
-        atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
-    log_limited(&c->listener->gl->failures_logged, LOG_WARN,
-                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title,
-                c->endpoint ? c->endpoint->text : c->part->shared->config->process->command[0],
-                c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
-                SLICE_ARG(c->request_id));
 }
