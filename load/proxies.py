@@ -58,7 +58,7 @@ threads = {threads}
 listen = "127.0.0.1:{admin}"
 
 [log]
-access = "off"
+access = "{access}"
 
 [[listener]]
 name = "http"
@@ -82,11 +82,13 @@ pipeline = "engine"
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", route="", routes="", nofile=None, tracer=()):
+               max_wait="2s", server="", listener="", pipeline="", route="", access="off", routes="", nofile=None,
+               tracer=()):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @route of the route and what
-    stands behind it, @routes other ones. @nofile is its limit on open files, @tracer a command that runs it.
+    stands behind it, @routes further routes and other sections, @access is log.access. @nofile is its limit
+    on open files, @tracer a command that runs it.
     """
     binary = common.weir_bin()
     if not binary:
@@ -102,10 +104,10 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
     config.write_text(WEIR.format(
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, concurrency=concurrency,
         connections=connections, queue=queue, max_wait=max_wait, server=server, listener=listener,
-        pipeline=pipeline, route=route, routes=routes))
+        pipeline=pipeline, route=route, access=access, routes=routes))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
-    process.wait_until(lambda: common.answers(admin, "/readyz"))
+    process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
 
 

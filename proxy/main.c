@@ -2,6 +2,8 @@
 #include "admin/status_fetch.h"
 #include "admin/status_table.h"
 #include "base/alloc.h"
+#include "child/nursery.h"
+#include "child/program.h"
 #include "config/address.h"
 #include "config/config.h"
 #include "demo/demo.h"
@@ -9,6 +11,7 @@
 #include "handler/handlers.h"
 #include "serve/limits.h"
 #include "serve/serve.h"
+#include "supervisor/control.h"
 #include "supervisor/run_plan.h"
 #include "supervisor/supervisor.h"
 
@@ -18,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +33,9 @@ static void append_encoded(struct buffer *to, const char *text);
 static int demo_command(int argc, char **argv);
 static int check_handlers(const struct config *config);
 static int print_plan(const struct config *config);
+static bool do_programs_fit(const struct config *config);
+static int nursery_command(int argc, char **argv);
+static int engine_command(int argc, char **argv);
 static int load(struct config **config, const char *path);
 static int complain(struct config_errors *errors);
 static void find_binary(const char *argv0);
@@ -71,6 +78,8 @@ static const struct {
      "disable: none at all), or send them again. What is under way goes on. The token is FILE's\n"
      "admin.token, or in WEIR_ADMIN_TOKEN.\n"},
     {"gateway", serve_command, NULL},
+    {"nursery", nursery_command, NULL},
+    {"engine", engine_command, NULL},
 };
 
 int main(int argc, char **argv) {
@@ -162,11 +171,9 @@ static int check_command(int argc, char **argv) {
         return complain(&errors);
     if (config->warnings)
         fputs(config->warnings, stderr);
-    if (config->handler_count > 0 && check_handlers(config)) {
-        config_free(config);
-        return EXIT_UNUSABLE;
-    }
-    if (is_plan) {
+    if (!do_programs_fit(config) || (config->handler_count > 0 && check_handlers(config))) {
+        status = EXIT_UNUSABLE;
+    } else if (is_plan) {
         status = print_plan(config);
     } else {
         char *summary = config_summary(config);
@@ -223,6 +230,34 @@ static int print_plan(const struct config *config) {
                    stdout);
     counters_free(counters);
     return 0;
+}
+
+static bool do_programs_fit(const struct config *config) {
+    char *text = programs_write(config);
+    size_t len = text ? strlen(text) : 0;
+
+    free(text);
+    if (len > PROGRAMS_TEXT_MAX)
+        fprintf(stderr,
+                "weir: what is said of all [pipeline.process] makes %zu bytes, at most %d can be "
+                "had: shorten commands and environments\n",
+                len, PROGRAMS_TEXT_MAX);
+    return len <= PROGRAMS_TEXT_MAX;
+}
+
+static int nursery_command(int argc, char **argv) {
+    int type;
+    socklen_t len = sizeof type;
+
+    if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        fprintf(stderr, "weir nursery: this is started by weir run, not by hand\n");
+        return EXIT_UNUSABLE;
+    }
+    return nursery_run(CONTROL_FD);
+}
+
+static int engine_command(int argc, char **argv) {
+    return demo_engine();
 }
 
 /* Where the admin plane of a running weir is: as @path says, or at @text. */
@@ -357,7 +392,7 @@ static void append_encoded(struct buffer *to, const char *text) {
 
 static int demo_command(int argc, char **argv) {
     struct demo demo;
-    int status = demo_open(&demo, argc, argv);
+    int status = demo_open(&demo, binary, argc, argv);
 
     if (status)
         return status;

@@ -42,8 +42,8 @@ struct conn {
 struct stream {
     struct conn *conn; /* borrowed; NULL: it was closed while it has its turn */
     int32_t id;
-    bool has_turn;           /* waits for service, or is in service */
-    uint64_t due_ns;         /* in service: its end */
+    bool has_turn;            /* waits for service, or is in service */
+    uint64_t due_ns;          /* in service: its end */
     struct stream *next_turn; /* waiting: behind it; in service: due no sooner */
     bool is_grpc, is_ended, is_wrong, is_deferred, is_answered;
     enum method method;
@@ -89,10 +89,12 @@ static ssize_t read_message(nghttp2_session *ng, int32_t id, uint8_t *to, size_t
 static void submit_status(nghttp2_session *ng, int32_t id, const struct stream *stream);
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'},     {"concurrency", required_argument, NULL, 'c'},
-        {"service-ms", required_argument, NULL, 's'}, {"slowdown", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},             {0}};
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"concurrency", required_argument, NULL, 'c'},
+                                            {"service-ms", required_argument, NULL, 's'},
+                                            {"slowdown", required_argument, NULL, 'd'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     struct epoll_event events[EVENTS_MAX];
     struct sockaddr_in address = {0};
     int option, one = 1;
@@ -127,8 +129,8 @@ int main(int argc, char **argv) {
               &(struct epoll_event){.events = EPOLLIN});
     for (;;) {
         struct timespec timeout = wire_until(engine.serving ? engine.serving->due_ns : 0);
-        int count = epoll_pwait2(engine.epoll, events, EVENTS_MAX,
-                                 engine.serving ? &timeout : NULL, NULL);
+        int count =
+            epoll_pwait2(engine.epoll, events, EVENTS_MAX, engine.serving ? &timeout : NULL, NULL);
 
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr)

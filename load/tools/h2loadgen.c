@@ -1,6 +1,7 @@
-/* A closed- or open-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of loadgen.c: one
- * thread, level-triggered epoll, one send for all that a read has led to. Each of --streams streams
- * on each of --connections connections begins its next request as soon as it has its answer, or, with
+/* A closed- or open-loop HTTP/2 load generator (h2c by prior knowledge), the counterpart of
+ * loadgen.c: one thread, level-triggered epoll, one send for all that a read has led to. Each of
+ * --streams streams on each of --connections connections begins its next request as soon as it has
+ * its answer, or, with
  * --rate, when the next one is due.
  *
  * Every answer is checked: status, length of the content, and of gRPC calls grpc-status (in the
@@ -108,6 +109,7 @@ static struct {
     bool is_counting;
     uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
     uint64_t bytes, opened, explained;
+    uint64_t started; /* those that failed left out */
     struct histogram ok, refused;
     struct series series;
     double cpu_s, self_s;
@@ -168,14 +170,22 @@ static void usage(FILE *out) {
 
 static void parse_options(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, NULL, 'p'},        {"grpc", 0, NULL, 'g'},
-        {"messages", 1, NULL, 'm'},    {"echo", 0, NULL, 'e'},
-        {"streams", 1, NULL, 'S'},     {"seconds", 1, NULL, 's'},
-        {"connections", 1, NULL, 'c'}, {"warmup", 1, NULL, 'w'},
-        {"count", 1, NULL, 'N'},       {"timeout", 1, NULL, 't'},
-        {"bytes", 1, NULL, 'b'},       {"cpu-of", 1, NULL, 'C'},
-        {"rate", 1, NULL, 'r'},        {"may-refuse", 0, NULL, 'R'},
-        {"series", 1, NULL, 'E'},      {"help", 0, NULL, 'h'},
+        {"path", 1, NULL, 'p'},
+        {"grpc", 0, NULL, 'g'},
+        {"messages", 1, NULL, 'm'},
+        {"echo", 0, NULL, 'e'},
+        {"streams", 1, NULL, 'S'},
+        {"seconds", 1, NULL, 's'},
+        {"connections", 1, NULL, 'c'},
+        {"warmup", 1, NULL, 'w'},
+        {"count", 1, NULL, 'N'},
+        {"timeout", 1, NULL, 't'},
+        {"bytes", 1, NULL, 'b'},
+        {"cpu-of", 1, NULL, 'C'},
+        {"rate", 1, NULL, 'r'},
+        {"may-refuse", 0, NULL, 'R'},
+        {"series", 1, NULL, 'E'},
+        {"help", 0, NULL, 'h'},
         {0},
     };
     int option;
@@ -284,8 +294,8 @@ static void run(void) {
         open_window();
     while (!is_over()) {
         uint64_t tick_ns = load.now_ns + TICK_MS * 1000000ull;
-        struct timespec timeout = wire_until(
-            config.rate && load.idle && due_ns() < tick_ns ? due_ns() : tick_ns);
+        struct timespec timeout =
+            wire_until(config.rate && load.idle && due_ns() < tick_ns ? due_ns() : tick_ns);
         int count = epoll_pwait2(load.epoll, events, EVENTS_MAX, &timeout, NULL);
 
         load.now_ns = wire_now_ns();
@@ -400,6 +410,7 @@ static void conn_flush(struct conn *conn) {
 static void conn_fail(struct conn *conn, enum failure failure) {
     for (uint64_t k = 0; k < config.streams; k++) {
         load.errors[failure] += conn->streams[k].id > 0;
+        load.started -= conn->streams[k].id > 0;
         conn->streams[k].id = 0;
     }
     load.errors[failure] += failure == FAIL_CONNECT;
@@ -466,6 +477,11 @@ static void stream_begin(struct stream *stream, uint64_t start_ns) {
     };
     const nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_message};
 
+    /* Of --count requests each is answered, so that none is under way at the end. */
+    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+        stream->id = 0;
+        return;
+    }
     *stream = (struct stream){
         .conn = stream->conn, .start_ns = start_ns, .status = -1, .grpc_status = -1};
     if (config.is_grpc)
@@ -474,6 +490,7 @@ static void stream_begin(struct stream *stream, uint64_t start_ns) {
     else
         stream->id = nghttp2_submit_request(stream->conn->ng, NULL, head,
                                             sizeof head / sizeof *head, NULL, stream);
+    load.started += stream->id > 0;
     if (stream->id < 0)
         stream->id = 0; /* the connection is ending: conn_flush() sees that */
 }
@@ -537,6 +554,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     } else if (failure >= 0) {
         series_add(&load.series, SERIES_ERROR, now_ns, spent_ns);
         load.errors[failure]++;
+        load.started--;
     } else {
         series_add(&load.series, SERIES_OK, now_ns, spent_ns);
         if (load.is_counting)

@@ -107,6 +107,7 @@ static struct {
     char head[1024]; /* of every request; its content is the pattern */
     size_t request_bytes, head_bytes;
     uint64_t now_ns, begin_ns, window_ns, end_ns;
+    uint64_t started;    /* those that failed left out */
     uint64_t dispatched; /* open loop: requests taken from the schedule */
     bool is_counting;
 
@@ -178,26 +179,16 @@ static void usage(FILE *out) {
 
 static void parse_options(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, NULL, 'p'},
-        {"post", 1, NULL, 'P'},
-        {"connections", 1, NULL, 'c'},
-        {"sources", 1, NULL, 'S'},
-        {"first-source", 1, NULL, 'F'},
-        {"field", 1, NULL, 'f'},
-        {"series", 1, NULL, 'e'},
-        {"new", 0, NULL, 'n'},
-        {"seconds", 1, NULL, 's'},
-        {"warmup", 1, NULL, 'w'},
-        {"count", 1, NULL, 'N'},
-        {"rate", 1, NULL, 'r'},
-        {"timeout", 1, NULL, 't'},
-        {"status", 1, NULL, 'x'},
-        {"also", 1, NULL, 'a'},
-        {"bytes", 1, NULL, 'b'},
-        {"verify", 0, NULL, 'v'},
-        {"cpu-of", 1, NULL, 'C'},
-        {"help", 0, NULL, 'h'},
-        {0},
+        {"path", 1, NULL, 'p'},         {"post", 1, NULL, 'P'},
+        {"connections", 1, NULL, 'c'},  {"sources", 1, NULL, 'S'},
+        {"first-source", 1, NULL, 'F'}, {"field", 1, NULL, 'f'},
+        {"series", 1, NULL, 'e'},       {"new", 0, NULL, 'n'},
+        {"seconds", 1, NULL, 's'},      {"warmup", 1, NULL, 'w'},
+        {"count", 1, NULL, 'N'},        {"rate", 1, NULL, 'r'},
+        {"timeout", 1, NULL, 't'},      {"status", 1, NULL, 'x'},
+        {"also", 1, NULL, 'a'},         {"bytes", 1, NULL, 'b'},
+        {"verify", 0, NULL, 'v'},       {"cpu-of", 1, NULL, 'C'},
+        {"help", 0, NULL, 'h'},         {0},
     };
     int option;
 
@@ -279,8 +270,7 @@ static void prepare_request(void) {
                        "POST %s HTTP/1.1\r\nHost: load.test\r\nContent-Type: text/plain\r\n"
                        "Content-Length: %llu\r\n%s%s%s\r\n",
                        config.path, (unsigned long long)config.post, config.field ? field : "",
-                       config.field ? "\r\n" : "",
-                       config.is_new ? "Connection: close\r\n" : "");
+                       config.field ? "\r\n" : "", config.is_new ? "Connection: close\r\n" : "");
     else
         len = snprintf(load.head, sizeof load.head,
                        "GET %s HTTP/1.1\r\nHost: load.test\r\n%s%s%s\r\n", config.path,
@@ -395,6 +385,12 @@ static void dispatch(void) {
 }
 
 static void conn_begin(struct conn *conn, uint64_t start_ns) {
+    /* Of --count requests each is answered, so that none is under way at the end. */
+    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+        conn->state = conn->fd < 0 ? CONN_CLOSED : CONN_IDLE;
+        return;
+    }
+    load.started++;
     conn->start_ns = start_ns;
     conn->sent = conn->in_len = 0;
     conn->received = conn->expected = 0;
@@ -641,6 +637,7 @@ static void conn_next(struct conn *conn) {
 
 static void conn_fail(struct conn *conn, enum failure failure) {
     load.errors[failure]++;
+    load.started--;
     series_add(&load.series, SERIES_ERROR, load.now_ns, 0);
     conn_shut(conn);
     conn->rest_until_ns = load.now_ns + REST_MS * 1000000ull;

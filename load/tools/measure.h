@@ -36,8 +36,8 @@ struct series {
 void series_begin(struct series *series, uint64_t step_ns, uint64_t begin_ns, uint64_t length_ns);
 /* Something ended at @now_ns, @ns after it was due. */
 void series_add(struct series *series, enum series_kind kind, uint64_t now_ns, uint64_t ns);
-/* Prints ,"series":[...]: of each step its time in seconds, how many of each kind, and p50 and p99 of
- * what was right in microseconds. Nothing for one that keeps nothing. */
+/* Prints ,"series":[...]: of each step its time in seconds, how many of each kind, and p50 and p99
+ * of what was right in microseconds. Nothing for one that keeps nothing. */
 void series_print(const struct series *series);
 
 struct pids {

@@ -10,6 +10,8 @@
  *     /readyz    text; 200 live, 503 otherwise
  *     /reload    POST, from this host only: 202, and the file is read again
  *     /drain     likewise: 202, and weir ends as on SIGTERM
+ *     /reset     likewise: 202, and programs that keep dying are started again; with
+ *                ?pipeline=NAME that one only
  *     /endpoint  likewise, with ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable: 200
  *     /handler/reset?name=NAME
  *                likewise: 200, and that handler is no longer in quarantine; 404: there is none
@@ -27,7 +29,15 @@
  *                        "endpoints": [ { "address", "state", "connections", "connections_max",
  *                                         "inflight", "dials", "failures_total", "breaker",
  *                                         "weight", and where there is one: "reason", "since_s",
- *                                         "again_s" } ] } ],
+ *                                         "again_s" } ],
+ *                        "process": { "command", "kind": "supervised|per request", "starts_total",
+ *                                     "failed_starts_total", "killed_total",
+ *                                     "state": "ready|partly ready|starting|waiting|held",
+ *                                     "deaths_total", "deaths_lately", "held_s",
+ *                                     "instances": [ { "instance", "state", "pid", "since_s",
+ *                                                      "resident_bytes" } ],
+ *                                     or "running", "ending" } } ],
+ *       "children": { "running", "ending", "instances", "ready", "held", "resident_bytes" },
  *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
  *                       "faults_total", "queued", "queue_size" } ] }
  *
@@ -48,7 +58,7 @@
 enum admin_health { ADMIN_STARTING, ADMIN_LIVE, ADMIN_DRAINING, ADMIN_WEDGED };
 
 /* What may be asked for. */
-enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN };
+enum admin_order { ADMIN_RELOAD, ADMIN_DRAIN, ADMIN_RESET };
 
 /* What may be done with an endpoint: no new exchanges but of who belongs to it; none; all again. */
 enum admin_service { ADMIN_ENDPOINT_DRAIN, ADMIN_ENDPOINT_DISABLE, ADMIN_ENDPOINT_ENABLE };
@@ -75,9 +85,9 @@ struct admin_options {
     /* A new object, see above; the admin plane frees it. */
     json_t *(*status)(void *ctx);
     enum admin_health (*health)(void *ctx); /* NULL: always live */
-    /* Passes on what a client of this host has asked for. False when that cannot be done now. NULL:
-     * there are no such pages. */
-    bool (*order)(void *ctx, enum admin_order order);
+    /* Passes on what a client of this host has asked for; @subject: of what, "": all. False when
+     * that cannot be done now. NULL: there are no such pages. */
+    bool (*order)(void *ctx, enum admin_order order, struct slice subject);
     /* Takes an endpoint out of service, or back; UNKEPT: no file keeps that over a restart. NULL:
      * there is no such page. */
     enum admin_found (*change)(void *ctx, const struct admin_change *change);

@@ -4,6 +4,24 @@
 
 #define NAME_MAX_BYTES 64 /* of a handler */
 
+struct order {
+    const char *path; /* NULL ends the list */
+    enum admin_order order;
+    const char *answer, *refusal;
+};
+
+static const struct order orders[] = {
+    {"/reload", ADMIN_RELOAD,
+     "reading the configuration again; the log and weir_config_reloads_total say how it went\n",
+     "the supervisor does not listen; try again\n"},
+    {"/drain", ADMIN_DRAIN, "finishing what is under way, then ending\n",
+     "the supervisor does not listen; try again\n"},
+    {"/reset", ADMIN_RESET, "starting again what keeps dying; the log says how it goes\n",
+     "there is no nursery: the configuration has no programs, or it has just died\n"},
+    {0},
+};
+
+static struct slice subject_of(h2o_req_t *req);
 static void reset(h2o_req_t *req, const struct admin_options *options);
 static bool query_name(h2o_req_t *req, char *to, size_t max);
 static bool is_allowed(h2o_req_t *req, const struct admin_options *options);
@@ -16,12 +34,13 @@ static bool has_token(h2o_req_t *req, const char *token);
 static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
 
 bool order_take(h2o_req_t *req, const struct admin_options *options, struct slice path) {
-    bool is_reload = slice_equal(path, SLICE("/reload"));
+    const struct order *order = orders;
     bool is_endpoint = options->change && slice_equal(path, SLICE("/endpoint"));
     bool is_reset = options->reset && slice_equal(path, SLICE("/handler/reset"));
-    bool is_process = options->order && (is_reload || slice_equal(path, SLICE("/drain")));
 
-    if (!is_process && !is_endpoint && !is_reset)
+    while (order->path && !slice_equal(path, slice_str(order->path)))
+        order++;
+    if (!is_endpoint && !is_reset && (!options->order || !order->path))
         return false;
     if (!is_allowed(req, options)) {
         /* It was told. */
@@ -29,13 +48,10 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
         change_endpoint(req, options);
     } else if (is_reset) {
         reset(req, options);
-    } else if (!options->order(options->ctx, is_reload ? ADMIN_RELOAD : ADMIN_DRAIN)) {
-        answer(req, 503, "Service Unavailable", "the supervisor does not listen; try again\n");
+    } else if (!options->order(options->ctx, order->order, subject_of(req))) {
+        answer(req, 503, "Service Unavailable", order->refusal);
     } else {
-        answer(req, 202, "Accepted",
-               is_reload ? "reading the configuration again; the log and "
-                           "weir_config_reloads_total say how it went\n"
-                         : "finishing what is under way, then ending\n");
+        answer(req, 202, "Accepted", order->answer);
     }
     return true;
 }
@@ -174,6 +190,16 @@ static bool query_name(h2o_req_t *req, char *to, size_t max) {
     memcpy(to, query.base, query.len);
     to[query.len] = '\0';
     return true;
+}
+
+/* Of "?pipeline=NAME"; names need no escapes. */
+static struct slice subject_of(h2o_req_t *req) {
+    static const struct slice key = {"pipeline=", 9};
+    struct slice query = SLICE("");
+
+    if (req->query_at != SIZE_MAX)
+        query = slice_of(req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
+    return slice_starts(query, key) ? slice_skip(query, key.len) : SLICE("");
 }
 
 static bool is_local(h2o_req_t *req) {

@@ -1,4 +1,4 @@
-/* Orders: POST /reload, /drain, /endpoint and /handler/reset. Home: admin. */
+/* Orders: POST /reload, /drain, /reset, /endpoint and /handler/reset. Home: admin. */
 #pragma once
 
 #include "admin/admin.h"

@@ -50,6 +50,7 @@ static void make_index(struct page *page) {
                                         "/status   listeners, pipelines, endpoints, handlers\n"
                                         "/reload   POST: read the configuration again\n"
                                         "/drain    POST: finish and end\n"
+                                        "/reset    POST: start again what keeps dying\n"
                                         "/endpoint POST ?pipeline=NAME&endpoint=ADDRESS&"
                                         "do=drain|disable|enable\n"
 

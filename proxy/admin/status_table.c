@@ -60,6 +60,17 @@ static const struct column handler_columns[] = {
     {"CALLS", "calls_total", NULL, false},  {"FAULTS", "faults_total", NULL, false},
 };
 
+static const struct column process_columns[] = {
+    {"PIPELINE", "pipeline", NULL, true},
+    {"PROGRAM", "command", NULL, true},
+    {"KIND", "kind", NULL, true},
+    {"STATE", "state", NULL, true},
+    {"RUNNING", "running", NULL, false},
+    {"STARTS", "starts_total", NULL, false},
+    {"DEATHS", "deaths_total", NULL, false},
+    {"KILLED", "killed_total", NULL, false},
+};
+
 #define TABLE(c) ((struct status_table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})
 
 static void print_summary(json_t *status, FILE *out);
@@ -147,8 +158,9 @@ static void print_facts(json_t *object, const struct column *facts, unsigned cou
 
 static void print_tables(json_t *status, FILE *out) {
     struct status_table listeners = TABLE(listener_columns), pipelines = TABLE(pipeline_columns),
-                        endpoints = TABLE(endpoint_columns), handlers = TABLE(handler_columns);
-    json_t *row, *endpoint;
+                        endpoints = TABLE(endpoint_columns), processes = TABLE(process_columns),
+                        handlers = TABLE(handler_columns);
+    json_t *row, *endpoint, *process;
     size_t i, j;
 
     print_summary(status, out);
@@ -159,11 +171,18 @@ static void print_tables(json_t *status, FILE *out) {
             json_object_set(endpoint, "pipeline", json_object_get(row, "name"));
             table_add(&endpoints, endpoint);
         }
+        process = json_object_get(row, "process");
+        if (process) {
+            json_object_set(process, "pipeline", json_object_get(row, "name"));
+            table_add(&processes, process);
+        }
     }
     json_array_foreach(json_object_get(status, "handlers"), i, row) table_add(&handlers, row);
     table_print(&listeners, out);
     table_print(&pipelines, out);
     table_print(&endpoints, out);
+    if (processes.row_count > 0)
+        table_print(&processes, out);
     if (handlers.row_count > 0)
         table_print(&handlers, out);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static size_t plain_len(struct slice s);
 static size_t utf8_len(const unsigned char *at, size_t left);
 
 void buffer_free(struct buffer *b) {
@@ -14,28 +15,14 @@ void buffer_free(struct buffer *b) {
     *b = (struct buffer){0};
 }
 
-char *buffer_reserve(struct buffer *b, size_t n) {
-    if (!b->base || b->cap - b->len < n) {
-        size_t cap = b->cap ? b->cap * 2 : 256;
+char *buffer_grow(struct buffer *b, size_t n) {
+    size_t cap = b->cap ? b->cap * 2 : 256;
 
-        while (cap < b->len + n)
-            cap *= 2;
-        b->base = xrealloc(b->base, cap);
-        b->cap = cap;
-    }
+    while (cap < b->len + n)
+        cap *= 2;
+    b->base = xrealloc(b->base, cap);
+    b->cap = cap;
     return b->base + b->len;
-}
-
-void buffer_append(struct buffer *b, struct slice s) {
-    if (s.len == 0)
-        return;
-    memcpy(buffer_reserve(b, s.len), s.base, s.len);
-    b->len += s.len;
-}
-
-void buffer_append_char(struct buffer *b, char c) {
-    *buffer_reserve(b, 1) = c;
-    b->len++;
 }
 
 void buffer_append_uint(struct buffer *b, uint64_t n) {
@@ -62,17 +49,17 @@ void buffer_append_json(struct buffer *b, struct slice s) {
     buffer_append_char(b, '"');
     while (i < s.len) {
         unsigned char c = (unsigned char)s.base[i];
-        size_t len;
+        size_t len = plain_len(slice_skip(s, i));
 
-        if (c == '"' || c == '\\') {
+        if (len > 0) {
+            buffer_append(b, slice_of(s.base + i, len));
+            i += len;
+        } else if (c == '"' || c == '\\') {
             buffer_append_char(b, '\\');
             buffer_append_char(b, (char)c);
             i++;
         } else if (c < 0x20 || c == 0x7f) {
             buffer_printf(b, "\\u%04x", c);
-            i++;
-        } else if (c < 0x80) {
-            buffer_append_char(b, (char)c);
             i++;
         } else if ((len = utf8_len((const unsigned char *)s.base + i, s.len - i)) > 0) {
             buffer_append(b, slice_of(s.base + i, len));
@@ -93,6 +80,28 @@ size_t uint_to_text(char *to, uint64_t n) {
             break;
     for (size_t at = len; at-- > 0; n /= 10)
         to[at] = (char)('0' + n % 10);
+    return len;
+}
+
+/* How many of the first bytes stand for themselves in JSON, and are ASCII. A word in which no byte
+ * is below SP, quote, backslash, DEL or above is taken whole; of others each byte is looked at. */
+static size_t plain_len(struct slice s) {
+#define EACH_BYTE UINT64_C(0x0101010101010101)
+#define ZERO_BYTES(word) (((word)-EACH_BYTE) & ~(word))
+    size_t len = 0;
+
+    for (; s.len - len >= 8; len += 8) {
+        uint64_t word;
+
+        memcpy(&word, s.base + len, 8);
+        if (((word - EACH_BYTE * ' ') | (word + EACH_BYTE) | word |
+             ZERO_BYTES(word ^ EACH_BYTE * '"') | ZERO_BYTES(word ^ EACH_BYTE * '\\')) &
+            EACH_BYTE << 7)
+            break;
+    }
+    while (len < s.len && s.base[len] >= ' ' && s.base[len] < 0x7f && s.base[len] != '"' &&
+           s.base[len] != '\\')
+        len++;
     return len;
 }
 

@@ -19,10 +19,19 @@ static inline void buffer_deinit(struct buffer *b) {
 }
 
 /* Room for @n more bytes at base + len; the caller adds what it used to len. */
-char *buffer_reserve(struct buffer *b, size_t n);
+char *buffer_grow(struct buffer *b, size_t n); /* where there is not */
+static inline char *buffer_reserve(struct buffer *b, size_t n) {
+    return b->base && b->cap - b->len >= n ? b->base + b->len : buffer_grow(b, n);
+}
 
-void buffer_append(struct buffer *b, struct slice s);
-void buffer_append_char(struct buffer *b, char c);
+static inline void buffer_append(struct buffer *b, struct slice s) {
+    if (s.len > 0)
+        b->len = (size_t)(slice_write(buffer_reserve(b, s.len), s) - b->base);
+}
+static inline void buffer_append_char(struct buffer *b, char c) {
+    *buffer_reserve(b, 1) = c;
+    b->len++;
+}
 void buffer_append_uint(struct buffer *b, uint64_t n);
 void buffer_printf(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -86,9 +86,10 @@ static void check_pipeline(const struct config_pipeline *pipeline, const struct 
         errors_add(errors, hash->at,
                    "pipeline.balance.hash: found with by = \"least\", expected only with \"hash\"");
     if (timeout && pipeline->retry.timeout_ns > 0 && !is_on)
-        errors_add(errors, timeout->at,
-                   "pipeline.retry.timeout: found without \"timeout\" in retry.on, expected both or "
-                   "neither");
+        errors_add(
+            errors, timeout->at,
+            "pipeline.retry.timeout: found without \"timeout\" in retry.on, expected both or "
+            "neither");
     if (on && is_on && pipeline->retry.timeout_ns == 0)
         errors_add(errors, on->at,
                    "pipeline.retry.on: found \"timeout\" without retry.timeout, expected both or "
@@ -107,9 +108,10 @@ static void check_route(const struct config_route *route, const struct tomlc_nod
     if (learn && !find(section, "affinity", "header"))
         errors_add(errors, learn->at, "route.affinity.learn: found without header");
     if (strict && route->affinity.is_strict && !route->affinity.learn && !route->affinity.cookie)
-        errors_add(errors, strict->at,
-                   "route.affinity.strict: found without learn and without cookie, expected with one "
-                   "of them: a header that was not learned has no endpoint of its own");
+        errors_add(
+            errors, strict->at,
+            "route.affinity.strict: found without learn and without cookie, expected with one "
+            "of them: a header that was not learned has no endpoint of its own");
 }
 
 static const struct tomlc_node *find(const struct tomlc_node *section, const char *table,

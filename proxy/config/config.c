@@ -10,6 +10,7 @@
 #include "config/lists.h"
 #include "config/plan.h"
 #include "config/plugins.h"
+#include "config/processes.h"
 #include "config/schema.h"
 
 #include <errno.h>
@@ -69,6 +70,7 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     config->folder = plugins_folder(name);
     take_all(&reader, root, config);
     check_all(config, root, &found, &warnings);
+    processes_check(config, root, &found);
     balance_check(config, root, &found);
     certificates_check(config, root, &found, &warnings);
     plan_all(config, root, options, &found);
@@ -108,6 +110,7 @@ void config_free(struct config *config) {
         free(config->pipelines[i].health.grpc_service);
         certificates_free_pipeline(&config->pipelines[i].tls);
         list_free_endpoints(&config->pipelines[i]);
+        config_process_free(config->pipelines[i].process);
     }
     free(config->pipelines);
     for (size_t i = 0; i < config->handler_count; i++)

@@ -3,6 +3,8 @@
  * All durations are nanoseconds (0 = off), all sizes bytes. */
 #pragma once
 
+#include "config/process.h"
+
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +32,7 @@ struct config_cidr {
     unsigned prefix;   /* bits */
 };
 
-enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO };
+enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO, PROTOCOL_EXEC };
 
 struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
@@ -189,9 +191,10 @@ struct config_pipeline_tls {
 
 struct config_pipeline {
     char *name;                       /* owned; unique */
-    struct config_address *endpoints; /* owned; at least one */
+    struct config_address *endpoints; /* owned; at least one, but for PROTOCOL_EXEC */
     size_t endpoint_count;
     enum config_protocol protocol;
+    struct config_process *process; /* owned; NULL: weir starts no program for it */
     struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */
@@ -206,7 +209,8 @@ struct config_pipeline {
     unsigned max_informational; /* 1xx responses before a final one */
     struct {
         unsigned concurrency;            /* exchanges in flight at once, no streams; >= 1 */
-        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1 */
+        unsigned connections;            /* per endpoint, dials and closing ones included; >= 1;
+                                            PROTOCOL_EXEC: programs, as many as there are fds for */
         unsigned streams;                /* live streams and tunnels; >= 1 */
         unsigned streams_per_connection; /* HTTP/2: exchanges at once on one; >= 1 */
         unsigned dials;                  /* connects under way per endpoint; >= 1 */

@@ -45,7 +45,7 @@ void plan_all(struct config *config, const struct tomlc_node *root,
 }
 
 unsigned plan_addresses(const struct config_pipeline *pipeline) {
-    unsigned addresses = 0;
+    unsigned addresses = pipeline->protocol == PROTOCOL_EXEC ? PLAN_EXEC_FDS : 0;
 
     for (size_t i = 0; i < pipeline->endpoint_count; i++)
         addresses += pipeline->endpoints[i].kind == ADDRESS_NAME ? PLAN_NAME_ADDRESSES : 1;

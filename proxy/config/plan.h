@@ -16,5 +16,8 @@
 void plan_all(struct config *config, const struct tomlc_node *root,
               const struct config_options *options, struct errors *errors);
 
-/* Endpoints of a pipeline, names multiplied. */
+#define PLAN_EXEC_FDS 2 /* of a program that runs for a request: its two pipes */
+
+/* Endpoints of a pipeline, names multiplied; of one that runs programs PLAN_EXEC_FDS: what each of
+ * its limits.connections costs. */
 unsigned plan_addresses(const struct config_pipeline *pipeline);

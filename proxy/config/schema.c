@@ -8,6 +8,7 @@
 #include "config/lists.h"
 #include "config/match.h"
 #include "config/plugins.h"
+#include "config/processes.h"
 #include "config/values.h"
 
 #define SECONDS(n) ((n)*NS_PER_S)
@@ -35,6 +36,7 @@ static const struct choice listener_protocols[] = {
 static const struct choice pipeline_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
     {"http2", PROTOCOL_HTTP2, false},
+    {"exec", PROTOCOL_EXEC, false},
     {0},
 };
 
@@ -189,7 +191,8 @@ static const struct schema_key listener_keys[] = {
 #define AT(member) offsetof(struct config_pipeline, member)
 static const struct schema_key pipeline_keys[] = {
     {"name", value_name, AT(name), .is_required = true},
-    {"endpoints", list_endpoints, 0, .is_required = true},
+    {"endpoints", list_endpoints, 0}, /* processes.c says when it is required */
+    {"process", processes_read, 0},
     {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = pipeline_protocols},
     {"tls.ca", value_file, AT(tls.ca)},
     {"tls.verify", value_boolean, AT(tls.verify), "true"},
@@ -254,8 +257,7 @@ static const struct schema_key pipeline_keys[] = {
     {"retry.attempts", value_count, AT(retry.attempts), "2", 1, 10},
     {"retry.budget", value_share, AT(retry.budget), "0.2", 1, 100},
     {"retry.timeout", value_duration, AT(retry.timeout_ns), "\"0s\"", NS_PER_MS, HOURS(1)},
-    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]",
-     .choices = retry_reasons},
+    {"retry.on", list_bits, AT(retry.on), "[\"connect\", \"refused\"]", .choices = retry_reasons},
 };
 #undef AT
 

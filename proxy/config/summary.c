@@ -45,7 +45,7 @@ char *config_summary(const struct config *config) {
 }
 
 const char *config_protocol_name(enum config_protocol protocol) {
-    static const char *const names[] = {"http1", "http2", "auto"};
+    static const char *const names[] = {"http1", "http2", "auto", "exec"};
 
     return names[protocol];
 }
@@ -81,6 +81,15 @@ static void print_pipelines(const struct config *config, struct buffer *to) {
 
         start_row(&table);
         add_cell(&table, "%s", pipeline->name);
+        if (pipeline->protocol == PROTOCOL_EXEC) {
+            add_cell(&table, "runs '%s'", pipeline->process->command[0]);
+            add_cell(&table, "%u at once", pipeline->limits.concurrency);
+            add_cell(&table, "%u programs", pipeline->limits.connections);
+            add_cell(&table, "%u streams", pipeline->limits.streams);
+            add_cell(&table, "queue of %u", pipeline->queue.size);
+            add_duration(&table, "max wait", pipeline->queue.max_wait_ns);
+            add_duration(&table, "deadline", pipeline->deadline_ns);
+        }
         for (size_t e = 0; e < pipeline->endpoint_count; e++) {
             if (e > 0) {
                 start_row(&table);

@@ -1,66 +1,58 @@
-/* The demo as `weir demo` sees it: arguments, configuration, greeting, and the engine's process. */
+/* The demo as `weir demo` sees it: arguments, configuration, greeting; and the engine, in its own
+ * process. */
 #include "demo/demo.h"
 
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "config/address.h"
 #include "demo/engine.h"
 #include "transport/listen.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define EXIT_UNUSABLE 2 /* arguments */
 #define DEFAULT_LISTEN "127.0.0.1:8080"
 #define DEFAULT_ADMIN "127.0.0.1:9901"
-#define OFF "off" /* --admin */
-#define END_MAX_NS (15 * NS_PER_S)
-#define END_LOOK_NS (5 * NS_PER_MS)
+#define OFF "off"                   /* --admin */
+#define START_MAX_NS (5 * NS_PER_S) /* for the engine to listen */
+#define START_LOOK_NS (5 * NS_PER_MS)
+#define ENGINE_FDS 16500 /* if there are so many */
 
 static int read_arguments(struct demo *demo, int argc, char **argv);
 static int check_address(const char *option, const char *text);
-static int bind_engine(int *fd, unsigned *port);
-static int start_engine(struct demo *demo, int fd);
-static int be_engine(int fd, pid_t parent);
-static char *make_config(const struct demo *demo, unsigned port);
+static int find_port(unsigned *port);
+static void await_engine(unsigned port);
+static char *make_config(const struct demo *demo, const char *binary);
 static void append_curl(struct buffer *out, const char *options, const char *address,
                         const char *path);
 static void append_url(struct buffer *out, const char *address, const char *path);
 static bool is_unix(const char *address);
 
-int demo_open(struct demo *demo, int argc, char **argv) {
-    unsigned port = 0;
-    int status, fd = -1;
+int demo_open(struct demo *demo, const char *binary, int argc, char **argv) {
+    int status;
 
     *demo = (struct demo){0};
     status = read_arguments(demo, argc, argv);
     if (!status)
-        status = bind_engine(&fd, &port);
-    if (!status)
-        status = start_engine(demo, fd);
-    if (fd >= 0)
-        close(fd);
-    if (status) {
+        status = find_port(&demo->port);
+    if (status)
         demo_close(demo);
-        return status;
-    }
-    demo->config = make_config(demo, port);
-    return 0;
+    else
+        demo->config = make_config(demo, binary);
+    return status;
 }
 
 void demo_greet(const struct demo *demo) {
     bool has_admin = strcmp(demo->admin, OFF) != 0;
     struct buffer out = {0};
 
+    await_engine(demo->port);
     buffer_append(&out, SLICE("\nweir is in front of its demo engine.\n\n  "));
     append_url(&out, demo->listen, "/");
     buffer_append(&out, SLICE("   lists all that the engine answers\n"));
@@ -88,28 +80,37 @@ void demo_greet(const struct demo *demo) {
 }
 
 void demo_close(struct demo *demo) {
-    const struct timespec look = {0, END_LOOK_NS};
-    int64_t until_ns = clock_now_ns() + END_MAX_NS;
-    int status = 0;
-
-    if (demo->engine > 0) {
-        pid_t ended;
-
-        kill(demo->engine, SIGTERM);
-        while ((ended = waitpid(demo->engine, &status, WNOHANG)) == 0 && clock_now_ns() < until_ns)
-            nanosleep(&look, NULL);
-        if (ended == 0) {
-            kill(demo->engine, SIGKILL);
-            waitpid(demo->engine, &status, 0);
-        }
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-            log_warn("the demo engine did not end in good order (wait status %#x)",
-                     (unsigned)status);
-    }
     free(demo->config);
     free(demo->listen);
     free(demo->admin);
     *demo = (struct demo){0};
+}
+
+/* What it is told stands in its environment, as for every program that weir starts. */
+int demo_engine(void) {
+    const char *listen = getenv("WEIR_LISTEN");
+    struct config_address address = {0};
+    struct buffer guess = {0};
+    char *why = NULL;
+    int fd, status;
+
+    if (!listen || address_parse(&address, slice_str(listen), ADDRESS_TO_LISTEN, &guess)) {
+        fprintf(stderr, "weir engine: this is started by weir demo, not by hand\n");
+        buffer_deinit(&guess);
+        return EXIT_UNUSABLE;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_NAME, "weir-engine");
+    if (listen_open(&address, &fd, 1, &why) != 0) {
+        fprintf(stderr, "weir engine: %s\n", why);
+        status = 1;
+    } else {
+        status = engine_run(fd);
+        close(fd);
+    }
+    free(why);
+    address_deinit(&address);
+    return status;
 }
 
 static int read_arguments(struct demo *demo, int argc, char **argv) {
@@ -173,70 +174,50 @@ static int check_address(const char *option, const char *text) {
     return status;
 }
 
-/* A free port of the loopback interface. */
-static int bind_engine(int *fd, unsigned *port) {
+/* A free port of the loopback interface, for the engine to bind a moment later. */
+static int find_port(unsigned *port) {
     struct config_address address = {.kind = ADDRESS_INET,
                                      .text = (char *)"127.0.0.1:0",
                                      .sockaddr_len = sizeof(struct sockaddr_in)};
     struct sockaddr_in *in = (struct sockaddr_in *)&address.sockaddr;
     socklen_t len = sizeof *in;
     char *why = NULL;
+    int fd;
 
     in->sin_family = AF_INET;
     in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (listen_open(&address, fd, 1, &why) != 0) {
+    if (listen_open(&address, &fd, 1, &why) != 0) {
         fprintf(stderr, "weir demo: engine: %s\n", why);
         free(why);
-        *fd = -1;
         return EXIT_UNUSABLE;
     }
-    getsockname(*fd, (struct sockaddr *)in, &len);
+    getsockname(fd, (struct sockaddr *)in, &len);
     *port = ntohs(in->sin_port);
+    close(fd);
     return 0;
 }
 
-static int start_engine(struct demo *demo, int fd) {
-    pid_t parent = getpid(), pid;
+/* Who reads the greeting may type at once. In vain for a while: the log says why then. */
+static void await_engine(unsigned port) {
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons((uint16_t)port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const struct timespec look = {0, START_LOOK_NS};
+    int64_t until_ns = clock_now_ns() + START_MAX_NS;
+    bool is_there = false;
 
-    fflush(NULL);
-    pid = fork();
-    if (pid < 0) {
-        fprintf(stderr, "weir demo: cannot start the engine: %s\n", strerror(errno));
-        return 1;
-    }
-    if (pid == 0) {
-        int status = be_engine(fd, parent);
+    while (!is_there && clock_now_ns() < until_ns) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        demo_close(demo); /* what was copied with the process */
-        exit(status);
+        is_there = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        if (fd >= 0)
+            close(fd);
+        if (!is_there)
+            nanosleep(&look, NULL);
     }
-    demo->engine = pid;
-    return 0;
 }
 
-/* Ctrl-C and a closed terminal reach both processes. weir still needs the engine then, to finish
- * what is under way: it ends the engine itself, and when it cannot, the kernel does. */
-static int be_engine(int fd, pid_t parent) {
-    int null;
-
-    signal(SIGINT, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_NAME, "weir-engine");
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        return 1; /* it has ended already */
-    /* Errors go to standard error; the rest is weir's. */
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        close(null);
-    }
-    return engine_run(fd);
-}
-
-static char *make_config(const struct demo *demo, unsigned port) {
+static char *make_config(const struct demo *demo, const char *binary) {
     struct buffer out = {0};
 
     /* Whoever presses Ctrl-C is not to wait half a minute for an event stream in another terminal.
@@ -248,11 +229,15 @@ static char *make_config(const struct demo *demo, unsigned port) {
     buffer_append_json(&out, slice_str(demo->listen));
     buffer_printf(&out,
                   "\n\n[[pipeline]]\nname = \"engine\"\nendpoints = [\"127.0.0.1:%u\"]\n"
-                  "deadline = \"70s\"\n\n"
+                  "deadline = \"70s\"\n\n[pipeline.process]\ncommand = [",
+                  demo->port);
+    buffer_append_json(&out, slice_str(binary));
+    buffer_printf(&out,
+                  ", \"engine\"]\nlimits = { fds = %d }\n\n"
                   "[[route]]\npipeline = \"engine\"\n\n"
                   "[[route]]\nmatch = { path = \"/fail\" }\npipeline = \"engine\"\n"
                   "deadline = \"5s\"\n",
-                  port);
+                  ENGINE_FDS);
     /* Those that take as long as their clients like. */
     for (size_t i = 0; i < 3; i++)
         buffer_printf(&out,

@@ -67,6 +67,8 @@ void affinity_respond(struct crossing *c) {
     const struct config_route *route = c->route;
     struct memo *memo = c->listener->gl->gateway->memo;
 
+    if (!c->endpoint)
+        return; /* a program of its own */
     if (route->affinity.learn)
         learn(c);
     if (route->affinity.cookie && !c->has_session)

@@ -98,7 +98,7 @@ void again_sent(struct crossing *c) {
 }
 
 bool again_must_hold(const struct crossing *c) {
-    return c->part->shared->config->hold_ns > 0 && hold_is_due(c->part);
+    return c->part->shared->config->hold_ns > 0 && !programs_is_exec(c) && hold_is_due(c->part);
 }
 
 enum again_hold again_hold(struct crossing *c) {

@@ -2,6 +2,7 @@
  * times. Made when a codec begins to read a head, gone when the answer is through. Home: loop. */
 #pragma once
 
+#include "child/run.h"
 #include "codec/grpc.h"
 #include "exchange/exchange.h"
 #include "gateway/gateway.h"
@@ -73,6 +74,8 @@ struct crossing {
     struct tunnel *tunnel; /* arena; of a WebSocket, from its request on, else NULL */
     struct permit permit;
     struct lease lease;
+    struct run
+        *run; /* of a pipeline that runs a program for each exchange; NULL: none (any more) */
     enum fail lease_fail;
     struct balancer_wish wish; /* what does not change from attempt to attempt */
     bool has_session;          /* of an affinity; its key is in wish */
@@ -184,6 +187,18 @@ struct content reply_fill(struct crossing *c, struct slice text);
 /* The same as bytes, for a head that could not be read. */
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out);
+
+/* Programs behind pipelines (programs.c). */
+
+/* Why no request is to be sent to the pipeline now: its program keeps dying. FAIL_NONE: it may be.
+ */
+enum fail programs_refuse(struct crossing *c, const char **why);
+/* Does the pipeline run a program for each exchange? */
+bool programs_is_exec(const struct crossing *c);
+/* Has it started. FAIL_NONE, else as run_start(). */
+enum fail programs_start(struct crossing *c, const char **why);
+/* Lets go of the program, which takes the permit with it until nobody of its tree is left. */
+void programs_let_go(struct crossing *c);
 
 /* What is particular of gRPC calls (grpc.c). */
 

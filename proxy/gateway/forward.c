@@ -71,8 +71,9 @@ void forward_request(struct crossing *c, struct request_head *out) {
     if (config->host)
         out->authority = slice_str(config->host);
     else if (out->authority.len == 0)
-        out->authority =
-            slice_str(c->endpoint->address.ss_family == AF_UNIX ? "localhost" : c->endpoint->text);
+        out->authority = slice_str(!c->endpoint || c->endpoint->address.ss_family == AF_UNIX
+                                       ? "localhost"
+                                       : c->endpoint->text);
     add_upgrade(c, out);
     add_forwarding(c, out);
     add_request_id(c, out);

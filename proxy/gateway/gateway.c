@@ -49,6 +49,7 @@ int gateway_open(struct gateway **out, const struct gateway_options *options, ch
     gateway->counters = options->counters;
     gateway->segment = options->segment;
     gateway->started_ns = clock_now_ns();
+    gateway->children = options->children;
     gateway->fds.limit[FD_CLIENT] = config->admission.max_connections;
     gateway->fds.limit[FD_UPSTREAM] = config->admission.fd_upstream;
     gateway->fds.limit[FD_FILE] = gateway->fds.limit[FD_RESERVE] = config->admission.fd_reserve;
@@ -144,6 +145,8 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         census->connections += gl->loop.conns;
         census->timers += gl->loop.wheel.running;
         census->exchanges += gl->active_crossings;
+        for (struct list *at = gl->programs.runs.next; at != &gl->programs.runs; at = at->next)
+            census->children++;
         for (size_t j = 0; j < gateway->config->listener_count; j++)
             listener_deinit(&gl->listeners[j]);
         crossing_pool_drop(gl);
@@ -151,6 +154,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
         buffer_deinit(&gl->scratch);
         free(gl->listeners);
         free(gl->parts);
+        free(gl->child_rows);
     }
     census->fds = fds_used(&gateway->fds, FD_CLIENT) + fds_used(&gateway->fds, FD_UPSTREAM);
     census->permits = gate_taken(&gateway->connections) + gate_taken(&gateway->handshakes);
@@ -161,7 +165,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
     free(gateway->loops);
     close_shared(gateway);
     return census->handles + census->connections + census->timers + census->exchanges +
-               census->fds + census->permits ==
+               census->fds + census->permits + census->children ==
            0;
 }
 
@@ -261,6 +265,9 @@ static int open_loop(struct gateway *gateway, unsigned index,
     gl->abort_mail.deliver = on_abort;
     gl->pools = (struct pool_loop){.loop = &gl->loop, .fds = &gateway->fds};
     gl->pools.failures_logged = (struct log_limit)LOG_LIMIT(FAILURES_LOGGED_PER_S);
+    run_loop_init(&gl->programs, &gl->loop, &gateway->fds);
+    if (options->nursery >= 0)
+        programs_open(gl, options->nursery);
     list_init(&gl->crossings);
     list_init(&gl->watches);
     timer_init(&gl->tick, on_tick);
@@ -273,6 +280,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     if (gateway->handlers)
         gl->desk = handler_desk_open(gateway->handlers, &gl->loop);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
+    gl->child_rows = xcalloc(config->pipeline_count, sizeof *gl->child_rows);
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
                            again_let_go);
@@ -366,6 +374,7 @@ static void on_drain_timer(struct timer *timer) {
         if (gl->desk)
             handler_desk_close(gl->desk);
         gl->desk = NULL;
+        run_loop_close(&gl->programs);
         loop_stop(&gl->loop);
     } else {
         loop_timer_start(&gl->loop, timer, DRAIN_LOOK_NS);

@@ -5,6 +5,8 @@
 
 #include "admission/pressure.h"
 #include "base/log.h"
+#include "child/board.h"
+#include "child/run_loop.h"
 #include "codec/h1_server.h"
 #include "codec/h2_server.h"
 #include "codec/h2_sniff.h"
@@ -51,10 +53,12 @@ struct gateway_loop {
     struct metrics metrics;
     struct gateway_listener *listeners; /* owned; as in the config */
     struct pool_loop pools;
-    struct pipeline_loop *parts; /* owned; as in the config */
-    struct list crossings;       /* struct crossing that have started, oldest first */
-    struct list watches;         /* struct crossing that watch weir's health */
-    _Atomic int64_t oldest_ns;   /* start of the oldest, 0: none; any thread may read */
+    struct run_loop programs;
+    const struct board_row **child_rows; /* owned array; as in the config; where they were last */
+    struct pipeline_loop *parts;         /* owned; as in the config */
+    struct list crossings;               /* struct crossing that have started, oldest first */
+    struct list watches;                 /* struct crossing that watch weir's health */
+    _Atomic int64_t oldest_ns;           /* start of the oldest, 0: none; any thread may read */
     struct crossing *free_crossings;
     unsigned free_crossing_count;
     struct handler_desk *desk; /* owned; NULL: there are no handlers */
@@ -100,6 +104,7 @@ struct gateway {
     _Atomic uint64_t memory_used; /* bytes, at loop 0's last look */
     int memory_fd;                /* owned; of that look */
     struct resolver *resolver;
+    struct board *children; /* borrowed: what the nursery shows of programs; NULL: there are none */
     struct share_home shares;
     struct memo *memo;           /* in the shares, or own_memo */
     struct memo *own_memo;       /* owned; NULL: it is shared */
@@ -140,10 +145,17 @@ struct gateway_options {
     struct handlers *handlers;  /* borrowed: started; closed behind the gateway; NULL: none */
     struct keeper *keeper;   /* borrowed: for what is to survive; closed before the gateway; NULL:
                                 nothing does */
+    struct board *children;  /* borrowed: what the nursery shows; NULL: the configuration has no
+                                programs */
+    int nursery;             /* borrowed: the channel to it; -1: none */
     bool may_lack_addresses; /* names that do not resolve within GATEWAY_NAMES_NS are no error */
 };
 
 #define GATEWAY_NAMES_NS (2 * NS_PER_S) /* for all of them: clients wait meanwhile */
+
+/* The nursery is another one, at the other end of @nursery (borrowed): programs for requests are
+ * started there from now on. Any thread but a loop. */
+void gateway_take_nursery(struct gateway *gateway, int nursery);
 
 /* Resolves names, makes the loops and starts their threads. -errno; *why is then a whole message
  * (the caller frees). */
@@ -170,7 +182,7 @@ bool gateway_is_drained(const struct gateway *gateway);
 
 /* What should be 0 when all is over; written to the log. */
 struct census {
-    unsigned handles, connections, exchanges, timers, fds, permits;
+    unsigned handles, connections, exchanges, timers, fds, permits, children;
 };
 
 /* Waits for the loops to end, frees everything and takes the census. True when it reads 0. Accepts
@@ -196,6 +208,14 @@ bool gateway_is_wedged(const struct gateway *gateway);
 /* Sources for the admin plane (status.c). Any thread. */
 json_t *gateway_status(struct gateway *gateway);
 void gateway_collect(struct gateway *gateway, struct buffer *text);
+
+/* Of them what concerns programs (children.c); children_of() is NULL for a pipeline without. */
+json_t *children_of(struct gateway *gateway, size_t pipeline);
+json_t *children_summary(struct gateway *gateway);
+void children_collect(struct gateway *gateway, struct buffer *text);
+
+/* The loop gets a channel to the nursery (programs.c). Before it runs. */
+void programs_open(struct gateway_loop *gl, int nursery);
 
 /* The listener's part of the above (listener.c). Home: loop, but listener_connections(): any. */
 void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, size_t index);

@@ -123,7 +123,7 @@ static enum grpc_serving status_of(struct crossing *c, struct slice service) {
 static bool is_usable(struct pipeline *pipeline) {
     struct endpoint_set *set = pipeline_endpoints(pipeline);
     int64_t now_ns = clock_now_ns();
-    bool is = false;
+    bool is = pipeline->config->protocol == PROTOCOL_EXEC; /* started when it is asked for */
 
     for (size_t i = 0; i < set->count && !is; i++)
         is = endpoint_is_up(set->list[i]) && endpoint_is_usable(set->list[i], now_ns) &&

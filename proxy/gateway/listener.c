@@ -262,6 +262,8 @@ static void serve(struct gateway_listener *listener, struct conn *conn,
     case PROTOCOL_AUTO:
         h2_sniff_open(&listener->sniff, conn);
         break;
+    case PROTOCOL_EXEC: /* of pipelines only */
+        break;
     }
 }
 

@@ -22,13 +22,13 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
                    double value);
 
 json_t *gateway_status(struct gateway *gateway) {
-    return json_pack("{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o*}", "threads",
-                     (int)gateway->loop_count, "exchanges",
-                     (json_int_t)counters_active(gateway->counters, gateway->segment),
-                     "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds",
-                     fds_of(gateway), "overload", overload_of(gateway), "listeners",
-                     listeners_of(gateway), "pipelines", pipelines_of(gateway), "handlers",
-                     gateway->handlers ? handlers_status(gateway->handlers) : NULL);
+    return json_pack(
+        "{s:i, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "threads", (int)gateway->loop_count,
+        "exchanges", (json_int_t)counters_active(gateway->counters, gateway->segment),
+        "oldest_exchange_s", oldest_s(gateway), "loops", loops_of(gateway), "fds", fds_of(gateway),
+        "overload", overload_of(gateway), "listeners", listeners_of(gateway), "pipelines",
+        pipelines_of(gateway), "children", children_summary(gateway), "handlers",
+        gateway->handlers ? handlers_status(gateway->handlers) : NULL);
 }
 
 bool gateway_is_wedged(const struct gateway *gateway) {
@@ -77,6 +77,7 @@ void gateway_collect(struct gateway *gateway, struct buffer *text) {
     buffer_deinit(&labels);
     collect_pipelines(gateway, text);
     status_collect_endpoints(gateway, text);
+    children_collect(gateway, text);
     security_collect(&gateway->security, text);
     if (!gateway->handlers)
         return;
@@ -233,7 +234,7 @@ static json_t *pipelines_of(struct gateway *gateway) {
         struct pipeline *pipeline = gateway->pipelines[i];
 
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o}", "name",
+            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o*}", "name",
                             pipeline->config->name, "inflight",
                             (int)gate_taken_in_all(&pipeline->concurrency), "concurrency",
                             (int)pipeline->concurrency.limit, "queued",
@@ -241,7 +242,8 @@ static json_t *pipelines_of(struct gateway *gateway) {
                             (int)pipeline->concurrency.line_max, "held",
                             (int)atomic_load(&pipeline->hold.held), "streams",
                             (int)gate_taken_in_all(&pipeline->streams), "streams_limit",
-                            (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline)));
+                            (int)pipeline->streams.limit, "endpoints", status_endpoints(pipeline),
+                            "process", children_of(gateway, i)));
     }
     return list;
 }

@@ -53,22 +53,15 @@ static void log_failure(const struct crossing *c);
 
 typedef enum answer step_fn(struct crossing *c);
 
+/* clang-format off */
 static step_fn *const steps[STEPS] = {
-    [STEP_ROUTE] = route,
-    [STEP_HANDLE] = handle,
-    [STEP_QUEUE] = queue,
-    [STEP_LEASE] = lease,
-    [STEP_SEND] = send_request,
-    [STEP_AWAIT] = await,
-    [STEP_HANDLED] = handled,
-    [STEP_RESPOND] = respond,
-    [STEP_RELAY] = relay,
-    [STEP_HOLD] = hold,
-    [STEP_PAUSE] = pause_before_retry,
-    [STEP_HEALTH] = health,
-    [STEP_REPLY] = await_reply,
-    [STEP_FINISH] = finish,
+    [STEP_ROUTE] = route,       [STEP_HANDLE] = handle,     [STEP_QUEUE] = queue,
+    [STEP_LEASE] = lease,       [STEP_SEND] = send_request, [STEP_AWAIT] = await,
+    [STEP_HANDLED] = handled,   [STEP_RESPOND] = respond,   [STEP_RELAY] = relay,
+    [STEP_HOLD] = hold,         [STEP_HEALTH] = health,     [STEP_PAUSE] = pause_before_retry,
+    [STEP_REPLY] = await_reply, [STEP_FINISH] = finish,
 };
+/* clang-format on */
 
 void steps_run(struct task *task) {
     struct crossing *c = crossing_of(CONTAINER_OF(task, struct exchange, task));
@@ -187,21 +180,13 @@ static enum answer handled(struct crossing *c) {
 }
 
 static enum answer answer_of(struct crossing *c, enum handling_outcome outcome) {
-    switch (outcome) {
-    case HANDLING_DONE:
-        return NEXT;
-    case HANDLING_WAIT:
-        return WAIT;
-    case HANDLING_ANSWERED:
-        let_go(c);
-        loop_timer_stop(c->x.loop, &c->x.deadline);
-        send_own_answer(c);
-        c->step = STEP_REPLY - 1;
-        return NEXT;
-    case HANDLING_FAILED:
-        break;
-    }
-    return FAIL;
+    if (outcome != HANDLING_ANSWERED)
+        return outcome == HANDLING_DONE ? NEXT : outcome == HANDLING_WAIT ? WAIT : FAIL;
+    let_go(c);
+    loop_timer_stop(c->x.loop, &c->x.deadline);
+    send_own_answer(c);
+    c->step = STEP_REPLY - 1;
+    return NEXT;
 }
 
 static enum answer queue(struct crossing *c) {
@@ -209,6 +194,11 @@ static enum answer queue(struct crossing *c) {
     struct exchange *x = &c->x;
 
     if (c->queued_ns == 0) {
+        const char *why;
+        enum fail reason = programs_refuse(c, &why);
+
+        if (reason)
+            return fail(c, reason, why);
         if (again_must_hold(c))
             return go_to_hold(c);
         c->queued_ns = x->loop->now_ns;
@@ -235,9 +225,14 @@ static enum answer lease(struct crossing *c) {
     struct exchange *x = &c->x;
     struct pool *pool;
     enum fail reason;
+    const char *why;
 
     if (c->lease.state == LEASE_HELD)
         return NEXT;
+    if (programs_is_exec(c)) {
+        c->attempts++;
+        return NEXT;
+    }
     if (x->events & CROSSING_LEASE_OVER) {
         x->events &= ~CROSSING_LEASE_OVER;
         return fail(c, c->lease_fail, NULL);
@@ -247,6 +242,9 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
+    reason = programs_refuse(c, &why);
+    if (reason)
+        return fail(c, reason, why);
     if (again_must_hold(c))
         return go_to_hold(c);
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
@@ -311,8 +309,14 @@ static enum answer send_request(struct crossing *c) {
     loop_timer_stop(x->loop, &c->wait);
     x->events &= ~(CROSSING_WAIT_OVER | CROSSING_LEASE_OVER | EXCHANGE_UPSTREAM_FAIL);
     c->sent_ns = x->loop->now_ns;
+    if (programs_is_exec(c)) {
+        const char *why;
+        enum fail refusal = programs_start(c, &why);
+
+        return refusal ? fail(c, refusal, why) : NEXT;
+    }
     again_sent(c);
-    trial_sent(&c->trial, c->sent_ns);
+    trial_sent(&c->trial, &x->request, c->sent_ns);
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
@@ -531,6 +535,7 @@ static bool try_again(struct crossing *c) {
 /* Gives back connection and permit, as soon as they are of no more use. */
 static void let_go(struct crossing *c) {
     lease_end(&c->lease);
+    programs_let_go(c);
     if (c->handling)
         handling_let_go(c);
     if (!c->part)
@@ -570,24 +575,31 @@ static void become_stream(struct crossing *c) {
 }
 
 static bool is_event_stream(const struct response_head *head) {
-    static const struct slice type = {"text/event-stream", 17};
     const struct field *field = fields_find(&head->fields, FIELD_CONTENT_TYPE);
 
-    return field && field->value.len >= type.len &&
-           slice_equal_case(slice_of(field->value.base, type.len), type);
+    return field && media_type_is(field->value, SLICE("text/event-stream"));
 }
 
 static void log_failure(const struct crossing *c) {
     const struct fail_row *row = fail_row(c->fail);
 
+    if (c->fail == FAIL_HOLD_TIMEOUT) { /* of whichever endpoint it may have tried before */
+        log_limited(&c->listener->gl->failures_logged, LOG_WARN, "%s: pipeline '%s'%s%s xid=%.*s",
+                    row->title, c->part->shared->config->name, c->why ? ": " : "",
+                    c->why ? c->why : "", SLICE_ARG(c->request_id));
+        return;
+    }
     /* What a client alone can cause is in the access log; the log is for the operator. */
-    if (!c->endpoint || c->fail == FAIL_CLIENT_GONE || c->fail == FAIL_CLIENT_SLOW ||
-        c->fail == FAIL_REQUEST_TIMEOUT || c->fail == FAIL_GRPC_WEB ||
+    if ((!c->endpoint && !programs_is_exec(c)) || c->fail == FAIL_CLIENT_GONE ||
+        c->fail == FAIL_CLIENT_SLOW || c->fail == FAIL_REQUEST_TIMEOUT ||
+        c->fail == FAIL_GRPC_WEB ||
         (c->handling && c->handling->last)) /* the handlers' room tells of its own */
         return;
-    atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
+    if (c->endpoint)
+        atomic_fetch_add_explicit(&c->endpoint->failures, 1, memory_order_relaxed);
     log_limited(&c->listener->gl->failures_logged, LOG_WARN,
-                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title, c->endpoint->text,
+                "%s: '%s' of pipeline '%s'%s%s xid=%.*s", row->title,
+                c->endpoint ? c->endpoint->text : c->part->shared->config->process->command[0],
                 c->part->shared->config->name, c->why ? ": " : "", c->why ? c->why : "",
                 SLICE_ARG(c->request_id));
 }

@@ -32,7 +32,7 @@ void verdict_fail(struct crossing *c) {
     int64_t now_ns = c->x.loop->now_ns;
 
     /* The answer began well, and then broke off. */
-    if (!c->trial.endpoint && c->trial.given == VERDICT_GOOD && verdict == VERDICT_BAD)
+    if (!c->trial.endpoint && c->trial.given == VERDICT_GOOD && verdict != VERDICT_NONE)
         trial_tell(c->endpoint, c->x.loop->index, verdict, what, now_ns);
     c->trial.given = VERDICT_NONE;
     trial_end(&c->trial, verdict, what, now_ns);
@@ -95,8 +95,9 @@ static enum breaker_verdict of_fail(const struct crossing *c) {
     switch (c->fail) {
     case FAIL_UPSTREAM_RESET:
     case FAIL_UPSTREAM_INCOMPLETE:
-    case FAIL_UPSTREAM_MALFORMED:
         return bad_if(c, BREAKER_ON_RESET);
+    case FAIL_UPSTREAM_MALFORMED: /* of what was asked for, or always? */
+        return poor_if(c, BREAKER_ON_RESET);
     case FAIL_UPSTREAM_STALE:
         return VERDICT_DOUBTFUL; /* a race now and then; an endpoint that resets much is none */
     case FAIL_UPSTREAM_STALLED:

@@ -39,8 +39,7 @@ static struct memo_entry *find(struct memo *memo, uint64_t key) {
     for (unsigned i = 0; i < MEMO_WAYS; i++) {
         uint64_t value = atomic_load_explicit(&set[i].value, memory_order_relaxed);
 
-        if (value &&
-            (atomic_load_explicit(&set[i].check, memory_order_relaxed) ^ value) == key)
+        if (value && (atomic_load_explicit(&set[i].check, memory_order_relaxed) ^ value) == key)
             return &set[i];
     }
     return NULL;
@@ -52,8 +51,7 @@ static struct memo_entry *least_used(struct memo_entry *set, uint32_t now_s) {
     uint32_t longest_s = 0;
 
     for (unsigned i = 0; i < MEMO_WAYS; i++) {
-        uint32_t unused_s =
-            now_s - atomic_load_explicit(&set[i].used_s, memory_order_relaxed);
+        uint32_t unused_s = now_s - atomic_load_explicit(&set[i].used_s, memory_order_relaxed);
 
         if (atomic_load_explicit(&set[i].value, memory_order_relaxed) == 0)
             return &set[i];

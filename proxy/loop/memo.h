@@ -1,9 +1,9 @@
-/* A bounded memory of facts, shared by threads and processes: a number for a key. What was not asked
- * for the longest gives way; a fact may be gone at any time, but is never another one's.
+/* A bounded memory of facts, shared by threads and processes: a number for a key. What was not
+ * asked for the longest gives way; a fact may be gone at any time, but is never another one's.
  *
- * It is a table of small sets without a lock. An entry holds its value and, in place of its key, the
- * two combined: of two writers that meet, and of one that dies in between, nothing is left but an
- * entry that fits no key. Home: shared; all zeros is an empty one. */
+ * It is a table of small sets without a lock. An entry holds its value and, in place of its key,
+ * the two combined: of two writers that meet, and of one that dies in between, nothing is left but
+ * an entry that fits no key. Home: shared; all zeros is an empty one. */
 #pragma once
 
 #include <stdatomic.h>

@@ -4,8 +4,8 @@
  * flight for its weight. "hash": requests with the same key go to the same endpoint, by rendezvous
  * hashing: each endpoint has a score for the key, the highest wins, and when an endpoint comes or
  * goes only its own keys move. No table is needed, and every process chooses alike. The load is
- * bounded: one that has BALANCER_BOUND_PERCENT of its share already, and BALANCER_BOUND_MIN in flight,
- * is passed over for the next one in the key's own order.
+ * bounded: one that has BALANCER_BOUND_PERCENT of its share already, and BALANCER_BOUND_MIN in
+ * flight, is passed over for the next one in the key's own order.
  *
  * An endpoint in its slow start (endpoint_weight()) gets that part of its share, or of its keys.
  * Home: loop. */

@@ -1,10 +1,12 @@
 #include "pipeline/hold.h"
 
+#include "base/log.h"
 #include "base/random.h"
 #include "pipeline/balancer.h"
 
 #include <assert.h>
 
+static void tell_outage(struct pipeline_loop *part);
 static void insert(struct hold *hold, struct hold_ticket *ticket);
 static void take_out(struct pipeline_loop *part, struct hold_ticket *ticket);
 static unsigned window_of(const struct pipeline_loop *part);
@@ -17,7 +19,7 @@ static void on_probed(struct task *task);
 static void on_look(struct timer *timer);
 static struct pipeline_loop *part_of(struct hold *hold);
 
-void hold_open(struct pipeline_loop *part, void (*let_go)(struct hold_ticket *ticket)) {
+void hold_open(struct pipeline_loop *part, hold_let_go_fn *let_go) {
     struct hold *hold = &part->hold;
 
     list_init(&hold->line);
@@ -25,6 +27,7 @@ void hold_open(struct pipeline_loop *part, void (*let_go)(struct hold_ticket *ti
     task_init(&hold->probed, on_probed);
     hold->window = HOLD_FIRST;
     hold->let_go = let_go;
+    hold->logged = (struct log_limit)LOG_LIMIT(1);
 }
 
 void hold_close(struct pipeline_loop *part) {
@@ -39,7 +42,8 @@ void hold_close(struct pipeline_loop *part) {
 bool hold_is_due(const struct pipeline_loop *part) {
     enum fail outage = balancer_outage(part);
 
-    return outage && !fail_is_tls(outage);
+    /* Where nobody may be held nobody would find out that it is over either. */
+    return outage && !fail_is_tls(outage) && part->shared->hold.max > 0;
 }
 
 bool hold_enter(struct pipeline_loop *part, struct hold_ticket *ticket, struct permit *permit) {
@@ -52,7 +56,8 @@ bool hold_enter(struct pipeline_loop *part, struct hold_ticket *ticket, struct p
         return false;
     }
     if (list_is_empty(&hold->line)) {
-        atomic_fetch_add(&shared->holders, 1);
+        if (atomic_fetch_add(&shared->holders, 1) == 0)
+            tell_outage(part);
         loop_timer_start(part->pools_shared->loop, &hold->look, HOLD_LOOK_NS);
     }
     if (ticket->since_ns == 0)
@@ -100,6 +105,15 @@ void hold_look(struct pipeline_loop *part) {
     }
 }
 
+static void tell_outage(struct pipeline_loop *part) {
+    enum fail outage = balancer_outage(part);
+
+    if (outage)
+        log_limited(&part->hold.logged, LOG_WARN,
+                    "no endpoint of pipeline '%s' is usable: %s; requests wait",
+                    part->shared->config->name, fail_row(outage)->title);
+}
+
 /* Those that come back are older than nearly all, and stand in front of them. */
 static void insert(struct hold *hold, struct hold_ticket *ticket) {
     struct list *before = hold->line.prev;
@@ -124,7 +138,8 @@ static void take_out(struct pipeline_loop *part, struct hold_ticket *ticket) {
     end_probe(part); /* a dial that is under way goes on: its connection will be of use */
 }
 
-/* No loop takes more than its part of the permits, or others' backlogs would wait for all of its. */
+/* No loop takes more than its part of the permits, or others' backlogs would wait for all of its.
+ */
 static unsigned window_of(const struct pipeline_loop *part) {
     uint32_t holders = atomic_load_explicit(&part->shared->hold.holders, memory_order_relaxed);
     uint32_t most = part->shared->concurrency.limit;
@@ -138,8 +153,8 @@ static void probe(struct pipeline_loop *part) {
     struct hold *hold = &part->hold;
     int64_t now_ns = part->pools_shared->loop->now_ns;
     int64_t due_ns = atomic_load(&shared->probe_ns);
-    int64_t next_ns = now_ns + HOLD_PROBE_NS * 3 / 4 +
-                      (int64_t)random_below((uint64_t)(HOLD_PROBE_NS / 2));
+    int64_t next_ns =
+        now_ns + HOLD_PROBE_NS * 3 / 4 + (int64_t)random_below((uint64_t)(HOLD_PROBE_NS / 2));
     struct pool *pool;
     enum fail fail;
 

@@ -139,7 +139,7 @@ static int open_source(struct pipeline_source *source, const struct pipeline_opt
  */
 static unsigned concurrency_of(const struct config_pipeline *config) {
     unsigned each = config->protocol == PROTOCOL_HTTP2 ? config->limits.streams_per_connection : 1;
-    uint64_t most = 0;
+    uint64_t most = config->protocol == PROTOCOL_EXEC ? config->limits.connections : 0;
 
     for (size_t i = 0; i < config->endpoint_count; i++) {
         unsigned addresses = config->endpoints[i].kind == ADDRESS_NAME ? RESOLVER_ADDRESSES_MAX : 1;

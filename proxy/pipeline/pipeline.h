@@ -60,9 +60,9 @@ struct pipeline_loop {
     struct gate_desk desk;          /* at shared->concurrency */
     struct hold hold;
     struct retry_tally retries;
-    struct endpoint_set *set;       /* counted */
-    struct pool **pools;            /* in the order of the set; owned array */
-    struct health **checks;         /* of the endpoints that this loop checks; owned */
+    struct endpoint_set *set; /* counted */
+    struct pool **pools;      /* in the order of the set; owned array */
+    struct health **checks;   /* of the endpoints that this loop checks; owned */
     size_t check_count;
     bool is_closed;
 };
@@ -103,8 +103,7 @@ void pipeline_mark(struct pipeline *pipeline);
 
 /* Home: loop. Opening is done before the resolver is started. */
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
-                        struct pool_loop *shared, gate_granted_fn *granted,
-                        void (*let_go)(struct hold_ticket *ticket));
+                        struct pool_loop *shared, gate_granted_fn *granted, hold_let_go_fn *let_go);
 /* Closes all pools: dials are cancelled, idle connections closed. */
 void pipeline_loop_close(struct pipeline_loop *part);
 

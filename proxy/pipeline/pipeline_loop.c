@@ -7,7 +7,7 @@
 
 void pipeline_loop_open(struct pipeline_loop *part, struct pipeline *pipeline,
                         struct pool_loop *shared, gate_granted_fn *granted,
-                        void (*let_go)(struct hold_ticket *ticket)) {
+                        hold_let_go_fn *let_go) {
     *part = (struct pipeline_loop){.shared = pipeline, .pools_shared = shared};
     gate_desk_init(&part->desk, &pipeline->concurrency, shared->loop, granted);
     hold_open(part, let_go);

@@ -18,8 +18,8 @@
 #define RETRY_FREE_PER_S 3
 #define RETRY_TALLY_MAX 64 /* requests that a loop keeps to itself; of one second */
 
-/* Before retry n (1, 2, ...): a random part of RETRY_BACKOFF_NS, doubled n - 1 times, but never more
- * than RETRY_BACKOFF_MAX_NS. */
+/* Before retry n (1, 2, ...): a random part of RETRY_BACKOFF_NS, doubled n - 1 times, but never
+ * more than RETRY_BACKOFF_MAX_NS. */
 #define RETRY_BACKOFF_NS (25 * NS_PER_MS)
 #define RETRY_BACKOFF_MAX_NS (250 * NS_PER_MS)
 

@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "handler/handlers.h"
 #include "serve/deaths.h"
+#include "serve/histories.h"
 #include "serve/limits.h"
 #include "serve/other_counters.h"
 #include "serve/stacks.h"
@@ -40,6 +41,8 @@ struct server {
     size_t memory_bytes, segment_bytes;
     struct share_table *shares; /* owned mapping; NULL: limits are our own */
     unsigned share_slot;
+    struct board *children;         /* owned mapping; NULL: the configuration has no programs */
+    int nursery_fd;                 /* owned; the channel to the nursery; -1: there is none */
     struct gateway_socket *sockets; /* owned; their fds are the gateway's once it is open */
     size_t socket_count;
 
@@ -51,6 +54,7 @@ struct server {
     struct admin *admin;
     struct keeper *keeper;  /* of the state file; NULL: there is none */
     struct crashes crashes; /* for the state file, or from it */
+    struct histories histories;
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     int64_t tunnels_ns;  /* when WebSockets are told of it */
@@ -61,6 +65,7 @@ static int set_up(struct server *server);
 static int take(struct server *server, struct control_message *message);
 static int take_memory(struct server *server, struct control_message *message, size_t bytes);
 static int take_shares(struct server *server, struct control_message *message, unsigned slot);
+static int take_nursery(struct server *server, struct control_message *message);
 static struct pulse_board *board_of(const struct server *server);
 static void take_sockets(struct server *server, struct control_message *message, size_t listener);
 static int start(struct server *server);
@@ -79,8 +84,11 @@ static void release(struct server *server);
 
 int serve_command(int argc, char **argv) {
     const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    struct server server = {
-        .config_fd = -1, .admin_fd = -1, .cells_fd = -1, .others = OTHER_COUNTERS_NONE};
+    struct server server = {.config_fd = -1,
+                            .admin_fd = -1,
+                            .cells_fd = -1,
+                            .nursery_fd = -1,
+                            .others = OTHER_COUNTERS_NONE};
     int status;
 
     if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0) {
@@ -147,6 +155,8 @@ static int take(struct server *server, struct control_message *message) {
     } else if (control_is(message->text, "cells", &rest) && message->fd_count == 1) {
         server->cells_fd = message->fds[0];
         message->fds[0] = -1;
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        return take_nursery(server, message);
     } else if (control_is(message->text, "listener", &rest)) {
         take_sockets(server, message, strtoul(rest, NULL, 10));
     } else if (control_is(message->text, "admin", &rest) && message->fd_count == 1) {
@@ -186,6 +196,28 @@ static int take_shares(struct server *server, struct control_message *message, u
     server->shares = share_table_attach(memory, (size_t)size);
     server->share_slot = slot;
     if (!server->shares)
+        munmap(memory, (size_t)size);
+    return 0;
+}
+
+/* A board of another version is left alone, and then nothing is known of programs. */
+static int take_nursery(struct server *server, struct control_message *message) {
+    off_t size = lseek(message->fds[1], 0, SEEK_END);
+    void *memory;
+
+    if (size <= 0)
+        return -EINVAL;
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
+    server->nursery_fd = message->fds[0];
+    message->fds[0] = -1;
+    if (server->children)
+        return 0; /* the board stays when the nursery changes */
+    memory = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, message->fds[1], 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    server->children = board_attach(memory, (size_t)size);
+    if (!server->children)
         munmap(memory, (size_t)size);
     return 0;
 }
@@ -302,6 +334,7 @@ static int make_segment(struct server *server) {
 
 static int open_gateway(struct server *server) {
     struct keeper_section deaths = deaths_section(&server->crashes);
+    struct keeper_section histories = histories_section(&server->histories);
     char *why = NULL;
     int err = server->handlers ? handlers_start(server->handlers, &why) : 0;
 
@@ -312,6 +345,9 @@ static int open_gateway(struct server *server) {
     }
     server->keeper = keeper_open(server->config->server.state_file);
     keeper_add(server->keeper, &deaths);
+    server->histories = (struct histories){server->config, server->children, server->nursery_fd};
+    if (server->children)
+        keeper_add(server->keeper, &histories);
     err = gateway_open(&server->gateway,
                        &(struct gateway_options){
                            .config = server->config,
@@ -323,6 +359,8 @@ static int open_gateway(struct server *server) {
                            .shares = server->shares,
                            .share_slot = server->share_slot,
                            .handlers = server->handlers,
+                           .children = server->children,
+                           .nursery = server->nursery_fd,
                            .keeper = server->keeper,
                            .may_lack_addresses = server->is_substitute,
                        },
@@ -361,7 +399,15 @@ static enum admin_health health_of(void *ctx) {
     return gateway_is_wedged(gateway) ? ADMIN_WEDGED : of[atomic_load(&gateway->state)];
 }
 
-static bool pass_on(void *ctx, enum admin_order order) {
+static bool pass_on(void *ctx, enum admin_order order, struct slice subject) {
+    const struct server *server = ctx;
+    char text[BOARD_NAME_MAX + sizeof "reset "];
+
+    if (order == ADMIN_RESET) {
+        int len = snprintf(text, sizeof text, "reset %.*s", SLICE_ARG(subject));
+
+        return len < (int)sizeof text && control_send(server->nursery_fd, text, NULL, 0) == 0;
+    }
     return control_send(CONTROL_FD, order == ADMIN_RELOAD ? "reload" : "drain", NULL, 0) == 0;
 }
 
@@ -453,6 +499,9 @@ static void obey(struct server *server, struct control_message *message) {
         go_live(server);
     } else if (control_is(message->text, "deaths", &rest)) {
         take_deaths(server, rest);
+    } else if (control_is(message->text, "nursery", &rest) && message->fd_count == 2) {
+        if (take_nursery(server, message) == 0)
+            gateway_take_nursery(server->gateway, server->nursery_fd);
     } else if (control_is(message->text, "save", &rest)) {
         keeper_hurry(server->keeper);
     } else if (control_is(message->text, "reopen", &rest)) {
@@ -507,10 +556,11 @@ static int end(struct server *server) {
     }
     is_clean = gateway_close(server->gateway, &census);
     handlers_close(server->handlers);
-    log_line(is_clean ? LOG_INFO : LOG_ERROR,
-             "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u",
-             census.connections, census.exchanges, census.timers, census.handles, census.fds,
-             census.permits);
+    log_line(
+        is_clean ? LOG_INFO : LOG_ERROR,
+        "census: connections=%u exchanges=%u timers=%u handles=%u fds=%u permits=%u children=%u",
+        census.connections, census.exchanges, census.timers, census.handles, census.fds,
+        census.permits, census.children);
     return is_clean ? 0 : 1;
 }
 
@@ -522,6 +572,10 @@ static void release(struct server *server) {
         munmap(server->memory, server->memory_bytes);
     if (server->shares)
         munmap(server->shares, sizeof *server->shares);
+    if (server->children)
+        munmap(server->children, sizeof *server->children);
+    if (server->nursery_fd >= 0)
+        close(server->nursery_fd);
     counters_free(server->counters);
     config_free(server->config);
     free(server->sockets);

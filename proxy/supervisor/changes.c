@@ -84,6 +84,7 @@ void supervisor_start(struct supervisor *s, bool is_next) {
     int err = -EBUSY;
 
     s->start_at_ns = 0;
+    supervisor_need_nursery(s, is_next ? &s->next.plan : &s->current.plan);
     if (g)
         err = generation_start(g, &(struct generation_options){
                                       .binary = s->options->binary,
@@ -95,6 +96,7 @@ void supervisor_start(struct supervisor *s, bool is_next) {
                                       .cells_fd = s->cells_fd,
                                       /* What was good enough to serve once has to be again. */
                                       .is_substitute = !is_next && !s->serving,
+                                      .nursery = &s->nursery,
                                   });
     if (!err) {
         s->starting = g;
@@ -121,6 +123,7 @@ void supervisor_take_over(struct supervisor *s) {
         kept_commit(&s->kept);
         if (s->has_served) {
             open_log(&s->current.plan);
+            nursery_link_log(&s->nursery, &s->current.plan);
             totals_count_reload(&s->totals, RELOAD_OK);
         }
     }
@@ -134,6 +137,7 @@ void supervisor_take_over(struct supervisor *s) {
     g->state = GENERATION_SERVING;
     g->since_ns = clock_now_ns();
     log_info("gateway %d serves (generation %u)", (int)g->pid, g->number);
+    supervisor_serve_programs(s);
     if (old)
         retire(old, old->is_wedged || old->is_tainted ? s->current.plan.drain_shutdown_ns
                                                       : s->current.plan.drain_reload_ns);
@@ -168,7 +172,8 @@ void supervisor_ended(struct supervisor *s, struct generation *g, int status) {
         }
         for (unsigned i = 0; i < GENERATIONS_MAX; i++)
             is_last &= !s->generations[i].state;
-        s->is_over = is_last;
+        if (is_last)
+            supervisor_finish(s);
     } else if (!s->has_served) {
         log_error("gateway %d %s before it was ready", (int)dead.pid, how);
         give_up(s, WIFEXITED(status) && status != 0 ? WEXITSTATUS(status) : 1);
@@ -204,8 +209,8 @@ unsigned supervisor_retiring(const struct supervisor *s) {
 
 /* Before anything was served: there is nothing to keep up. */
 static void give_up(struct supervisor *s, int status) {
-    s->is_over = true;
     s->status = status;
+    supervisor_finish(s);
 }
 
 static void fail_reload(struct supervisor *s, enum reload_result result, const char *why) {

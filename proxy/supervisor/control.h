@@ -10,10 +10,13 @@
  *     shares SLOT        fd: the table of the limits that all gateways share; its slot in it
  *     cells              fd: memory for the cells of handlers, which all gateways share; left out
  *                        when there is none
+ *     nursery            fds: its channel to the nursery, and the nursery's board; left out when
+ *                        the configuration starts no programs
  *     listener I         fds: sockets of the I-th listener of the configuration, bound
  *     admin              fd: the socket of the admin plane, listening; left out when it is off
  *     start
  * and later:
+ *     nursery            the same: the nursery is another one now
  *     others             fds: segments that /metrics adds to its own; replaces what was told before
  *     live               it is the one that serves now: open the admin plane
  *     retire NS          a successor serves: close the admin plane, finish within NS nanoseconds
@@ -32,32 +35,6 @@
  * place stack TEXT         of one thread, when it was asked for or a signal ends it The end of the
  * socket ends the gateway at once. */
 #pragma once
+#include "base/control.h"
 
-#include <stdbool.h>
-#include <stddef.h>
-
-#define CONTROL_FD 3 /* of a gateway process */
-#define CONTROL_TEXT_MAX 4096
-#define CONTROL_FDS_MAX 64
-
-/* As it was received; whoever takes an fd writes -1 in its place. */
-struct control_message {
-    char text[CONTROL_TEXT_MAX + 1]; /* terminated */
-    int fds[CONTROL_FDS_MAX];        /* closed on exec */
-    unsigned fd_count;
-};
-
-/* Two ends, non-blocking, closed on exec. -errno. */
-int control_pair(int ends[2]);
-
-/* -errno; -EAGAIN: the other side does not read, nothing was sent. */
-int control_send(int fd, const char *text, const int *fds, unsigned fd_count);
-
-/* 1: @message is there, and its fds are the caller's; 0: none now; -errno: -EPIPE at the end. */
-int control_receive(int fd, struct control_message *message);
-
-/* Closes the fds that nobody took. */
-void control_message_deinit(struct control_message *message);
-
-/* Is the first word of @text @verb? *@rest is then what stands behind it and a blank, or "". */
-bool control_is(const char *text, const char *verb, const char **rest);
+#define CONTROL_FD 3 /* of a gateway process, and of the nursery */

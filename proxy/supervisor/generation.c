@@ -16,6 +16,7 @@
 #define PAGE 4096
 
 static int hand_over(const struct generation *generation, const struct generation_options *options);
+static int make_programs(struct generation *generation, const struct run_plan *plan);
 static int send_sockets(int control, const char *text, const struct kept *kept, unsigned least);
 
 int generation_start(struct generation *generation, const struct generation_options *options) {
@@ -27,6 +28,7 @@ int generation_start(struct generation *generation, const struct generation_opti
         .number = options->number,
         .slot = options->slot,
         .memory_fd = -1,
+        .programs_fd = -1,
         .segment_bytes = (size_t)edition->plan.segment_bytes,
         .loops = (unsigned)edition->plan.threads,
         .since_ns = clock_now_ns(),
@@ -46,7 +48,9 @@ int generation_start(struct generation *generation, const struct generation_opti
     process.control = ends[1];
     made.pid = process_start(&process);
     close(ends[1]);
-    err = made.pid < 0 ? made.pid : hand_over(&made, options);
+    err = made.pid < 0 ? made.pid : make_programs(&made, &edition->plan);
+    if (!err)
+        err = hand_over(&made, options);
     if (err) {
         close(made.control);
         if (made.pid > 0)
@@ -58,6 +62,8 @@ int generation_start(struct generation *generation, const struct generation_opti
 fail:
     munmap(made.memory, made.memory_bytes);
     close(made.memory_fd);
+    if (made.programs_fd >= 0)
+        close(made.programs_fd);
     return err;
 }
 
@@ -88,6 +94,20 @@ void generation_tell(struct generation *generation, const char *format, ...) {
         log_warn("cannot tell gateway %d '%s': %s", (int)generation->pid, text, strerror(-err));
 }
 
+int generation_give_nursery(struct generation *generation, struct nursery_link *nursery) {
+    int channel, err;
+
+    if (generation->programs_fd < 0 || generation->control < 0)
+        return 0;
+    err = nursery_link_channel(nursery, generation->number, generation->programs_fd, &channel);
+    if (err)
+        return err;
+    err =
+        control_send(generation->control, "nursery", (const int[]){channel, nursery->board_fd}, 2);
+    close(channel);
+    return err;
+}
+
 void generation_kill(struct generation *generation, const char *why) {
     log_warn("killing gateway %d: %s", (int)generation->pid, why);
     kill(generation->pid, SIGKILL);
@@ -99,6 +119,8 @@ void generation_free(struct generation *generation) {
         close(generation->control);
     munmap(generation->memory, generation->memory_bytes);
     close(generation->memory_fd);
+    if (generation->programs_fd >= 0)
+        close(generation->programs_fd);
     *generation = (struct generation){0};
 }
 
@@ -106,6 +128,22 @@ void edition_deinit(struct edition *edition) {
     if (edition->text_fd >= 0)
         close(edition->text_fd);
     edition->text_fd = -1;
+}
+
+/* In memory, for nurseries that are to come too. */
+static int make_programs(struct generation *generation, const struct run_plan *plan) {
+    size_t len = strlen(plan->programs);
+    void *memory = NULL;
+    int err;
+
+    if (len == 0)
+        return 0;
+    err = totals_memory("weir-programs", len, &generation->programs_fd, &memory);
+    if (err)
+        return err;
+    memcpy(memory, plan->programs, len);
+    munmap(memory, len);
+    return 0;
 }
 
 /* All that it needs, before it asks: it fits the socket's buffer, or the start has failed. */
@@ -131,6 +169,9 @@ static int hand_over(const struct generation *generation,
         err = control_send(control, text, &options->shares_fd, 1);
     if (!err && options->cells_fd >= 0)
         err = control_send(control, "cells", &options->cells_fd, 1);
+    if (!err && generation_give_nursery((struct generation *)generation, options->nursery) != 0)
+        log_error("gateway %d has no way to the nursery: requests that need a program are refused",
+                  (int)generation->pid);
     for (unsigned i = 0; !err && i < plan->listener_count; i++) {
         snprintf(text, sizeof text, "listener %u", i);
         err = send_sockets(control, text, kept_find(options->kept, plan->listeners[i].address),

@@ -10,6 +10,7 @@
 #include "loop/pulse.h"
 #include "supervisor/control.h"
 #include "supervisor/kept.h"
+#include "supervisor/nursery_link.h"
 #include "supervisor/run_plan.h"
 
 #include <sys/types.h>
@@ -32,9 +33,10 @@ struct generation {
     enum generation_state state;
     unsigned number; /* counts from 1 */
     pid_t pid;
-    int control;   /* owned; -1 once its end has been seen */
-    int memory_fd; /* owned */
-    void *memory;  /* owned mapping: the segment, and the board behind it */
+    int control;     /* owned; -1 once its end has been seen */
+    int memory_fd;   /* owned */
+    int programs_fd; /* owned: those of its configuration; -1: there are none */
+    void *memory;    /* owned mapping: the segment, and the board behind it */
     size_t memory_bytes;
     size_t segment_bytes;
     struct pulse_board *board; /* in memory */
@@ -58,6 +60,7 @@ struct generation_options {
     unsigned slot;      /* in it */
     int cells_fd;       /* memory for the cells of handlers; -1: none */
     bool is_substitute; /* its predecessor has died */
+    struct nursery_link *nursery;
 };
 
 /* Starts a process. -errno; @generation is free then. */
@@ -69,6 +72,9 @@ bool generation_map(struct generation *generation);
 /* Tells it something, if it is still there to hear. */
 void generation_tell(struct generation *generation, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Hands it a channel to the nursery, if it has programs. -errno. */
+int generation_give_nursery(struct generation *generation, struct nursery_link *nursery);
 
 void generation_kill(struct generation *generation, const char *why);
 

@@ -30,7 +30,8 @@ pid_t process_start(const struct process_options *options) {
 static void become(const struct process_options *options, pid_t parent) {
     sigset_t none;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!options->may_outlive_us)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1); /* it has ended already */
     put(options->in, STDIN_FILENO);

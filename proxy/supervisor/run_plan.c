@@ -39,6 +39,7 @@ void run_plan_print(const struct config *config, size_t segment_bytes, FILE *to)
         .log_level = (int64_t)config->log.level,
         .listener_count = (unsigned)config->listener_count,
     };
+    char *programs = programs_write(config);
 
     put(plan.log_file, sizeof plan.log_file, config->log.file);
     if (config->server.user)
@@ -51,6 +52,9 @@ void run_plan_print(const struct config *config, size_t segment_bytes, FILE *to)
         put(listener->name, sizeof listener->name, config->listeners[i].name);
         put(listener->address, sizeof listener->address, config->listeners[i].listen.text);
     }
+    if (programs)
+        put(plan.programs, sizeof plan.programs, programs);
+    free(programs);
     run_plan_write(&plan, to);
 }
 
@@ -66,6 +70,8 @@ void run_plan_write(const struct run_plan *plan, FILE *to) {
         fprintf(to, "admin %s\n", plan->admin);
     for (unsigned i = 0; i < plan->listener_count; i++)
         fprintf(to, "listener %s %s\n", plan->listeners[i].name, plan->listeners[i].address);
+    if (plan->programs[0])
+        fprintf(to, "programs %s\n", plan->programs);
     fputs("end\n", to);
 }
 
@@ -115,7 +121,8 @@ static const char *take_line(struct run_plan *plan, const char *key, char *value
         return take_listener(plan, value);
     if ((strcmp(key, "log_file") == 0 && !take_text(plan->log_file, RUN_PLAN_PATH_MAX, value)) ||
         (strcmp(key, "user") == 0 && !take_text(plan->user, RUN_PLAN_NAME_MAX, value)) ||
-        (strcmp(key, "admin") == 0 && !take_text(plan->admin, RUN_PLAN_ADDRESS_MAX, value)))
+        (strcmp(key, "admin") == 0 && !take_text(plan->admin, RUN_PLAN_ADDRESS_MAX, value)) ||
+        (strcmp(key, "programs") == 0 && !take_text(plan->programs, RUN_PLAN_PROGRAMS_MAX, value)))
         return "a text is empty or too long";
     return NULL;
 }

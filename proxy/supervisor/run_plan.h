@@ -12,11 +12,13 @@
  *     user weir                        left out when there is none
  *     admin 127.0.0.1:9901             left out when it is off
  *     listener http :8080              one for each, in the order of the file
- *     end
+ *     programs [...]                   for the nursery, which alone reads it; left out when there
+ * are none end
  *
  * Lines that it does not know are skipped: a later version may have more. */
 #pragma once
 
+#include "child/program.h"
 #include "config/config.h"
 
 #include <stdio.h>
@@ -26,7 +28,8 @@
 #define RUN_PLAN_NAME_MAX 64     /* bytes of a listener's or user's name */
 #define RUN_PLAN_ADDRESS_MAX 128 /* bytes of an address as text */
 #define RUN_PLAN_PATH_MAX 4096   /* of the log file */
-#define RUN_PLAN_TEXT_MAX (64 * 1024)
+#define RUN_PLAN_PROGRAMS_MAX PROGRAMS_TEXT_MAX
+#define RUN_PLAN_TEXT_MAX (64 * 1024 + RUN_PLAN_PROGRAMS_MAX)
 
 struct run_listener {
     char name[RUN_PLAN_NAME_MAX + 1];
@@ -44,9 +47,10 @@ struct run_plan {
     char admin[RUN_PLAN_ADDRESS_MAX + 1]; /* "" : off */
     struct run_listener listeners[RUN_PLAN_LISTENERS_MAX];
     unsigned listener_count;
+    char programs[RUN_PLAN_PROGRAMS_MAX + 1]; /* "": there are none */
 };
 
-/* What @config says, with @segment_bytes of counters. */
+/* What @config says, with @segment_bytes of counters; its programs fit. */
 void run_plan_print(const struct config *config, size_t segment_bytes, FILE *to);
 
 void run_plan_write(const struct run_plan *plan, FILE *to);

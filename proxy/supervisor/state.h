@@ -7,6 +7,7 @@
 #include "supervisor/generation.h"
 #include "supervisor/kept.h"
 #include "supervisor/notify.h"
+#include "supervisor/nursery_link.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/totals.h"
 
@@ -39,6 +40,7 @@ struct supervisor {
     int shares_fd;              /* owned; -1: not made yet */
     struct share_table *shares; /* owned mapping: a slot per generation */
     int cells_fd;               /* owned; memory for the cells of handlers; -1: there is none */
+    struct nursery_link nursery;
     struct notify notify;
     struct crashes crashes;
     struct examination examination;
@@ -60,6 +62,7 @@ struct supervisor {
     int64_t taint_next_ns; /* no tainted gateway is replaced before this */
     bool has_served;
     bool is_ending;
+    bool is_finishing; /* no gateway is left: what the nursery has ends */
     bool is_over;
     int status;
 };
@@ -105,3 +108,18 @@ void supervisor_reach(struct supervisor *s, int64_t now_ns);
 void supervisor_reach_end(struct supervisor *s);
 
 unsigned supervisor_retiring(const struct supervisor *s);
+
+/* nurture.c: the nursery as one of our processes. */
+
+/* Makes sure that there is one if @plan has programs. */
+void supervisor_need_nursery(struct supervisor *s, const struct run_plan *plan);
+
+/* What the serving gateway's configuration has is to be running now. */
+void supervisor_serve_programs(struct supervisor *s);
+
+/* Reaps and replaces it, and reaps whoever has become our child without our doing. */
+void supervisor_reap_others(struct supervisor *s);
+void supervisor_look_after_nursery(struct supervisor *s, int64_t now_ns);
+
+/* No gateway is left, or none will come: ends when the nursery has. */
+void supervisor_finish(struct supervisor *s);

@@ -45,6 +45,7 @@ int supervisor_run(const struct supervisor_options *options) {
 
     s->options = options;
     s->current.text_fd = s->next.text_fd = s->shares_fd = s->cells_fd = -1;
+    s->nursery = (struct nursery_link)NURSERY_LINK_NONE;
     notify_open(&s->notify);
     err = totals_open(&s->totals);
     if (!err)
@@ -138,6 +139,8 @@ static int wait_ms(const struct supervisor *s, int64_t now_ns) {
 
     if (s->start_at_ns && s->start_at_ns < until_ns)
         until_ns = s->start_at_ns;
+    if (s->nursery.start_at_ns && s->nursery.start_at_ns < until_ns)
+        until_ns = s->nursery.start_at_ns;
     for (unsigned i = 0; i < GENERATIONS_MAX; i++)
         if (s->generations[i].end_by_ns && s->generations[i].end_by_ns < until_ns)
             until_ns = s->generations[i].end_by_ns;
@@ -157,6 +160,7 @@ static void on_signal(struct supervisor *s, int number) {
         for (unsigned i = 0; i < GENERATIONS_MAX; i++)
             if (s->generations[i].state)
                 generation_tell(&s->generations[i], "reopen");
+        nursery_link_tell(&s->nursery, "reopen");
     } else if (number == SIGHUP) {
         s->is_reload_wanted = true;
     } else if (number == SIGUSR2) {
@@ -196,7 +200,8 @@ static void begin_to_end(struct supervisor *s, const char *reason) {
         generation_tell(g, "drain %lld", (long long)drain_ns);
         g->end_by_ns = clock_now_ns() + drain_ns + GRACE_NS;
     }
-    s->is_over = is_alone;
+    if (is_alone)
+        supervisor_finish(s);
 }
 
 static void end_at_once(struct supervisor *s) {
@@ -209,6 +214,7 @@ static void end_at_once(struct supervisor *s) {
             generation_free(g);
         }
     }
+    nursery_link_close(&s->nursery);
     s->is_over = true;
     s->status = 1;
 }
@@ -259,6 +265,7 @@ static void reap(struct supervisor *s) {
         hear(s, g); /* its last words */
         supervisor_ended(s, g, status);
     }
+    supervisor_reap_others(s);
 }
 
 static void look(struct supervisor *s, int64_t now_ns) {
@@ -269,6 +276,7 @@ static void look(struct supervisor *s, int64_t now_ns) {
             look_at(s, &s->generations[i], now_ns);
     if (s->is_ending)
         return;
+    supervisor_look_after_nursery(s, now_ns);
     if (s->start_at_ns && now_ns >= s->start_at_ns && !s->starting)
         supervisor_start(s, false);
     if (!s->serving || s->starting || s->examination.pid)
@@ -320,6 +328,7 @@ static void close_all(struct supervisor *s) {
         close(s->shares_fd);
     if (s->cells_fd >= 0)
         close(s->cells_fd);
+    nursery_link_close(&s->nursery);
     notify_close(&s->notify);
     if (s->signals > 0)
         close(s->signals);

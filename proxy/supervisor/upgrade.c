@@ -113,6 +113,7 @@ static void describe(const struct supervisor *s, FILE *to) {
     fprintf(to, "text %d\nown %d %zu\nbase %d\n", s->current.text_fd, s->totals.own_fd,
             s->totals.segment_bytes, s->totals.base_fd);
     fprintf(to, "started %u\nshares %d\ncells %d\n", s->started, s->shares_fd, s->cells_fd);
+    fprintf(to, "nursery %d %d %d\n", (int)s->nursery.pid, s->nursery.socket, s->nursery.board_fd);
     for (size_t i = 0; i < s->kept.count; i++) {
         const struct kept *kept = &s->kept.items[i];
 
@@ -125,10 +126,10 @@ static void describe(const struct supervisor *s, FILE *to) {
         const struct generation *g = &s->generations[i];
 
         if (g->state == GENERATION_SERVING || g->state == GENERATION_RETIRING)
-            fprintf(to, "gateway %d %u %d %d %d %zu %zu %u %d %d %" PRId64 " %" PRId64 " %u\n",
+            fprintf(to, "gateway %d %u %d %d %d %zu %zu %u %d %d %" PRId64 " %" PRId64 " %u %d\n",
                     (int)g->state, g->number, (int)g->pid, g->control, g->memory_fd,
                     g->memory_bytes, g->segment_bytes, g->loops, g->is_live, g->has_retired,
-                    g->since_ns, g->end_by_ns, g->slot);
+                    g->since_ns, g->end_by_ns, g->slot, g->programs_fd);
     }
 }
 
@@ -138,6 +139,8 @@ static void keep_open(const struct supervisor *s, bool is_kept) {
     mark(s->totals.base_fd, is_kept);
     mark(s->shares_fd, is_kept);
     mark(s->cells_fd, is_kept);
+    mark(s->nursery.socket, is_kept);
+    mark(s->nursery.board_fd, is_kept);
     for (size_t i = 0; i < s->kept.count; i++)
         for (unsigned j = 0; j < s->kept.items[i].count; j++)
             mark(s->kept.items[i].fds[j], is_kept);
@@ -146,6 +149,7 @@ static void keep_open(const struct supervisor *s, bool is_kept) {
             continue;
         mark(s->generations[i].control, is_kept);
         mark(s->generations[i].memory_fd, is_kept);
+        mark(s->generations[i].programs_fd, is_kept);
     }
 }
 
@@ -184,7 +188,7 @@ static bool take_all(struct supervisor *s, char *text) {
 
 static bool take_line(struct supervisor *s, const char *line) {
     size_t bytes;
-    int fd;
+    int fd, pid;
 
     if (sscanf(line, "text %d", &fd) == 1) {
         s->current.text_fd = fd;
@@ -200,6 +204,10 @@ static bool take_line(struct supervisor *s, const char *line) {
         return take_shares(s, fd);
     if (sscanf(line, "cells %d", &s->cells_fd) == 1)
         return true;
+    if (sscanf(line, "nursery %d %d %d", &pid, &s->nursery.socket, &s->nursery.board_fd) == 3) {
+        s->nursery.pid = pid;
+        return true;
+    }
     if (strncmp(line, "kept ", 5) == 0)
         return take_kept(s, line + 5);
     if (strncmp(line, "gateway ", 8) == 0)
@@ -263,10 +271,12 @@ static bool take_generation(struct supervisor *s, const char *line) {
     int state, pid, is_live, has_retired;
     unsigned i = 0;
 
+    g.programs_fd = -1;
     g.slot = SHARE_SLOTS; /* a binary that shares nothing names none */
-    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64 " %u", &state,
+    if (sscanf(line, "%d %u %d %d %d %zu %zu %u %d %d %" SCNd64 " %" SCNd64 " %u %d", &state,
                &g.number, &pid, &g.control, &g.memory_fd, &g.memory_bytes, &g.segment_bytes,
-               &g.loops, &is_live, &has_retired, &g.since_ns, &g.end_by_ns, &g.slot) < 12)
+               &g.loops, &is_live, &has_retired, &g.since_ns, &g.end_by_ns, &g.slot,
+               &g.programs_fd) < 12)
         return false;
     if (!s->shares)
         g.slot = SHARE_SLOTS; /* of another table */

@@ -5,8 +5,6 @@
 #include "base/log.h"
 #include "upstream/trial.h"
 
-#include <math.h>
-
 /* What has happened in a while. */
 struct figures {
     uint64_t calls, bad, stalled, answered, waited_ns;
@@ -135,21 +133,23 @@ static void judge(const struct look *look, struct endpoint *endpoint) {
         eject(look, endpoint, BREAKER_IN_A_ROW, &own, &peers);
         return;
     }
-    if (settings->stall_ns > 0 && peers.answered >= settings->calls_min) {
+    if (settings->stall_ns > 0 && peers.answered > 0 && peers.answered >= settings->calls_min) {
         stalls_ns = OUTLIER_STALL_FACTOR * (int64_t)(peers.waited_ns / peers.answered);
         stalls_ns = stalls_ns > settings->stall_ns ? stalls_ns : settings->stall_ns;
     }
     atomic_store_explicit(&endpoint->stalls_after_ns, stalls_ns, memory_order_relaxed);
 }
 
-/* The last is the test of two shares for being one: by how many standard deviations they differ. */
+/* The last is the test of two shares for being one, by how many standard deviations they differ:
+ * (p1 - p2)^2 >= SIGMAS^2 * p * (1 - p) * (1 / n + 1 / m), without the divisions. */
 static bool is_outlier(const struct figures *own, const struct figures *peers, double share) {
     double n = (double)own->calls, m = (double)peers->calls;
-    double own_share = (double)own->bad / n, peers_share = (double)peers->bad / m;
-    double both = (double)(own->bad + peers->bad) / (n + m);
+    double both = (double)(own->bad + peers->bad);
+    double apart = (double)own->bad * m - (double)peers->bad * n; /* n * m times */
 
-    return is_worse(own, peers, share) &&
-           own_share - peers_share >= OUTLIER_SIGMAS * sqrt(both * (1 - both) * (1 / n + 1 / m));
+    return is_worse(own, peers, share) && apart * apart * (n + m) >= OUTLIER_SIGMAS *
+                                                                         OUTLIER_SIGMAS * both *
+                                                                         (n + m - both) * n * m;
 }
 
 /* Too few for the test are told by their order. */
@@ -163,9 +163,10 @@ static bool has_failed_in_a_row(const struct look *look, const struct endpoint *
 }
 
 static bool is_worse(const struct figures *own, const struct figures *peers, double share) {
-    double own_share = (double)own->bad / (double)own->calls;
+    double n = (double)own->calls, m = (double)peers->calls;
 
-    return own_share >= share && own_share >= 2.0 * (double)peers->bad / (double)peers->calls;
+    return n > 0 && m > 0 && (double)own->bad >= share * n &&
+           (double)own->bad * m >= 2 * (double)peers->bad * n;
 }
 
 static bool may_eject(const struct look *look, const struct endpoint *endpoint) {

@@ -117,8 +117,7 @@ void pool_look(struct pool *pool) {
 }
 
 bool pool_is_alive(const struct pool *pool) {
-    int64_t failed_ns =
-        atomic_load_explicit(&pool->endpoint->dial_failed_ns, memory_order_relaxed);
+    int64_t failed_ns = atomic_load_explicit(&pool->endpoint->dial_failed_ns, memory_order_relaxed);
 
     if (pool->settings->is_http2 || endpoint_is_up(pool->endpoint) ||
         pool->shared->loop->now_ns - failed_ns > POOL_DOUBT_NS || list_is_empty(&pool->idle))

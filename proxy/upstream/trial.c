@@ -34,9 +34,10 @@ bool trial_begin(struct trial *trial, struct endpoint *endpoint, unsigned loop, 
     return true;
 }
 
-void trial_sent(struct trial *trial, int64_t now_ns) {
+void trial_sent(struct trial *trial, const struct body *request, int64_t now_ns) {
     if (!trial->endpoint)
         return;
+    trial->request = request;
     trial->sent_ns = now_ns;
     list_push_back(&trial->endpoint->tallies[trial->loop].awaiting, &trial->link);
 }
@@ -80,6 +81,12 @@ void trial_look(struct endpoint *endpoint, unsigned loop, int64_t now_ns) {
 
         if (now_ns - oldest->sent_ns < after_ns)
             break;
+        if (oldest->request && oldest->request->state == BODY_OPEN) {
+            list_remove(&oldest->link);
+            oldest->sent_ns = now_ns;
+            list_push_back(&tally->awaiting, &oldest->link);
+            continue;
+        }
         add(&tally->stalled, 1);
         trial_end(oldest, VERDICT_DOUBTFUL, TRIAL_STALLED, now_ns);
     }

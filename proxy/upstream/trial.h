@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "exchange/body.h"
 #include "upstream/endpoint.h"
 
 #define TRIAL_STALLED "stalled"
@@ -36,7 +37,8 @@ struct trial {
         *endpoint;    /* borrowed: outlives it; NULL: the verdict is known, or none is due */
     struct list link; /* in awaiting */
     unsigned loop;    /* its index */
-    int64_t sent_ns;
+    const struct body *request; /* borrowed; NULL: none */
+    int64_t sent_ns;            /* since when it is awaited */
     bool is_probe;
     enum breaker_verdict given; /* once it is known */
 };
@@ -48,8 +50,9 @@ struct endpoint_tally *tallies_new(unsigned loops);
 bool trial_begin(struct trial *trial, struct endpoint *endpoint, unsigned loop, bool is_last,
                  int64_t now_ns);
 
-/* The request goes out. */
-void trial_sent(struct trial *trial, int64_t now_ns);
+/* The request goes out. @request (borrowed: as long as it is awaited): while the client still sends
+ * it, nobody else is waited for; NULL: there is none. */
+void trial_sent(struct trial *trial, const struct body *request, int64_t now_ns);
 /* The response head is there. */
 void trial_answered(struct trial *trial, int64_t now_ns);
 

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -146,6 +147,26 @@ static void test_json_never_reads_past_a_cut_sequence(void **state) {
     }
 }
 
+static void test_each_byte_is_quoted_wherever_it_stands(void **state) {
+    for (unsigned at = 0; at < 20; at++) {
+        for (unsigned c = 0; c < 256; c++) {
+            char text[20], expected[64], one[8] = {(char)c};
+
+            memset(text, 'a', sizeof text);
+            text[at] = (char)c;
+            if (c == '"' || c == '\\')
+                snprintf(one, sizeof one, "\\%c", (int)c);
+            else if (c < ' ' || c == 0x7f)
+                snprintf(one, sizeof one, "\\u%04x", c);
+            else if (c >= 0x80)
+                snprintf(one, sizeof one, "\\ufffd");
+            snprintf(expected, sizeof expected, "\"%.*s%s%.*s\"", (int)at, text, one,
+                     (int)(19 - at), text + at + 1);
+            assert_json(slice_of(text, sizeof text), expected);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_empty_buffer_owns_nothing),
@@ -158,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_json_keeps_well_formed_utf8),
         cmocka_unit_test(test_json_replaces_each_byte_that_is_no_utf8),
         cmocka_unit_test(test_json_never_reads_past_a_cut_sequence),
+        cmocka_unit_test(test_each_byte_is_quoted_wherever_it_stands),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,12 +77,13 @@ static void grpc_web_needs_a_pipeline_over_http2(void **state) {
 }
 
 static void what_contradicts_itself_in_balance_and_retry_is_refused(void **state) {
-    expect_errors(LISTENER ROUTE PIPELINE "balance = { hash = 'client' }\n"
-                                          "retry = { timeout = '1s' }\n",
-                  "t:9:20: pipeline.balance.hash: found with by = \"least\", expected only with "
-                  "\"hash\"\n"
-                  "t:10:21: pipeline.retry.timeout: found without \"timeout\" in retry.on, expected "
-                  "both or neither\n");
+    expect_errors(
+        LISTENER ROUTE PIPELINE "balance = { hash = 'client' }\n"
+                                "retry = { timeout = '1s' }\n",
+        "t:9:20: pipeline.balance.hash: found with by = \"least\", expected only with "
+        "\"hash\"\n"
+        "t:10:21: pipeline.retry.timeout: found without \"timeout\" in retry.on, expected "
+        "both or neither\n");
     expect_errors(LISTENER ROUTE PIPELINE "retry = { on = ['timeout'] }\n",
                   "t:9:16: pipeline.retry.on: found \"timeout\" without retry.timeout, expected "
                   "both or neither\n");

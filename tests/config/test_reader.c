@@ -253,7 +253,7 @@ static void what_is_required_is_missed(void **state) {
                   "t:1:1: listener.listen: found nothing, expected this key in every [[listener]]\n"
                   "t:2:1: pipeline.name: found nothing, expected this key in every [[pipeline]]\n"
                   "t:2:1: pipeline.endpoints: found nothing, expected this key in every "
-                  "[[pipeline]]\n"
+                  "[[pipeline]] but one with protocol = \"exec\"\n"
                   "t:3:1: route.pipeline: found nothing, expected this key in every [[route]]\n");
 }
 

@@ -37,7 +37,8 @@ def open_demo(directory):
     except BaseException:
         w.stop()
         raise
-    w.engine_pid = int(Path(f"/proc/{w.pid}/task/{w.pid}/children").read_text().split()[0])
+    [pipeline] = w.status()["pipelines"]
+    w.engine_pid = pipeline["process"]["instances"][0]["pid"]
     endpoint = re.search(r"127\.0\.0\.1:(\d+)", json.dumps(w.status()["pipelines"]))
     w.engine_port = int(endpoint[1])
     return w
@@ -473,7 +474,7 @@ def test_sigterm_ends_both(own_demo):
     own_demo.signal()
     assert own_demo.await_exit() == 0
     assert is_gone(own_demo.engine_pid)
-    assert "good order" not in own_demo.log()
+    assert "killed" not in own_demo.log()
 
 
 def test_ctrl_c_lets_what_is_under_way_finish(own_demo):
@@ -508,6 +509,12 @@ def test_an_engine_that_is_told_to_end_ends_its_streams(own_demo):
         assert socket.read_exactly(4) == b"\x88\x02" + struct.pack(">H", 1001)
         socket.expect_end()
     wait_for("the engine is gone", lambda: is_gone(own_demo.engine_pid))
+
+
+def test_an_engine_that_dies_is_started_again(own_demo):
+    os.kill(own_demo.engine_pid, signal.SIGKILL)
+    wait_for("it is gone", lambda: is_gone(own_demo.engine_pid))
+    wait_for("another one answers", lambda: http_get(own_demo.url("/"))[0] == 200, 10)
 
 
 @pytest.mark.parametrize("args, words", [

@@ -467,10 +467,11 @@ def test_an_endpoint_is_taken_out_of_service_and_back(weir, serve):
     gate = threading.Event()
     slow, other = serve(answering(pause=gate)), serve()
     w = weir(slow, other)
-    clients = [w.client() for _ in range(4)]
-    for client in clients:
-        client.send(request())
-    slow.await_requests(1)
+    clients = []
+    while not slow.requests:
+        clients.append(w.client())
+        clients[-1].send(request())
+        wait_for("it is under way", lambda: len(slow.requests) + len(other.requests) == len(clients))
     for do, state in (("drain", "drained"), ("disable", "disabled")):
         answer = post(w, do, slow)
         assert answer.status == 200 and b"no server.state_file" in answer.body
@@ -486,6 +487,28 @@ def test_an_endpoint_is_taken_out_of_service_and_back(weir, serve):
     wait_for("it is used", lambda: w.exchange(request()).status == 200 and len(slow.requests) > asked)
     wait_for("it is in the log",
              lambda: f"endpoint '{slow.endpoint}' of pipeline 'up' is drained by order" in w.log())
+
+
+def test_who_belongs_to_a_drained_endpoint_stays_there(weir, serve):
+    two = [serve(), serve()]
+    w = weir(*two, route={"affinity": {"cookie": "where"}})
+
+    def ask(cookie=None):
+        """(the endpoint that was asked, the cookie)"""
+        before = [len(one.requests) for one in two]
+        answer = w.exchange(request(fields=[f"Cookie: {cookie}"] if cookie else []))
+        assert answer.status == 200
+        asked = next(one for one, n in zip(two, before) if len(one.requests) > n)
+        said = answer.fields.get("set-cookie")
+        return asked, said.split(";")[0] if said else cookie
+
+    mine, cookie = ask()
+    other = two[1 - two.index(mine)]
+    assert post(w, "drain", mine).status == 200
+    assert all(ask(cookie)[0] is mine for _ in range(10))
+    assert all(ask()[0] is other for _ in range(10))
+    assert post(w, "disable", mine).status == 200
+    assert ask(cookie)[0] is other
 
 
 def test_with_none_in_service_clients_are_told(weir, serve):

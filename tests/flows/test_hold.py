@@ -138,6 +138,9 @@ def test_the_hold_has_an_end(weir):
     problem = expect_problem(reply, 503, pipeline="up", errors={"destination_unavailable"})
     assert reason_of(reply) == "hold_timeout" and "refused the connection" in problem["detail"]
     w.await_metric("weir_rejected_total", 1, reason="hold_timeout")
+    refused = "the upstream refused the connection"
+    wait_for("it is in the log", lambda: f"no endpoint of pipeline 'up' is usable: {refused}; requests wait" in w.log()
+             and f"no usable endpoint came back in time: pipeline 'up': {refused} xid=" in w.log())
 
 
 def test_the_deadline_ends_the_hold(weir):
@@ -156,6 +159,15 @@ def test_no_more_than_the_queue_has_places_are_held(weir, serve):
     assert reason_of(reply) == "hold_full"
     serve(port=port)
     assert [c.read_response().status for c in clients] == [200] * 3
+
+
+def test_without_places_to_wait_there_is_no_hold(weir, serve):
+    """And each request finds out for itself whether an endpoint is back."""
+    port = dead()
+    w = weir(f"127.0.0.1:{port}", pipeline={"hold": "10s", "queue": {"size": 0}})
+    expect_problem(w.exchange(request()), 502, errors={"connection_refused"})
+    serve(port=port)
+    wait_for("it is served", lambda: w.exchange(request()).status == 200)
 
 
 def test_a_client_that_leaves_is_not_held_any_more(weir):
@@ -181,6 +193,8 @@ def test_who_is_held_is_answered_before_the_end(weir, serve, end):
     if end == signal.SIGTERM:
         assert w.await_exit() == 0
     else:
+        for client in clients:
+            client.close()
         wait_for("the old one is gone", lambda: w.gateways() and old not in w.gateways())
 
 

@@ -71,6 +71,18 @@ def test_nobody_is_refused_while_the_engine_is_restarted():
 
 
 @release_only
+@pytest.mark.parametrize("part", ["naive", "loop"])
+def test_a_crash_loop_stays_small(part):
+    scenario("incident-2", "--parts", part)
+
+
+@release_only
+@pytest.mark.parametrize("part", ["naive", "weir"])
+def test_no_program_outlives_its_request(part):
+    scenario("incident-4", "--parts", part)
+
+
+@release_only
 @pytest.mark.parametrize("part", ["fail", "stall", "reset"])
 def test_one_of_three_that_is_ill_is_left_alone(part):
     scenario("outliers", "--parts", part)
@@ -91,6 +103,16 @@ def test_a_thousand_clients_share_a_hundred_places(threads):
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_thousand_clients_leave_no_call_without_an_fd(threads):
     scenario("fd-starvation", "--parts", "calls", "--slack", "3", "--threads", threads)
+
+
+@pytest.mark.parametrize("kind", ["http1", "grpc"])
+def test_nobody_notices_that_the_engine_is_restarted(kind):
+    """Of the time that it takes only that there is an end to it: the machine may have other work."""
+    scenario("upstream-restart", "--peers", "weir", "--kinds", kind, "--outages", "1", "--slack", "4", "--after", "4")
+
+
+def test_retries_do_not_bury_an_upstream():
+    scenario("retry-storm", "--peers", "weir", "--seconds", "3")
 
 
 def test_every_answer_over_http2_is_right_under_load():

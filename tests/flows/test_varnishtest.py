@@ -22,7 +22,9 @@ def front(module_weir):
             "limits": {"head": 8192, "target": 2048, "fields": 50},
             "timeouts": {"header": "2s", "body": "2s"},
         },
-        pipeline={"limits": {"head": 8192, "fields": 50, "informational": 5}, "retry": {"attempts": 1}},
+        # One upstream that fails after the other: none is to be left alone for the last one.
+        pipeline={"limits": {"head": 8192, "fields": 50, "informational": 5}, "retry": {"attempts": 1},
+                  "breaker": {"consecutive_failures": 0}},
         routes=[{"name": "all", "listener": "http", "match": {}, "pipeline": "up"}],
     )
     return weir, upstream

@@ -15,7 +15,7 @@ static struct fixture *begin(void **state) {
     f->c->step = STEP_AWAIT;
     f->c->fail = FAIL_NONE;
     assert_true(trial_begin(&f->c->trial, f->c->endpoint, 0, false, f->gl.loop.now_ns));
-    trial_sent(&f->c->trial, f->gl.loop.now_ns);
+    trial_sent(&f->c->trial, &f->c->x.request, f->gl.loop.now_ns);
     return f;
 }
 
@@ -127,11 +127,12 @@ static void a_stream_that_has_begun_is_good(void **state) {
 }
 
 static void failures_of_the_upstream_count(void **state) {
-    const enum fail bad[] = {FAIL_UPSTREAM_RESET, FAIL_UPSTREAM_INCOMPLETE, FAIL_UPSTREAM_MALFORMED,
-                             FAIL_UPSTREAM_STALLED, FAIL_DEADLINE};
+    const enum fail bad[] = {FAIL_UPSTREAM_RESET, FAIL_UPSTREAM_INCOMPLETE, FAIL_UPSTREAM_STALLED,
+                             FAIL_DEADLINE};
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(of_failure(begin(state), bad[i]), VERDICT_BAD);
+    assert_int_equal(of_failure(begin(state), FAIL_UPSTREAM_MALFORMED), VERDICT_POOR);
 }
 
 static void those_of_others_do_not(void **state) {

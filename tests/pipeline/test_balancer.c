@@ -263,7 +263,8 @@ static void one_that_has_just_returned_gets_a_part_of_its_keys(void **state) {
     assert_in_range(kept, own / 3, own * 2 / 3);
 }
 
-/* --- Who belongs to one ------------------------------------------------------------------------ */
+/* --- Who belongs to one ------------------------------------------------------------------------
+ */
 
 static void who_belongs_to_one_gets_it(void **state) {
     struct balancer_wish wish = {.home = endpoint(2)->id};
@@ -288,7 +289,8 @@ static void who_has_failed_there_is_served_elsewhere(void **state) {
     assert_int_not_equal(pick(&wish), 2);
 }
 
-/* --- Outages ----------------------------------------------------------------------------------- */
+/* --- Outages -----------------------------------------------------------------------------------
+ */
 
 static void one_endpoint_that_is_not_known_to_be_down_is_no_outage(void **state) {
     assert_int_equal(balancer_outage(part), FAIL_NONE);

@@ -178,7 +178,8 @@ static void orders_are_remembered_up_to_a_bound(void **state) {
     for (unsigned i = 0; i <= PIPELINE_ORDERS_MAX; i++) {
         snprintf(text, sizeof text, "10.0.0.1:%u", i + 1);
         pipeline_remember_service(world.pipeline, slice_str(text), ENDPOINT_DISABLED);
-        pipeline_remember_service(world.pipeline, slice_str(text), ENDPOINT_DRAINED); /* the last one */
+        pipeline_remember_service(world.pipeline, slice_str(text),
+                                  ENDPOINT_DRAINED); /* the last one */
         assert_int_equal(watch_order_for(world.pipeline, text), ENDPOINT_DRAINED);
     }
     assert_int_equal(world.pipeline->order_count, PIPELINE_ORDERS_MAX);

@@ -18,7 +18,7 @@ void world_configure(void) {
     };
 }
 
-void world_open(gate_granted_fn *granted, void (*let_go)(struct hold_ticket *ticket)) {
+void world_open(gate_granted_fn *granted, hold_let_go_fn *let_go) {
     world.fds = (struct fds){.limit = {100, 100, 100, 100}};
     world.pipeline = world_open_pipeline(&world.config);
     for (unsigned i = 0; i < 2; i++) {

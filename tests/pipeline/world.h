@@ -22,7 +22,7 @@ extern struct world world;
 
 /* concurrency 2, connections 4, streams 1, dials 8, queue.size 3. */
 void world_configure(void);
-void world_open(gate_granted_fn *granted, void (*let_go)(struct hold_ticket *ticket));
+void world_open(gate_granted_fn *granted, hold_let_go_fn *let_go);
 /* All permits are back, and the pools gone. */
 void world_close(void);
 

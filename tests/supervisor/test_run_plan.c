@@ -31,9 +31,11 @@ static void what_is_printed_is_read(void **state) {
                         "[[listener]]\nname = 'http'\nlisten = '127.0.0.1:8080'\n"
                         "[[listener]]\nname = 'local'\nlisten = 'unix:/tmp/a b.sock'\n"
                         "[[pipeline]]\nname = 'up'\nendpoints = ['127.0.0.1:1']\n"
+                        "process = { command = ['a', 'two\\nlines'] }\n"
                         "[[route]]\npipeline = 'up'\n";
     const struct config_options options = {.fd_limit = 1024, .cores = 2};
     struct config_errors errors;
+    struct programs *programs;
     struct config *config;
     char *printed;
     size_t len;
@@ -57,6 +59,9 @@ static void what_is_printed_is_read(void **state) {
     assert_string_equal(plan.listeners[0].address, "127.0.0.1:8080");
     assert_string_equal(plan.listeners[1].name, "local");
     assert_string_equal(plan.listeners[1].address, "unix:/tmp/a b.sock");
+    assert_int_equal(programs_parse(&programs, slice_str(plan.programs)), 0);
+    assert_string_equal(programs->list[0].process->command[1], "two\\nlines");
+    programs_free(programs);
     config_free(config);
     free(printed);
 }
@@ -65,6 +70,21 @@ static void what_may_be_left_out_is_empty(void **state) {
     assert_null(parse(MINIMAL));
     assert_string_equal(plan.user, "");
     assert_string_equal(plan.admin, "");
+    assert_string_equal(plan.programs, "");
+}
+
+static void programs_are_kept_as_they_are(void **state) {
+    static char text[RUN_PLAN_TEXT_MAX + 1];
+    size_t len = (size_t)snprintf(text, sizeof text, "weir-plan 1\nprograms ");
+
+    memset(text + len, 'x', RUN_PLAN_PROGRAMS_MAX + 1);
+    strcpy(text + len + RUN_PLAN_PROGRAMS_MAX, "\n");
+    strcat(text, behind_first);
+    assert_null(parse(text));
+    assert_int_equal(strlen(plan.programs), RUN_PLAN_PROGRAMS_MAX);
+    strcpy(text + len + RUN_PLAN_PROGRAMS_MAX, "x\n");
+    strcat(text, behind_first);
+    assert_string_equal(parse(text), "a text is empty or too long");
 }
 
 static void lines_of_later_versions_are_skipped(void **state) {
@@ -156,6 +176,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_printed_is_read),
         cmocka_unit_test(what_may_be_left_out_is_empty),
+        cmocka_unit_test(programs_are_kept_as_they_are),
         cmocka_unit_test(lines_of_later_versions_are_skipped),
         cmocka_unit_test(a_plan_that_is_not_whole_is_refused),
         cmocka_unit_test(nonsense_is_refused),

@@ -89,10 +89,10 @@ static void ask(size_t i) {
 
         *kept = trial;
         list_init(&kept->link);
-        trial_sent(kept, world.now_ns);
+        trial_sent(kept, NULL, world.now_ns);
         return;
     }
-    trial_sent(&trial, world.now_ns - 5 * NS_PER_MS);
+    trial_sent(&trial, NULL, world.now_ns - 5 * NS_PER_MS);
     if (is_bad && world.kind[i] == RESETS) {
         trial_end(&trial, VERDICT_BAD, "upstream_reset", world.now_ns);
     } else if (is_bad && world.kind[i] == BUSY) {
@@ -191,9 +191,9 @@ static void what_all_do_is_nobodys_fault(void **state) {
     for (size_t k = 0; k < 3; k++) {
         for (size_t i = 0; i < 3; i++)
             world.kind[i] = kinds[k];
-        for (double share = 0.1; share < 1; share += 0.2) {
+        for (unsigned percent = 10; percent < 100; percent += 20) {
             for (size_t i = 0; i < 3; i++)
-                world.bad[i] = share;
+                world.bad[i] = percent / 100.0;
             pass(60 * NS_PER_S);
             assert_false(is_open(0) || is_open(1) || is_open(2));
         }
@@ -326,7 +326,7 @@ static void how_long_is_far_too_long_depends_on_the_peers(void **state) {
 
         world.now_ns += OUTLIER_BUCKET_NS;
         assert_true(trial_begin(&trial, world.list[1], 0, false, world.now_ns));
-        trial_sent(&trial, world.now_ns - NS_PER_S);
+        trial_sent(&trial, NULL, world.now_ns - NS_PER_S);
         trial_answered(&trial, world.now_ns);
         trial_end(&trial, VERDICT_GOOD, NULL, world.now_ns);
         outlier_look(world.list, 2, &settings, world.now_ns);
@@ -341,7 +341,7 @@ static void a_stalled_one_is_told_once(void **state) {
     make(2);
     world.list[0]->stalls_after_ns = NS_PER_S;
     assert_true(trial_begin(&trial, world.list[0], 0, false, world.now_ns));
-    trial_sent(&trial, world.now_ns);
+    trial_sent(&trial, NULL, world.now_ns);
     trial_look(world.list[0], 0, world.now_ns + NS_PER_S - 1);
     assert_non_null(trial.endpoint);
     trial_look(world.list[0], 0, world.now_ns + NS_PER_S);
@@ -351,6 +351,27 @@ static void a_stalled_one_is_told_once(void **state) {
     assert_int_equal(world.list[0]->tallies[0].calls, 1);
     assert_int_equal(world.list[0]->tallies[0].bad, 1);
     assert_int_equal(world.list[0]->tallies[0].stalled, 1);
+}
+
+/* A slow upload is the client's affair; its clock begins when the upload is over. */
+static void while_the_client_sends_nobody_stalls(void **state) {
+    struct body request = {.state = BODY_OPEN};
+    struct trial slow, other;
+
+    make(1);
+    world.list[0]->stalls_after_ns = NS_PER_S;
+    assert_true(trial_begin(&slow, world.list[0], 0, false, world.now_ns));
+    trial_sent(&slow, &request, world.now_ns);
+    assert_true(trial_begin(&other, world.list[0], 0, false, world.now_ns));
+    trial_sent(&other, NULL, world.now_ns);
+    trial_look(world.list[0], 0, world.now_ns + NS_PER_S);
+    assert_non_null(slow.endpoint);
+    assert_null(other.endpoint); /* behind it in the line */
+    request.state = BODY_ENDED;
+    trial_look(world.list[0], 0, world.now_ns + 2 * NS_PER_S - 1);
+    assert_non_null(slow.endpoint);
+    trial_look(world.list[0], 0, world.now_ns + 2 * NS_PER_S);
+    assert_null(slow.endpoint);
 }
 
 /* The streams of one connection that breaks. */
@@ -402,6 +423,7 @@ int main(void) {
         TEST(three_stalls_are_enough),
         TEST(how_long_is_far_too_long_depends_on_the_peers),
         TEST(a_stalled_one_is_told_once),
+        TEST(while_the_client_sends_nobody_stalls),
         TEST(what_fails_in_one_turn_is_one_failure_in_a_row),
         TEST(with_no_share_nobody_goes),
     };

@@ -1,5 +1,5 @@
 /* Sequenced packets with SCM_RIGHTS; see control.h. */
-#include "supervisor/control.h"
+#include "base/control.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,23 +19,27 @@ int control_pair(int ends[2]) {
 }
 
 int control_send(int fd, const char *text, const int *fds, unsigned fd_count) {
+    return control_send_bytes(fd, slice_str(text), fds, fd_count);
+}
+
+int control_send_bytes(int fd, struct slice bytes, const int *fds, unsigned fd_count) {
     union fd_space space;
-    struct iovec iov = {(void *)text, strlen(text)};
+    struct iovec iov = {(void *)bytes.base, bytes.len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
 
     if (fd_count > CONTROL_FDS_MAX)
         return -E2BIG;
     if (fd_count > 0) {
-        size_t bytes = fd_count * sizeof *fds;
+        size_t size = fd_count * sizeof *fds;
 
         memset(&space, 0, sizeof space);
         msg.msg_control = &space;
-        msg.msg_controllen = CMSG_SPACE(bytes);
+        msg.msg_controllen = CMSG_SPACE(size);
         space.head.cmsg_level = SOL_SOCKET;
         space.head.cmsg_type = SCM_RIGHTS;
-        space.head.cmsg_len = CMSG_LEN(bytes);
-        memcpy(CMSG_DATA(&space.head), fds, bytes);
+        space.head.cmsg_len = CMSG_LEN(size);
+        memcpy(CMSG_DATA(&space.head), fds, size);
     }
     do
         n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -44,8 +48,18 @@ int control_send(int fd, const char *text, const int *fds, unsigned fd_count) {
 }
 
 int control_receive(int fd, struct control_message *message) {
+    size_t len = 0;
+    int got = control_receive_bytes(fd, message->text, CONTROL_TEXT_MAX, &len, message);
+
+    if (got > 0)
+        message->text[len] = '\0';
+    return got;
+}
+
+int control_receive_bytes(int fd, void *to, size_t max, size_t *len,
+                          struct control_message *message) {
     union fd_space space;
-    struct iovec iov = {message->text, CONTROL_TEXT_MAX};
+    struct iovec iov = {to, max};
     struct msghdr msg = {
         .msg_iov = &iov,
         .msg_iovlen = 1,
@@ -66,7 +80,7 @@ int control_receive(int fd, struct control_message *message) {
         message->fd_count = (unsigned)((at->cmsg_len - CMSG_LEN(0)) / sizeof(int));
         memcpy(message->fds, CMSG_DATA(at), message->fd_count * sizeof(int));
     }
-    message->text[n] = '\0';
+    *len = (size_t)n;
     return n == 0 ? -EPIPE : 1;
 }
 

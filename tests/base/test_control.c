@@ -1,5 +1,5 @@
-/* Tests of the socket between supervisor and gateway. */
-#include "supervisor/control.h"
+/* Tests of the sockets between our processes. */
+#include "base/control.h"
 
 #include <errno.h>
 #include <fcntl.h>
