@@ -186,6 +186,8 @@ void reply_make(struct crossing *c);
 /* The parts of it: Date and X-Request-Id; and @text as the content, or its length alone. */
 void reply_add_own(struct crossing *c);
 struct content reply_fill(struct crossing *c, struct slice text);
+/* Sends what is in these. */
+void reply_send(struct crossing *c);
 /* After how long whoever is refused with it should come back: 1 to 60 s. */
 unsigned reply_retry_ms(const struct crossing *c);
 /* The same as bytes, for a head that could not be read. */

@@ -90,6 +90,14 @@ struct content reply_fill(struct crossing *c, struct slice text) {
     return (struct content){CONTENT_LENGTH, text.len};
 }
 
+void reply_send(struct crossing *c) {
+    struct exchange *x = &c->x;
+
+    c->status = x->response_head.status;
+    x->is_response_begun = true;
+    x->client->send_response(x, x->response_content);
+}
+
 void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,
                          struct buffer *out) {
     struct gateway_listener *listener = CONTAINER_OF(shared, struct gateway_listener, h1);

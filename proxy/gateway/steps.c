@@ -45,7 +45,6 @@ static enum answer look_at_client(struct crossing *c);
 static enum answer fail(struct crossing *c, enum fail reason, const char *why);
 static void handle_fail(struct crossing *c);
 static bool try_again(struct crossing *c);
-static void send_own_answer(struct crossing *c);
 static void let_go(struct crossing *c);
 static void on_lease_ready(struct lease *l, enum fail reason);
 
@@ -198,7 +197,7 @@ static enum answer answer_of(struct crossing *c, enum handling_outcome outcome) 
     case HANDLING_ANSWERED:
         let_go(c);
         loop_timer_stop(c->x.loop, &c->x.deadline);
-        send_own_answer(c);
+        reply_send(c);
         c->step = STEP_REPLY - 1;
         return NEXT;
     case HANDLING_FAILED:
@@ -538,18 +537,9 @@ static void handle_fail(struct crossing *c) {
         c->step = STEP_FINISH;
     } else {
         reply_make(c);
-        send_own_answer(c);
+        reply_send(c);
         c->step = STEP_REPLY;
     }
-}
-
-/* x->response_head and x->response. */
-static void send_own_answer(struct crossing *c) {
-    struct exchange *x = &c->x;
-
-    c->status = x->response_head.status;
-    x->is_response_begun = true;
-    x->client->send_response(x, x->response_content);
 }
 
 static bool try_again(struct crossing *c) {
