@@ -2,6 +2,8 @@
 
 #include <netinet/in.h>
 
+#define NAME_MAX_BYTES 64 /* of a handler */
+
 struct order {
     const char *path; /* NULL ends the list */
     enum admin_order order;
@@ -20,8 +22,6 @@ static const struct order orders[] = {
 };
 
 static struct slice subject_of(h2o_req_t *req);
-#define NAME_MAX_BYTES 64 /* of a handler */
-
 static void reset(h2o_req_t *req, const struct admin_options *options);
 static bool query_name(h2o_req_t *req, char *to, size_t max);
 static bool is_allowed(h2o_req_t *req, const struct admin_options *options);

@@ -245,7 +245,7 @@ static int try_each(struct handlers *handlers, bool is_substitute, char **why) {
     guest_current = &guest;
     for (size_t i = 0; !err && i < handlers->count; i++) {
         struct handler *handler = &handlers->list[i];
-        struct instance *instance = &handlers->slots[0].instances[i];
+        struct handler_instance *instance = &handlers->slots[0].instances[i];
 
         if (!instance_start(&guest, handler, instance, said, sizeof said)) {
             if (is_substitute && guest.fault.kind == FAULT_NONE) {

@@ -92,7 +92,7 @@ struct handler {
 };
 
 /* A handler in a slot. Home: the slot's thread. */
-struct instance {
+struct handler_instance {
     struct heap *heap;          /* borrowed */
     struct plugin_image *image; /* borrowed; NULL: there is none for this slot */
     struct guest_files files;
@@ -120,7 +120,7 @@ struct worker_slot {
     char *stack, *signal_stack;
     struct answer_room *room;
     struct guest guest;
-    struct instance *instances;                     /* owned; as in the config */
+    struct handler_instance *instances;             /* owned; as in the config */
     _Atomic(struct call *) taken[WORKER_BATCH_MAX]; /* not begun yet */
     _Atomic(struct call *) current;
     _Atomic(struct call *) done;  /* ready to be posted; newest first */
@@ -208,10 +208,10 @@ void slot_finish(struct worker_slot *slot, struct call *call);
 void *call_packed_room(struct call *call, size_t bytes);
 /* Makes an instance. False: the fault is in the slot's guest, or *why says why it refused. Home:
  * the guest's. */
-bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,
+bool instance_start(struct guest *guest, struct handler *handler, struct handler_instance *instance,
                     char *why, size_t why_size);
 /* Ends one in good order; false: it faulted. */
-bool instance_end(struct guest *guest, struct handler *handler, struct instance *instance);
+bool instance_end(struct guest *guest, struct handler *handler, struct handler_instance *instance);
 
 /* watchdog.c */
 void *watchdog_run(void *arg); /* the handlers */

@@ -165,7 +165,7 @@ static struct process_area *area_at(const struct zygote *zygote, size_t i) {
 _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) {
     struct worker_slot *slot = &zygote->handlers->slots[at];
     struct handler *handler = &zygote->handlers->list[number];
-    struct instance *instance = &slot->instances[number];
+    struct handler_instance *instance = &slot->instances[number];
     struct process_area *area = process_area_of(slot, handler);
     struct fault fault = {.kind = FAULT_INIT};
     sigset_t none;

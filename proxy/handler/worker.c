@@ -30,9 +30,9 @@ static struct handler *take(struct worker_slot *slot);
 static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot);
 static unsigned batch_of(const struct handlers *handlers, const struct handler *handler);
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
-static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance);
+static bool prepare(struct worker_slot *slot, struct call *call, struct handler_instance *instance);
 static void finish(struct worker_slot *slot, struct call *call);
-static void close_files(struct instance *instance);
+static void close_files(struct handler_instance *instance);
 static void fail(struct worker_slot *slot, struct call *call, enum call_outcome outcome,
                  enum fault_kind kind, const char *text);
 _Noreturn static void retire(struct worker_slot *slot, struct call *call);
@@ -95,7 +95,7 @@ int slot_start(struct worker_slot *slot) {
 
 void slot_clear(struct worker_slot *slot) {
     for (size_t i = 0; i < slot->handlers->count; i++) {
-        struct instance *instance = &slot->instances[i];
+        struct handler_instance *instance = &slot->instances[i];
 
         if (&slot->handlers->list[i] != slot->failed)
             continue;
@@ -137,7 +137,7 @@ static void call_init(void *arg) {
                                            start->why_size);
 }
 
-bool instance_start(struct guest *guest, struct handler *handler, struct instance *instance,
+bool instance_start(struct guest *guest, struct handler *handler, struct handler_instance *instance,
                     char *why, size_t why_size) {
     struct start start = {
         .functions = instance->image->functions,
@@ -163,19 +163,19 @@ bool instance_start(struct guest *guest, struct handler *handler, struct instanc
     return instance->is_ready;
 }
 
-static void close_files(struct instance *instance) {
+static void close_files(struct handler_instance *instance) {
     for (unsigned i = 0; i < instance->files.count; i++)
         watched_view_close(instance->files.list[i]);
     instance->files.count = 0;
 }
 
 static void call_end(void *arg) {
-    struct instance *instance = arg;
+    struct handler_instance *instance = arg;
 
     instance->image->functions->end(instance->state);
 }
 
-bool instance_end(struct guest *guest, struct handler *handler, struct instance *instance) {
+bool instance_end(struct guest *guest, struct handler *handler, struct handler_instance *instance) {
     bool is_good = true;
 
     if (!instance->is_ready)
@@ -310,7 +310,7 @@ static unsigned batch_of(const struct handlers *handlers, const struct handler *
 
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {
     struct handler *handler = call->handler;
-    struct instance *instance = &slot->instances[handler - slot->handlers->list];
+    struct handler_instance *instance = &slot->instances[handler - slot->handlers->list];
 
     if (*now_ns >= call->deadline_ns) { /* nobody waits for it any more */
         call->outcome = CALL_HANG;
@@ -333,7 +333,8 @@ static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {
 }
 
 /* A new instance, at its first call. */
-static bool prepare(struct worker_slot *slot, struct call *call, struct instance *instance) {
+static bool prepare(struct worker_slot *slot, struct call *call,
+                    struct handler_instance *instance) {
     char why[WHY_BYTES];
 
     if (instance_start(&slot->guest, call->handler, instance, why, sizeof why))
@@ -351,7 +352,7 @@ static bool prepare(struct worker_slot *slot, struct call *call, struct instance
 void slot_call_plugin(void *arg) {
     struct worker_slot *slot = arg;
     const struct frame *frame = slot->guest.call.frame;
-    struct instance *instance = &slot->instances[frame->handler];
+    struct handler_instance *instance = &slot->instances[frame->handler];
     const struct weir_plugin *functions = instance->image->functions;
     enum weir_verdict verdict;
 
