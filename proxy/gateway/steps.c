@@ -398,6 +398,7 @@ static enum answer respond(struct crossing *c) {
         stream_begin(c);
     if (!x->is_stream && !c->is_grpc && x->response_head.status < 500)
         permit_answered(c->part, c->first_byte_ns - c->sent_ns);
+    hold_leave(c->part, &c->held, true); /* a stream has no end to wait for */
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
     if (c->listener->gl->are_tunnels_ending)

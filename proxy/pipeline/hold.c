@@ -143,7 +143,7 @@ static void take_out(struct pipeline_loop *part, struct hold_ticket *ticket) {
  */
 static unsigned window_of(const struct pipeline_loop *part) {
     uint32_t holders = atomic_load_explicit(&part->shared->hold.holders, memory_order_relaxed);
-    uint32_t most = part->shared->concurrency.limit;
+    uint32_t most = gate_limit(&part->shared->concurrency);
 
     most = holders > 1 ? (most + holders - 1) / holders : most;
     return part->hold.window < most ? part->hold.window : most;

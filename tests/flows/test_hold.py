@@ -100,6 +100,22 @@ def test_what_was_held_did_not_wait_in_the_queue(weir, serve):
     assert all(line["queue_ms"] < line["held_ms"] for line in w.await_access(8))
 
 
+def test_streams_let_go_do_not_keep_others_waiting(weir, serve):
+    """They have no end that others could wait for: their first byte is enough."""
+    port = dead()
+    w, clients = holding(weir, port, 20, threads=1)
+
+    def stream(wire):
+        wire.read_request()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        wire.read_to_end()  # which does not come by itself
+
+    serve(stream, port=port)
+    for client in clients:
+        assert client.read_response_head().status == 200
+    assert w.metrics().sum("weir_streams_active") == 20
+
+
 @pytest.mark.threads
 def test_they_are_let_go_bit_by_bit(weir, serve):
     port = dead()

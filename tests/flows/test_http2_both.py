@@ -19,10 +19,10 @@ def cross(weir):
     """cross(serve, ...): (weir, client, server) with HTTP/2 all the way."""
     made = []
 
-    def make(serve, **options):
+    def make(serve, pipeline=None, **options):
         server = H2Server(serve, **options)
         made.append(server)
-        w = weir(server, listener={"protocol": "http2"}, pipeline={"protocol": "http2"}, threads=1)
+        w = weir(server, listener={"protocol": "http2"}, pipeline={"protocol": "http2", **(pipeline or {})}, threads=1)
         client = Http2Client(w.port)
         made.append(client)
         return w, client, server
@@ -112,7 +112,7 @@ def test_credit_is_given_once_for_what_is_said_twice(cross):
         elif event == "end":
             stream.respond(body=b"%d" % len(stream.body))
 
-    w, client, server = cross(serve)
+    w, client, server = cross(serve, pipeline={"retry": {"budget": 1}})
     for _ in range(40):  # 40 x 60000 bytes are more than a window
         sid = client.ask("POST", body=bytes(60000))
         assert bytes(client.response(sid).body) == b"60000"
