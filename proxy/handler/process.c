@@ -40,6 +40,7 @@ static void collect_calls(struct batch *batch);
 static bool make_ready(struct batch *batch);
 static void write_frames(struct batch *batch);
 static void converse(struct batch *batch);
+static void kill_process(struct batch *batch);
 static bool is_over(const struct batch *batch, int64_t now_ns);
 static void take_answers(struct batch *batch, unsigned finished);
 static void cut(struct batch *batch);
@@ -291,14 +292,28 @@ static void converse(struct batch *batch) {
         cut(batch);
         slot_post(batch->slot);
         if (now_ns - since_ns >= batch->handler->config->timeout_ns || is_over(batch, now_ns)) {
-            order(batch, PROCESS_KILL);
-            while (atomic_load(&area->state) == PROCESS_BUSY &&
-                   clock_now_ns() - now_ns < PROCESS_START_NS)
-                process_wait(&area->state, PROCESS_BUSY, LOOK_NS);
-            end_of_process(batch, true);
+            kill_process(batch);
             return;
         }
     }
+}
+
+/* It is gone before anything else is done: it may have become ready again meanwhile, and must not
+ * be killed in the next batch. If it has got on in its last moment it is not at the call that took
+ * too long any more, and what it is at is done again. */
+static void kill_process(struct batch *batch) {
+    struct process_area *area = batch->area;
+    int64_t until_ns = clock_now_ns() + PROCESS_START_NS;
+    uint32_t state, finished;
+
+    order(batch, PROCESS_KILL);
+    while ((state = atomic_load(&area->state)) != PROCESS_ENDED && clock_now_ns() < until_ns)
+        process_wait(&area->state, state, LOOK_NS);
+    finished = atomic_load(&area->finished);
+    if (finished <= batch->sent - batch->first && batch->first + finished > batch->answered)
+        take_answers(batch, batch->first + finished);
+    else
+        end_of_process(batch, true);
 }
 
 /* All is coming to its end, and has waited long enough. */
