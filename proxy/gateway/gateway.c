@@ -280,7 +280,7 @@ static int open_loop(struct gateway *gateway, unsigned index,
     if (gateway->handlers)
         gl->desk = handler_desk_open(gateway->handlers, &gl->loop);
     gl->parts = xcalloc(config->pipeline_count, sizeof *gl->parts);
-    gl->child_rows = xcalloc(config->pipeline_count, sizeof *gl->child_rows);
+    gl->child_rows = xcalloc(config->pipeline_count, sizeof(const struct board_row *));
     for (size_t i = 0; i < config->pipeline_count; i++)
         pipeline_loop_open(&gl->parts[i], gateway->pipelines[i], &gl->pools, steps_permit_granted,
                            steps_permit_refused, again_let_go);
