@@ -35,9 +35,13 @@ static const struct column listener_columns[] = {
 };
 
 static const struct column pipeline_columns[] = {
-    {"PIPELINE", "name", NULL, true},          {"LIMIT BY", "limit_by", NULL, true},
-    {"QUEUE", "queue_state", NULL, true},      {"IN FLIGHT", "inflight", "concurrency", false},
-    {"QUEUED", "queued", "queue_size", false}, {"STREAMS", "streams", "streams_limit", false},
+    {"PIPELINE", "name", NULL, true},
+    {"LIMIT BY", "limit_by", NULL, true},
+    {"QUEUE", "queue_state", NULL, true},
+    {"IN FLIGHT", "inflight", "concurrency", false},
+    {"QUEUED", "queued", "queue_size", false},
+    {"STREAMS", "streams", "streams_limit", false},
+    {"HELD", "held", NULL, false},
 };
 
 static const struct column endpoint_columns[] = {

@@ -33,7 +33,7 @@ static const char json[] =
     "\"requests_total\":7}],"
     "\"pipelines\":[{\"name\":\"eng\\u001b[31m\",\"limit_by\":\"file\",\"queue_state\":\"calm\","
     "\"inflight\":3,\"concurrency\":64,\"queued\":0,"
-    "\"queue_size\":256,\"streams\":1,\"streams_limit\":1000,\"endpoints\":["
+    "\"queue_size\":256,\"streams\":1,\"held\":9,\"streams_limit\":1000,\"endpoints\":["
     "{\"address\":\"127.0.0.1:8090\",\"state\":\"ejected\",\"connections\":4,"
     "\"connections_max\":96,\"inflight\":3,\"dials\":0,\"since_s\":12.0,\"again_s\":8.5,"
     "\"reason\":\"stalls: stalled\"},{}]}]}";
@@ -113,7 +113,7 @@ static void overload_is_shown_while_there_is_any(void **state) {
            "fds: limit -, client -, upstream -, file -, reserve -\n"
            "overload: evict, cl?ose, 5\n"
            "\nLISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
-           "\nPIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS\n"
+           "\nPIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS  HELD\n"
            "\nPIPELINE  ENDPOINT  STATE  FOR (S)  CONNECTIONS  IN FLIGHT  DIALS  FAILURES"
            "  AGAIN IN (S)  REASON\n",
            "");
@@ -130,8 +130,8 @@ static void tables_are_aligned_and_harmless(void **state) {
            "LISTENER  ADDRESS  PROTOCOL  STATE  CONNECTIONS  ACCEPTED  REQUESTS\n"
            "http      :8080    http1     open        5/1000    123456         7\n"
            "\n"
-           "PIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS\n"
-           "eng?[31m  file      calm        3/64   0/256   1/1000\n"
+           "PIPELINE  LIMIT BY  QUEUE  IN FLIGHT  QUEUED  STREAMS  HELD\n"
+           "eng?[31m  file      calm        3/64   0/256   1/1000     9\n"
            "\n"
            "PIPELINE  ENDPOINT        STATE    FOR (S)  CONNECTIONS  IN FLIGHT  DIALS  FAILURES"
            "  AGAIN IN (S)  REASON\n"
