@@ -21,14 +21,14 @@ static const struct order orders[] = {
     {0},
 };
 
-static struct slice subject_of(h2o_req_t *req);
 static void reset(h2o_req_t *req, const struct admin_options *options);
-static bool query_name(h2o_req_t *req, char *to, size_t max);
 static bool is_allowed(h2o_req_t *req, const struct admin_options *options);
 static void change_endpoint(h2o_req_t *req, const struct admin_options *options);
 static bool take_change(struct admin_change *change, struct slice query, char *memory);
 static struct slice decode(struct slice text, char **memory);
 static int hex_value(char c);
+static struct slice query_of(h2o_req_t *req);
+static struct slice name_behind(h2o_req_t *req, struct slice key);
 static bool is_local(h2o_req_t *req);
 static bool has_token(h2o_req_t *req, const char *token);
 static void answer(h2o_req_t *req, int status, const char *reason, const char *text);
@@ -48,7 +48,7 @@ bool order_take(h2o_req_t *req, const struct admin_options *options, struct slic
         change_endpoint(req, options);
     } else if (is_reset) {
         reset(req, options);
-    } else if (!options->order(options->ctx, order->order, subject_of(req))) {
+    } else if (!options->order(options->ctx, order->order, name_behind(req, SLICE("pipeline=")))) {
         answer(req, 503, "Service Unavailable", order->refusal);
     } else {
         answer(req, 202, "Accepted", order->answer);
@@ -76,12 +76,11 @@ static bool is_allowed(h2o_req_t *req, const struct admin_options *options) {
 }
 
 static void change_endpoint(h2o_req_t *req, const struct admin_options *options) {
-    struct slice path = slice_of(req->path.base, req->path.len);
-    char *memory = h2o_mem_alloc_pool(&req->pool, path.len + 1);
+    struct slice query = query_of(req);
+    char *memory = h2o_mem_alloc_pool(&req->pool, query.len + 1);
     struct admin_change change;
 
-    if (req->query_at == SIZE_MAX ||
-        !take_change(&change, slice_skip(path, req->query_at + 1), memory)) {
+    if (!take_change(&change, query, memory)) {
         answer(req, 400, "Bad Request",
                "expected ?pipeline=NAME&endpoint=ADDRESS&do=drain|disable|enable\n");
         return;
@@ -164,42 +163,34 @@ static int hex_value(char c) {
                                   : -1;
 }
 
-/* Of "?pipeline=NAME"; names need no escapes. */
-static struct slice subject_of(h2o_req_t *req) {
-    static const struct slice key = {"pipeline=", 9};
-    struct slice query = SLICE("");
-
-    if (req->query_at != SIZE_MAX)
-        query = slice_of(req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
-    return slice_starts(query, key) ? slice_skip(query, key.len) : SLICE("");
-}
-
 static void reset(h2o_req_t *req, const struct admin_options *options) {
-    char name[NAME_MAX_BYTES + 1];
+    struct slice name = name_behind(req, SLICE("name="));
+    char text[NAME_MAX_BYTES + 1] = "";
 
-    if (!query_name(req, name, sizeof name))
+    if (name.len == 0 || name.len > NAME_MAX_BYTES || memchr(name.base, '\0', name.len)) {
         answer(req, 400, "Bad Request", "needs ?name= and the name of a handler\n");
-    else if (!options->reset(options->ctx, name))
+        return;
+    }
+    memcpy(text, name.base, name.len);
+    if (!options->reset(options->ctx, text))
         answer(req, 404, "Not Found", "no handler of that name; see /status\n");
     else
         answer(req, 200, "OK", "what is known of its faults is forgotten\n");
 }
 
-/* Names need no percent-encoding (config/values.c). */
-static bool query_name(h2o_req_t *req, char *to, size_t max) {
-    struct slice query = slice_of(req->path.base, req->path.len);
+/* What stands behind the '?'. */
+static struct slice query_of(h2o_req_t *req) {
+    struct slice path = slice_of(req->path.base, req->path.len);
 
-    if (req->query_at == SIZE_MAX)
-        return false;
-    query = slice_skip(query, req->query_at + 1);
-    if (!slice_starts(query, SLICE("name=")))
-        return false;
-    query = slice_skip(query, strlen("name="));
-    if (query.len == 0 || query.len >= max || memchr(query.base, '\0', query.len))
-        return false;
-    memcpy(to, query.base, query.len);
-    to[query.len] = '\0';
-    return true;
+    return req->query_at == SIZE_MAX ? SLICE("") : slice_skip(path, req->query_at + 1);
+}
+
+/* All of a query behind @key, which ends with '=': names need no percent-encoding
+ * (config/values.c). */
+static struct slice name_behind(h2o_req_t *req, struct slice key) {
+    struct slice query = query_of(req);
+
+    return slice_starts(query, key) ? slice_skip(query, key.len) : SLICE("");
 }
 
 static bool is_local(h2o_req_t *req) {
