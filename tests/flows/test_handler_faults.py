@@ -124,7 +124,7 @@ def test_a_gateway_left_in_doubt_is_replaced_and_nobody_is_refused(weir, serve, 
     with Crowd(w.port, clients=4) as crowd:
         wait_for("there is traffic", lambda: len(crowd.answered) > 20)
         assert ask(w, kind).status == status
-        wait_for("another gateway serves", lambda: w.gateways() and w.gateways()[-1] != gateway and
+        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
                  f"gateway {w.gateways()[-1]} serves" in w.log())
         n = len(crowd.answered)
         wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
@@ -164,7 +164,7 @@ def test_a_dirty_fault_moves_a_handler_into_a_process(weir, serve):
     gateway = w.gateway
     with Crowd(w.port, clients=4) as crowd:
         assert ask(w, "raise_abort").status == 500
-        wait_for("another gateway serves", lambda: w.gateways() and w.gateways()[-1] != gateway and
+        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
                  f"gateway {w.gateways()[-1]} serves" in w.log())
         successor = w.gateways()[-1]
         wait_for("the old one has gone", lambda: w.gateways() == [successor])
@@ -193,7 +193,7 @@ def test_processes_end_with_their_gateway(weir, serve):
     assert len(found) >= 2  # the zygote, and who has run the call
     os.kill(gateway, 9)
     wait_for("all have ended", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))
-    wait_for("another one serves", lambda: w.gateways() and w.gateways()[-1] != gateway)
+    wait_for("another one serves", lambda: w.gateways()[-1:] not in ([], [gateway]))
     assert w.exchange(request()).status == 200
 
 
@@ -238,7 +238,7 @@ def test_a_fault_of_weirs_own_is_told_and_ends_the_gateway(weir, serve, number):
     assert w.exchange(request()).status == 200
     gateway = w.gateway
     os.kill(gateway, number)
-    wait_for("another one serves", lambda: w.gateways() and w.gateways()[-1] != gateway)
+    wait_for("another one serves", lambda: w.gateways()[-1:] not in ([], [gateway]))
     assert w.exchange(request()).status == 200
     assert f"gateway {gateway}: stack of thread" in w.log()
     assert f"died by signal {int(number)} " in w.log()
