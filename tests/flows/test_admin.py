@@ -293,7 +293,7 @@ def test_each_request_is_a_line_of_json(weir, serve):
 
 
 def test_refusals_and_failures_are_logged_too(weir):
-    w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s"})
+    w = weir(f"127.0.0.1:{free_port()}", pipeline={"hold": 0})
     with w.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
         client.read_response()
@@ -347,7 +347,7 @@ def test_a_failure_is_logged_once_with_its_request_id(weir):
     w = weir(
         f"127.0.0.1:{free_port()}",
         listener={"trust": ["127.0.0.1/32"]},
-        pipeline={"deadline": "5s", "retry": {"attempts": 1}},
+        pipeline={"hold": 0, "retry": {"attempts": 1}},
     )
     w.exchange(request(fields=["X-Request-Id: find-me-99"]))
     wait_for("it is in the log", lambda: "find-me-99" in w.log())
