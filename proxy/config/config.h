@@ -38,6 +38,7 @@ struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
     unsigned handler_threads;  /* workers that run handlers, 1-64; 0 without any handler */
     size_t handler_memory;     /* content of requests that is collected for handlers at once */
+    size_t handler_loss;       /* bytes that faults may lose before the gateway is replaced */
     int64_t drain_shutdown_ns; /* how long SIGTERM lets exchanges finish */
     int64_t drain_reload_ns;
     int64_t wedge_after_ns;      /* a loop without progress for so long is replaced */
@@ -276,6 +277,10 @@ struct config_handler {
         int64_t window_ns;
         bool demote; /* a fault in libc moves it to a process */
     } fault;
+    struct {            /* of one, where it runs in processes: */
+        size_t memory;  /* bytes that it may have beyond what it begins with */
+        int64_t cpu_ns; /* CPU time beyond that of its calls, in one go; 0: as much as it likes */
+    } process;
     enum config_on_quarantine on_quarantine;
     int64_t hold_ns; /* how long it is not called then, before it is tried again */
     unsigned queue;  /* calls that may wait; further ones are refused */

@@ -9,7 +9,7 @@ static void place_of(const struct handler *handler, const struct fault *fault, s
 
 const char *fault_kind_name(enum fault_kind kind) {
     static const char *const names[] = {"none", "segv", "bus",  "fpe",  "ill",    "abort", "trap",
-                                        "sys",  "exit", "heap", "hang", "answer", "init"};
+                                        "sys",  "exit", "heap", "hang", "answer", "init",  "cpu"};
 
     return names[kind];
 }

@@ -31,6 +31,7 @@ enum fault_kind {
     FAULT_HANG,   /* it was kicked out behind its deadline */
     FAULT_ANSWER, /* it returned, but what it left is no answer */
     FAULT_INIT,   /* init() refused, where it had not before */
+    FAULT_CPU,    /* its process used more CPU than its calls had time */
     FAULT_KINDS
 };
 

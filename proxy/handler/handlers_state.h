@@ -87,7 +87,7 @@ struct handler {
     int64_t mean_ns;  /* of lately finished calls */
     /* Any thread: */
     _Atomic uint64_t calls, faults[FAULT_KINDS], dirty_faults;
-    _Atomic bool is_in_process;
+    _Atomic bool is_in_process, is_demoted;
     _Atomic uint64_t *events; /* owned mapping, which processes share; PLUGIN_EVENTS_MAX */
 };
 
@@ -99,6 +99,16 @@ struct handler_instance {
     void *state;
     bool is_ready;
     struct process_area *area; /* owned mapping; NULL: it never runs in a process */
+    /* Any thread, about that process: */
+    _Atomic int64_t served_ns;        /* time in which it had calls, */
+    _Atomic int64_t serving_since_ns; /* but for those that it has now; 0: none */
+    _Atomic bool is_spent;            /* it is ended for the CPU time that it used */
+    /* The watchdog's: */
+    struct {
+        pid_t pid; /* who that is about */
+        int64_t cpu_ns, served_ns, seen_ns;
+        int64_t excess_ns; /* CPU time beyond what is allowed */
+    } spent;
 };
 
 enum slot_state {
@@ -136,6 +146,7 @@ struct worker_slot {
     uint32_t kicks_before, kicks_sent;
     int64_t kick_next_ns;
     struct call *abandoned; /* the call that it hangs in */
+    size_t held_bytes;      /* that are lost as long as it does */
 };
 
 /* Home: shared. */
@@ -149,10 +160,13 @@ struct handlers {
     unsigned slot_count, worker_count;
     pid_t zygote; /* 0: there is none */
     int zygote_socket;
+    _Atomic pid_t *pids;         /* owned mapping; the zygote's: by slot and handler; 0: none */
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
     pthread_t watchdog;
-    int64_t beat_ns; /* the watchdog's: when the tables of cells are looked after again */
+    /* The watchdog's: */
+    int64_t beat_ns;     /* when the tables of cells are looked after again */
+    int64_t cpu_look_ns; /* when the processes' CPU time is */
     void (*on_taint)(void *ctx);
     void *taint_ctx;
     pthread_mutex_t lock;        /* of what follows, of the queues and of calls in them */
@@ -165,7 +179,9 @@ struct handlers {
     /* Any thread: */
     _Atomic int64_t end_ns; /* 0: not yet; then whatever still runs is kicked out */
     _Atomic bool is_tainted;
+    _Atomic bool is_zygote_gone;
     _Atomic uint64_t replaced, abandoned; /* threads */
+    _Atomic uint64_t lost_bytes;          /* by faults in threads: nobody can give them back */
 };
 
 /* call.c */
@@ -193,8 +209,9 @@ int slot_open(struct worker_slot *slot, struct handlers *handlers, unsigned inde
 void slot_close(struct worker_slot *slot);
 /* Starts its thread. -errno. */
 int slot_start(struct worker_slot *slot);
-/* Takes what a thread that does not run any more left behind out of the way. */
-void slot_clear(struct worker_slot *slot);
+/* Takes what a thread that does not run any more left behind out of the way. How many bytes of that
+ * cannot be given back. */
+size_t slot_clear(struct worker_slot *slot);
 /* Takes from @slot what it has not begun, or not posted, and sees to it. Any thread. */
 void slot_relieve(struct worker_slot *slot);
 /* Runs the plugin for guest.call; an argument of guest_run(). */
@@ -215,4 +232,6 @@ bool instance_end(struct guest *guest, struct handler *handler, struct handler_i
 
 /* watchdog.c */
 void *watchdog_run(void *arg); /* the handlers */
-void handlers_taint(struct handlers *handlers);
+/* The process is to be replaced; what is left of its calls runs in processes where it may. Any
+ * thread. */
+void handlers_taint(struct handlers *handlers, const char *why);

@@ -34,6 +34,7 @@ struct heap {
     uint32_t open;             /* pages below can be accessed */
     uint32_t used;             /* pages in use */
     uint32_t search;           /* no page below is free */
+    int64_t outside;           /* bytes; may be below 0 for a while */
     uint32_t partial[CLASSES]; /* first page with a free block */
     uint8_t kinds[PAGES];      /* enum page_kind */
     struct heap_page pages[PAGES];
@@ -113,6 +114,7 @@ void heap_drop(struct heap *heap) {
     memset(heap->kinds, PAGE_FREE, heap->top);
     memset(heap->partial, 0xff, sizeof heap->partial);
     heap->top = heap->open = heap->used = heap->search = 0;
+    heap->outside = 0;
 }
 
 void *heap_alloc(struct heap *heap, size_t size) {
@@ -188,6 +190,14 @@ size_t heap_size(const struct heap *heap, const void *memory) {
 
 size_t heap_used(const struct heap *heap) {
     return heap->used * HEAP_PAGE;
+}
+
+void heap_note_outside(struct heap *heap, int64_t bytes) {
+    heap->outside += bytes;
+}
+
+size_t heap_outside(const struct heap *heap) {
+    return heap->outside > 0 ? (size_t)heap->outside : 0;
 }
 
 static unsigned class_of(size_t size) {

@@ -9,7 +9,10 @@
  *
  * A heap is made of pages of HEAP_PAGE bytes. Small blocks share a page with others of their size;
  * larger ones have pages of their own. Pages are made usable HEAP_STEP bytes at a time from the
- * bottom up; what lies above faults. */
+ * bottom up; what lies above faults.
+ *
+ * What its owner has outside it (mappings, and what libc allocates for it) is counted here, because
+ * dropping the heap does not give it back. */
 #pragma once
 
 #include <stdbool.h>
@@ -44,6 +47,14 @@ size_t heap_size(const struct heap *heap, const void *memory);
 
 /* Bytes in pages that are in use. */
 size_t heap_used(const struct heap *heap);
+
+#define HEAP_OUTSIDE_MAX HEAP_BYTES /* of mappings */
+
+/* Its owner has got @bytes outside it; or, if negative, has given them back. */
+void heap_note_outside(struct heap *heap, int64_t bytes);
+/* What it has there, since heap_drop(): at least 0, and exact only if whoever has got something has
+ * given it back in the same heap's name. */
+size_t heap_outside(const struct heap *heap);
 
 /* The heap that malloc() of this thread uses; NULL: the process's. */
 extern _Thread_local struct heap *heap_current __attribute__((tls_model("initial-exec")));

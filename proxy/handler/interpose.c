@@ -3,8 +3,9 @@
  * What libc and other libraries of the process allocate while plugin code calls them may live
  * longer than the instance (the buffer of a FILE, the time zone), so it is libc's. What they
  * allocate for their caller to free is so, too; it is lost when the instance faults. The usual ones
- * of that kind, strdup() and asprintf(), are ours as well. Who frees asks only where the memory
- * lies. */
+ * of that kind, strdup() and strndup(), are ours as well. Who frees asks only where the memory
+ * lies. What is libc's but was asked for or freed while plugin code runs is counted in the heap's
+ * name. */
 #include "handler/interpose.h"
 
 #include "handler/guest.h"
@@ -31,6 +32,8 @@ void *__libc_memalign(size_t align, size_t size);
 void __libc_free(void *memory);
 
 static inline struct heap *heap_for(const void *caller);
+static inline void *noted(void *memory);
+static inline void note_freed(void *memory);
 static void *checked(void *memory);
 static bool is_never_allocated(const void *memory);
 static void *move(struct heap *heap, void *memory, size_t size);
@@ -44,7 +47,7 @@ static void *align_to(size_t align, size_t size, const void *caller);
 EXPORT void *malloc(size_t size) {
     struct heap *heap = HEAP_FOR_CALLER();
 
-    return heap ? checked(heap_alloc(heap, size)) : __libc_malloc(size);
+    return heap ? checked(heap_alloc(heap, size)) : noted(__libc_malloc(size));
 }
 
 EXPORT void *calloc(size_t count, size_t size) {
@@ -53,7 +56,7 @@ EXPORT void *calloc(size_t count, size_t size) {
     void *memory;
 
     if (!heap)
-        return __libc_calloc(count, size);
+        return noted(__libc_calloc(count, size));
     memory = __builtin_mul_overflow(count, size, &bytes) ? NULL : heap_alloc(heap, bytes);
     return checked(memory ? memset(memory, 0, bytes) : NULL);
 }
@@ -66,7 +69,8 @@ EXPORT void *realloc(void *memory, size_t size) {
     if (!memory || !heaps_have(memory)) {
         if (memory && heap && is_never_allocated(memory))
             guest_leave(FAULT_HEAP, "realloc of what is no memory of malloc");
-        return __libc_realloc(memory, size);
+        note_freed(memory);
+        return noted(__libc_realloc(memory, size));
     }
     if (!heap_current)
         abort(); /* an instance's memory outside it: nobody of ours has any */
@@ -84,6 +88,7 @@ EXPORT void free(void *memory) {
         if (heap_current && !module_is_process((uintptr_t)__builtin_return_address(0)) &&
             is_never_allocated(memory))
             guest_leave(FAULT_HEAP, "free of what is no memory of malloc");
+        note_freed(memory);
         __libc_free(memory);
     } else if (heap_current && !heap_free(heap_current, memory)) {
         guest_leave(FAULT_HEAP, "free of what is no memory of this instance, or free already");
@@ -127,15 +132,12 @@ EXPORT void *pvalloc(size_t size) {
 
 /* What libc says of its own is what was asked for, rounded up; so is ours. */
 EXPORT size_t malloc_usable_size(void *memory) {
-    static size_t (*of_libc)(void *);
-
     if (!memory)
         return 0;
     if (heaps_have(memory))
         return heap_current ? heap_size(heap_current, memory) : 0;
-    if (!of_libc)
-        interpose_find("malloc_usable_size", &of_libc);
-    return of_libc(memory);
+    interpose_open();
+    return interpose_usable(memory);
 }
 
 EXPORT char *strdup(const char *text) {
@@ -164,6 +166,18 @@ static inline struct heap *heap_for(const void *caller) {
     struct heap *heap = heap_current;
 
     return __builtin_expect(!heap, 1) || module_is_process((uintptr_t)caller) ? NULL : heap;
+}
+
+static inline void *noted(void *memory) {
+    if (__builtin_expect(heap_current != NULL, 0) && memory && interpose_usable)
+        heap_note_outside(heap_current, (int64_t)interpose_usable(memory));
+    return memory;
+}
+
+/* Before it is. */
+static inline void note_freed(void *memory) {
+    if (__builtin_expect(heap_current != NULL, 0) && memory && interpose_usable)
+        heap_note_outside(heap_current, -(int64_t)interpose_usable(memory));
 }
 
 static void *checked(void *memory) {
@@ -201,7 +215,7 @@ static void *align_to(size_t align, size_t size, const void *caller) {
     struct heap *heap = heap_for(caller);
 
     if (!heap)
-        return __libc_memalign(align, size);
+        return noted(__libc_memalign(align, size));
     return checked((align & (align - 1)) == 0 ? heap_alloc_aligned(heap, align, size) : NULL);
 }
 

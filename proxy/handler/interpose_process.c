@@ -44,6 +44,8 @@ void interpose_find(const char *name, void *function) {
     memcpy(function, &found, sizeof found); /* what ISO C has no cast for */
 }
 
+size_t (*interpose_usable)(void *memory);
+
 /* Before main, and before any constructor that could need it (libraries change signals, too). */
 __attribute__((constructor(101))) void interpose_open(void) {
 #define FIND(member, name) interpose_find(name, &libc.member)
@@ -59,6 +61,7 @@ __attribute__((constructor(101))) void interpose_open(void) {
     FIND(sigprocmask, "sigprocmask");
     FIND(pthread_sigmask, "pthread_sigmask");
 #undef FIND
+    interpose_find("malloc_usable_size", &interpose_usable);
 }
 
 /* Parameters have better names than in the headers. */

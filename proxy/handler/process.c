@@ -50,6 +50,8 @@ static void fail_one(struct batch *batch, const struct fault *fault, enum call_o
 static struct fault fault_of(const struct process_area *area);
 static void tell_lines(struct batch *batch);
 static bool order(const struct batch *batch, enum process_order what);
+static struct handler_instance *instance_of(const struct batch *batch);
+static size_t pids_bytes(const struct handlers *handlers);
 static bool demoted_key(const struct handler *handler, char *key, size_t size);
 static struct weir_table *demoted_table(struct handlers *handlers, const struct handler *handler);
 
@@ -77,6 +79,12 @@ int processes_open(struct handlers *handlers) {
     }
     if (!is_wanted)
         return 0;
+    handlers->pids =
+        mmap(NULL, pids_bytes(handlers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (handlers->pids == MAP_FAILED) {
+        handlers->pids = NULL;
+        return -errno;
+    }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     handlers->zygote = fork();
@@ -100,6 +108,8 @@ void processes_close(struct handlers *handlers) {
         while (waitpid(handlers->zygote, NULL, 0) < 0 && errno == EINTR)
             continue;
     }
+    if (handlers->pids)
+        munmap(handlers->pids, pids_bytes(handlers));
     for (size_t i = 0; i < handlers->count; i++)
         for (unsigned j = 0; j < handlers->slot_count; j++) {
             struct process_area *area =
@@ -138,13 +148,21 @@ void process_run(struct worker_slot *slot, struct handler *handler) {
     slot_post(slot);
 }
 
+void process_take_all(struct handlers *handlers) {
+    for (size_t i = 0; !atomic_load(&handlers->is_zygote_gone) && i < handlers->count; i++)
+        if (may_run(&handlers->list[i]))
+            atomic_store(&handlers->list[i].is_in_process, true);
+}
+
 void process_demote(struct handlers *handlers, struct handler *handler) {
     struct weir_table *table = demoted_table(handlers, handler);
     struct weir_cell cell = {0, 0};
     char key[WEIR_KEY_MAX];
 
-    if (!may_run(handler) || atomic_exchange(&handler->is_in_process, true))
+    if (!may_run(handler) || handler->config->isolation == ISOLATION_PROCESS ||
+        atomic_exchange(&handler->is_demoted, true))
         return;
+    atomic_store(&handler->is_in_process, true);
     quarantine_reset(&handler->quarantine);
     log_warn("handler '%s' runs in processes of its own from now on, because of a dirty fault",
              handler->config->name);
@@ -163,6 +181,13 @@ bool process_is_demoted(struct handlers *handlers, const struct handler *handler
 
     return table && may_run(handler) && demoted_key(handler, key, sizeof key) &&
            cells_get(table, (struct weir_text){key, strlen(key)}, &cell) && cell.a != 0;
+}
+
+bool process_order(struct handlers *handlers, enum process_order what, unsigned slot,
+                   unsigned handler) {
+    struct process_message message = {(uint32_t)what, slot, handler};
+
+    return send(handlers->zygote_socket, &message, sizeof message, MSG_NOSIGNAL) == sizeof message;
 }
 
 void process_wait(_Atomic uint32_t *word, uint32_t value, int64_t ns) {
@@ -210,12 +235,14 @@ static bool make_ready(struct batch *batch) {
     if (state == PROCESS_READY)
         return true;
     area->has_fault = 0;
+    atomic_store(&instance_of(batch)->is_spent, false);
     atomic_store(&area->state, PROCESS_STARTING);
     if (!order(batch, PROCESS_START)) {
         fault =
             (struct fault){.kind = FAULT_INIT, .text = "the process that starts others is gone"};
         fail_one(batch, &fault, CALL_FAULT);
-        handlers_taint(batch->slot->handlers);
+        atomic_store(&batch->slot->handlers->is_zygote_gone, true);
+        handlers_taint(batch->slot->handlers, fault.text);
         return false;
     }
     while ((state = atomic_load(&area->state)) == PROCESS_STARTING && clock_now_ns() < until_ns)
@@ -367,17 +394,20 @@ static void give_back(struct batch *batch, unsigned from) {
 
 /* With the call that it was at. */
 static void end_of_process(struct batch *batch, bool is_hang) {
-    struct fault fault = is_hang
-                             ? (struct fault){.kind = FAULT_HANG, .text = "its process was killed"}
-                             : fault_of(batch->area);
+    struct fault fault = {.kind = FAULT_CPU};
 
+    if (is_hang)
+        fault = (struct fault){.kind = FAULT_HANG, .text = "its process was killed"};
+    else if (!atomic_load(&instance_of(batch)->is_spent))
+        fault = fault_of(batch->area);
     fail_one(batch, &fault, is_hang ? CALL_HANG : CALL_FAULT);
 }
 
 static void fail_one(struct batch *batch, const struct fault *fault, enum call_outcome outcome) {
     struct call *call = batch->calls[batch->answered++];
 
-    fault_report(batch->handler, fault, frame_slice(call->frame.request.id));
+    if (fault->kind != FAULT_CPU) /* the watchdog has told of it */
+        fault_report(batch->handler, fault, frame_slice(call->frame.request.id));
     call->outcome = outcome;
     call_tell(call, true, clock_now_ns());
     slot_push_done(batch->slot, call);
@@ -421,10 +451,17 @@ static void tell_lines(struct batch *batch) {
 
 static bool order(const struct batch *batch, enum process_order what) {
     struct handlers *handlers = batch->slot->handlers;
-    struct process_message message = {(uint32_t)what, batch->slot->index,
-                                      (uint32_t)(batch->handler - handlers->list)};
 
-    return send(handlers->zygote_socket, &message, sizeof message, MSG_NOSIGNAL) == sizeof message;
+    return process_order(handlers, what, batch->slot->index,
+                         (unsigned)(batch->handler - handlers->list));
+}
+
+static struct handler_instance *instance_of(const struct batch *batch) {
+    return &batch->slot->instances[batch->handler - batch->slot->handlers->list];
+}
+
+static size_t pids_bytes(const struct handlers *handlers) {
+    return handlers->slot_count * handlers->count * sizeof *handlers->pids;
 }
 
 /* Of the file as it is loaded: another one gets another chance. */

@@ -11,6 +11,10 @@
  * time, and what it has not begun goes to other workers then. A call that takes longer than the
  * handler's timeout has its process killed.
  *
+ * So does one that leaves something running that its calls have no part in (process_cpu.c). It
+ * cannot be RLIMIT_CPU, which counts all that a process ever did: one that serves for long enough
+ * reaches it in good health, and nobody without privileges may raise it again.
+ *
  * Nothing in an area is believed: the gateway copies it before it looks at it. */
 #pragma once
 
@@ -23,10 +27,9 @@ struct handler;
 struct worker_slot;
 struct process_area;
 
-#define PROCESS_MEMORY_BYTES (512ul << 20) /* that a process may map beyond what it begins with */
-#define PROCESS_OUT_BYTES (4ul << 20)      /* packed answers of a batch */
-#define PROCESS_LINES_MAX 16               /* of host->log() in a batch; further ones are lost */
-#define PROCESS_START_NS (2 * NS_PER_S)    /* for a process to be forked and its init() to return */
+#define PROCESS_OUT_BYTES (4ul << 20)   /* packed answers of a batch */
+#define PROCESS_LINES_MAX 16            /* of host->log() in a batch; further ones are lost */
+#define PROCESS_START_NS (2 * NS_PER_S) /* for a process to be forked and its init() to return */
 
 /* Memory for all slots, and the zygote. -errno. Home: main, before any other thread. */
 int processes_open(struct handlers *handlers);
@@ -37,6 +40,20 @@ void processes_close(struct handlers *handlers);
  * Home: the slot's thread. */
 void process_run(struct worker_slot *slot, struct handler *handler);
 
+/* Tells the zygote. False: it is gone. Any thread. */
+enum process_order { PROCESS_START, PROCESS_KILL };
+bool process_order(struct handlers *handlers, enum process_order what, unsigned slot,
+                   unsigned handler);
+
+/* Looks at what CPU time the processes have used, and has those ended that used too much: beyond
+ * the time in which they had calls, and PROCESS_CPU_SHARE of all time, more than the handler's
+ * process.cpu. Home: watchdog. */
+#define PROCESS_CPU_SHARE 4 /* a quarter: what goes along with calls, such as waking up */
+#define PROCESS_CPU_LOOK_NS (100 * NS_PER_MS)
+void processes_look_at_cpu(struct handlers *handlers, int64_t now_ns);
+
+/* The calls to come, of this gateway, of all handlers that may run in processes. Any thread. */
+void process_take_all(struct handlers *handlers);
 /* From now on, in this gateway and in later ones with the same plugin. Any thread. */
 void process_demote(struct handlers *handlers, struct handler *handler);
 /* Was it, by an earlier gateway? Home: main. */

@@ -43,8 +43,6 @@ struct process_area {
     _Alignas(64) char bytes[];
 };
 
-enum process_order { PROCESS_START, PROCESS_KILL };
-
 /* To the zygote, one a message. */
 struct process_message {
     uint32_t order; /* enum process_order */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -23,7 +24,6 @@
 struct zygote {
     struct handlers *handlers; /* as they were when it was forked */
     int socket, signals;
-    pid_t *pids; /* owned; by slot and handler */
 };
 
 static void rename_process(const char *name);
@@ -33,7 +33,8 @@ static void start(struct zygote *zygote, unsigned slot, unsigned handler);
 static void bury(struct zygote *zygote);
 static struct process_area *area_at(const struct zygote *zygote, size_t i);
 _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number);
-static void limit(void);
+static void limit(const struct config_handler *config);
+static void bound(int resource, unsigned long pages, size_t more);
 static void work(struct worker_slot *slot, struct handler *handler, struct process_area *area);
 _Noreturn static void end(struct process_area *area, const struct fault *fault);
 static void say(struct guest *guest, enum log_level level, const char *text, size_t len);
@@ -52,7 +53,6 @@ _Noreturn void process_zygote(struct handlers *handlers, int socket) {
     signal(SIGCHLD, SIG_DFL);
     sigprocmask(SIG_BLOCK, &child, NULL);
     zygote.signals = signalfd(-1, &child, SFD_NONBLOCK | SFD_CLOEXEC);
-    zygote.pids = xcalloc((size_t)handlers->slot_count * handlers->count, sizeof *zygote.pids);
     polled[0] = (struct pollfd){.fd = socket, .events = POLLIN};
     polled[1] = (struct pollfd){.fd = zygote.signals, .events = POLLIN};
     while (zygote.signals >= 0) {
@@ -64,8 +64,8 @@ _Noreturn void process_zygote(struct handlers *handlers, int socket) {
             break;
     }
     for (size_t i = 0; i < handlers->slot_count * handlers->count; i++)
-        if (zygote.pids[i] > 0)
-            kill(zygote.pids[i], SIGKILL);
+        if (handlers->pids[i] > 0)
+            kill(handlers->pids[i], SIGKILL);
     while (wait(NULL) > 0)
         continue;
     _exit(0);
@@ -108,8 +108,8 @@ static bool hear(struct zygote *zygote) {
     } else {
         size_t i = message.slot * handlers->count + message.handler;
 
-        if (zygote->pids[i] > 0)
-            kill(zygote->pids[i], SIGKILL);
+        if (handlers->pids[i] > 0)
+            kill(handlers->pids[i], SIGKILL);
     }
     return true;
 }
@@ -117,18 +117,19 @@ static bool hear(struct zygote *zygote) {
 static void start(struct zygote *zygote, unsigned slot, unsigned handler) {
     size_t i = slot * zygote->handlers->count + handler;
     struct process_area *area = area_at(zygote, i);
-    pid_t pid;
+    _Atomic pid_t *known = &zygote->handlers->pids[i];
+    pid_t pid = *known;
 
-    if (zygote->pids[i] > 0) {
-        kill(zygote->pids[i], SIGKILL);
-        waitpid(zygote->pids[i], NULL, 0);
-        zygote->pids[i] = 0;
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        *known = 0;
+        waitpid(pid, NULL, 0);
     }
     atomic_store(&area->state, PROCESS_STARTING);
     pid = fork();
     if (pid == 0)
         live(zygote, slot, handler);
-    zygote->pids[i] = pid;
+    *known = pid > 0 ? pid : 0;
     if (pid < 0) {
         area->status = 0;
         atomic_store(&area->state, PROCESS_ENDED);
@@ -147,9 +148,9 @@ static void bury(struct zygote *zygote) {
         for (size_t i = 0; i < zygote->handlers->slot_count * zygote->handlers->count; i++) {
             struct process_area *area = area_at(zygote, i);
 
-            if (zygote->pids[i] != pid)
+            if (zygote->handlers->pids[i] != pid)
                 continue;
-            zygote->pids[i] = 0;
+            zygote->handlers->pids[i] = 0;
             area->status = status;
             atomic_store(&area->state, PROCESS_ENDED);
             process_wake(&area->state);
@@ -175,7 +176,9 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
     close_range(STDERR_FILENO + 1, ~0U, 0);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    limit();
+    munmap(zygote->handlers->pids, /* a plugin need not know, nor change, whose are whose */
+           zygote->handlers->slot_count * zygote->handlers->count * sizeof(_Atomic pid_t));
+    limit(handler->config);
     slot->guest.stack_low = 0;
     slot->guest.stack_high = UINTPTR_MAX;
     slot->guest.say = say;
@@ -202,21 +205,28 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
     }
 }
 
-static void limit(void) {
-    struct rlimit none = {0, 0}, memory, stack = {WORKER_STACK_BYTES, WORKER_STACK_BYTES};
-    unsigned long pages = 0;
+/* Its heap lies in addresses that are reserved already, which only RLIMIT_DATA counts as it grows;
+ * that in turn does not count mappings that are shared. */
+static void limit(const struct config_handler *config) {
+    struct rlimit none = {0, 0}, stack = {WORKER_STACK_BYTES, WORKER_STACK_BYTES};
+    unsigned long all = 0, data = 0;
     FILE *file = fopen("/proc/self/statm", "r");
 
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setrlimit(RLIMIT_CORE, &none);
     setrlimit(RLIMIT_STACK, &stack);
-    if (file && fscanf(file, "%lu", &pages) == 1) {
-        memory.rlim_cur = memory.rlim_max =
-            pages * (unsigned long)sysconf(_SC_PAGESIZE) + PROCESS_MEMORY_BYTES;
-        setrlimit(RLIMIT_AS, &memory);
+    if (file && fscanf(file, "%lu %*u %*u %*u %*u %lu", &all, &data) == 2) {
+        bound(RLIMIT_AS, all, config->process.memory);
+        bound(RLIMIT_DATA, data, config->process.memory);
     }
     if (file)
         fclose(file);
+}
+
+static void bound(int resource, unsigned long pages, size_t more) {
+    rlim_t bytes = pages * (rlim_t)sysconf(_SC_PAGESIZE) + more;
+
+    setrlimit(resource, &(struct rlimit){bytes, bytes});
 }
 
 /* Calls are claimed one by one: the gateway may take those back that are not begun yet. */

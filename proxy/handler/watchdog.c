@@ -4,12 +4,15 @@
  * trap.h). If there is none in KICKS_MAX kicks it is given up, another slot takes its place, and
  * the process is tainted. While no worker works the watchdog sleeps. */
 #include "handler/handlers_state.h"
+#include "handler/heap.h"
 #include "handler/process.h"
 #include "handler/trap.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define IN_DOUBT "a handler has left it in doubt"
 #define LOOK_NS (5 * NS_PER_MS)
 #define LOOKS_MAX 100     /* without work, before it sleeps */
 #define SLEEP_NS NS_PER_S /* for which tables of cells want a beat */
@@ -30,6 +33,7 @@ static void report_abandoned(struct worker_slot *slot, struct call *call, bool h
 static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns);
 static void replace(struct worker_slot *slot);
 static void demote(struct handlers *handlers, struct handler *handler);
+static void lose(struct handlers *handlers, size_t bytes);
 static void start_another(struct handlers *handlers);
 static void wait_for(struct handlers *handlers, int64_t ns);
 
@@ -61,10 +65,11 @@ void *watchdog_run(void *arg) {
     return NULL;
 }
 
-void handlers_taint(struct handlers *handlers) {
+void handlers_taint(struct handlers *handlers, const char *why) {
     if (atomic_exchange(&handlers->is_tainted, true))
         return;
-    log_warn("a handler has left the process in doubt: it is to be replaced");
+    log_warn("the gateway is to be replaced: %s", why);
+    process_take_all(handlers);
     if (handlers->on_taint)
         handlers->on_taint(handlers->taint_ctx);
 }
@@ -83,6 +88,10 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
     if (now_ns >= handlers->beat_ns) {
         cells_beat(handlers->cells);
         handlers->beat_ns = now_ns + SLEEP_NS;
+    }
+    if (now_ns >= handlers->cpu_look_ns) {
+        processes_look_at_cpu(handlers, now_ns);
+        handlers->cpu_look_ns = now_ns + PROCESS_CPU_LOOK_NS;
     }
     for (unsigned i = 0; i < handlers->slot_count; i++) {
         struct worker_slot *slot = &handlers->slots[i];
@@ -187,8 +196,12 @@ static void abandon(struct worker_slot *slot, int64_t now_ns) {
     /* It may have ended meanwhile, and said so. */
     atomic_compare_exchange_strong(&slot->state, &(int){SLOT_RUNNING},
                                    has_vanished ? SLOT_ENDED : SLOT_ABANDONED);
-    handlers_taint(handlers);
+    slot->held_bytes = WORKER_STACK_BYTES;
+    for (size_t i = 0; i < handlers->count; i++)
+        slot->held_bytes += heap_used(slot->instances[i].heap);
+    handlers_taint(handlers, IN_DOUBT);
     demote(handlers, slot->failed);
+    lose(handlers, slot->held_bytes);
     start_another(handlers);
 }
 
@@ -219,7 +232,8 @@ static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     slot->abandoned->next = NULL;
     calls_post(slot->abandoned->desk, slot->abandoned);
     slot->abandoned = NULL;
-    slot_clear(slot);
+    atomic_fetch_sub(&slot->handlers->lost_bytes, slot->held_bytes);
+    lose(slot->handlers, slot_clear(slot));
     atomic_fetch_sub(&slot->handlers->abandoned, 1);
     atomic_store(&slot->state, SLOT_FREE);
 }
@@ -231,16 +245,15 @@ static void replace(struct worker_slot *slot) {
     pthread_join(slot->thread, NULL);
     fault_report(slot->failed, &slot->guest.fault, slice_str(slot->failed_id));
     if (slot->guest.fault.is_dirty) {
-        handlers_taint(handlers);
+        handlers_taint(handlers, IN_DOUBT);
         demote(handlers, slot->failed);
     }
-    slot_clear(slot);
+    lose(handlers, slot_clear(slot));
     slot->kicked_since_ns = 0;
     err = slot_start(slot);
     if (err) {
-        log_error("cannot start a thread for handlers: %s; the gateway is to be replaced",
-                  strerror(-err));
-        handlers_taint(handlers);
+        log_error("cannot start a thread for handlers: %s", strerror(-err));
+        handlers_taint(handlers, "it has a worker too few");
         return;
     }
     atomic_fetch_add(&handlers->replaced, 1);
@@ -249,6 +262,19 @@ static void replace(struct worker_slot *slot) {
 static void demote(struct handlers *handlers, struct handler *handler) {
     if (handler->config->fault.demote)
         process_demote(handlers, handler);
+}
+
+/* What faults have left behind is gone until the process ends, so that ends before it is too much.
+ */
+static void lose(struct handlers *handlers, size_t bytes) {
+    uint64_t lost = atomic_fetch_add(&handlers->lost_bytes, bytes) + bytes;
+    char why[80];
+
+    if (lost <= handlers->config->server.handler_loss || bytes == 0)
+        return;
+    snprintf(why, sizeof why, "faults of handlers have lost %llu KiB of memory",
+             (unsigned long long)lost / 1024);
+    handlers_taint(handlers, why);
 }
 
 static void start_another(struct handlers *handlers) {

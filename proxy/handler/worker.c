@@ -93,7 +93,9 @@ int slot_start(struct worker_slot *slot) {
     return err;
 }
 
-void slot_clear(struct worker_slot *slot) {
+size_t slot_clear(struct worker_slot *slot) {
+    size_t lost = 0;
+
     for (size_t i = 0; i < slot->handlers->count; i++) {
         struct handler_instance *instance = &slot->instances[i];
 
@@ -103,11 +105,13 @@ void slot_clear(struct worker_slot *slot) {
         for (unsigned j = 0; !slot->guest.fault.is_dirty && j < instance->files.count; j++)
             watched_view_close(instance->files.list[j]);
         instance->files.count = 0;
+        lost += heap_outside(instance->heap);
         heap_drop(instance->heap);
         if (instance->image && (slot->failed->functions->flags & WEIR_HAS_STATICS))
             plugin_image_reset(instance->image);
         instance->is_ready = false;
     }
+    return lost;
 }
 
 void slot_relieve(struct worker_slot *slot) {
@@ -207,10 +211,15 @@ static void *work(void *arg) {
         unsigned count = 0;
 
         if (atomic_load(&handler->is_in_process)) {
+            struct handler_instance *instance = &slot->instances[handler - handlers->list];
+
+            atomic_store(&instance->serving_since_ns, begun_ns);
             for (unsigned i = 0; i < WORKER_BATCH_MAX; i++)
                 count += atomic_load(&slot->taken[i]) != NULL;
             process_run(slot, handler);
             now_ns = clock_now_ns();
+            atomic_store(&instance->serving_since_ns, 0);
+            atomic_fetch_add(&instance->served_ns, now_ns - begun_ns);
         }
         for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
             struct call *call = atomic_exchange(&slot->taken[i], NULL);

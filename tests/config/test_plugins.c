@@ -66,6 +66,8 @@ static void everything_has_a_default(void **state) {
     assert_int_equal(handler->fault.min_calls, 20);
     assert_int_equal(handler->fault.window_ns, 60 * NS_PER_S);
     assert_true(handler->fault.demote);
+    assert_int_equal(handler->process.memory, 512 << 20);
+    assert_int_equal(handler->process.cpu_ns, NS_PER_S);
     assert_int_equal(handler->on_quarantine, QUARANTINE_REFUSE);
     assert_int_equal(handler->hold_ns, 30 * NS_PER_S);
     assert_int_equal(handler->queue, 256);
@@ -73,26 +75,30 @@ static void everything_has_a_default(void **state) {
     assert_string_equal(handler->config, "{}");
     assert_int_equal(config->server.handler_threads, 4);
     assert_int_equal(config->server.handler_memory, 64 << 20);
+    assert_int_equal(config->server.handler_loss, 64 << 20);
     assert_int_equal(config->routes[0].handler_count, 0);
     config_free(config);
 }
 
 static void all_keys_arrive(void **state) {
-    struct config *config =
-        parse("server = { handler_threads = 7, handler_memory = '2MiB' }\n" HANDLER
-              "timeout = '1s'\nisolation = 'process'\nfault = { quarantine_share = 0, min_calls = "
-              "3, window = '5s', demote = false }\non_quarantine = 'bypass'\nhold = '2s'\nqueue = "
-              "9\nbody_max = '4KiB'\n" REST);
+    struct config *config = parse(
+        "server = { handler_threads = 7, handler_memory = '2MiB', handler_loss = '3MiB' }\n" HANDLER
+        "timeout = '1s'\nisolation = 'process'\nfault = { quarantine_share = 0, min_calls = "
+        "3, window = '5s', demote = false }\non_quarantine = 'bypass'\nhold = '2s'\nqueue = "
+        "9\nbody_max = '4KiB'\nprocess = { memory = '9MiB', cpu = '0s' }\n" REST);
     const struct config_handler *handler = config->handlers;
 
     assert_int_equal(config->server.handler_threads, 7);
     assert_int_equal(config->server.handler_memory, 2 << 20);
+    assert_int_equal(config->server.handler_loss, 3 << 20);
     assert_int_equal(handler->timeout_ns, NS_PER_S);
     assert_int_equal(handler->isolation, ISOLATION_PROCESS);
     assert_true(handler->fault.quarantine_share == 0);
     assert_int_equal(handler->fault.min_calls, 3);
     assert_int_equal(handler->fault.window_ns, 5 * NS_PER_S);
     assert_false(handler->fault.demote);
+    assert_int_equal(handler->process.memory, 9 << 20);
+    assert_int_equal(handler->process.cpu_ns, 0);
     assert_int_equal(handler->on_quarantine, QUARANTINE_BYPASS);
     assert_int_equal(handler->hold_ns, 2 * NS_PER_S);
     assert_int_equal(handler->queue, 9);

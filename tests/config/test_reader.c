@@ -198,11 +198,11 @@ static void unknown_keys_are_errors(void **state) {
     static const struct refusal server[] = {
         {"thread = 1", 1,
          "server.thread: found an unknown key, expected one of threads, handler_threads, "
-         "handler_memory, drain, resolver, "
+         "handler_memory, handler_loss, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file; did you mean \"threads\"?"},
         {"'a b' = 1", 1,
          "server.\"a b\": found an unknown key, expected one of threads, handler_threads, "
-         "handler_memory, drain, resolver, "
+         "handler_memory, handler_loss, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file"},
         {"drain = { shutdwon = '1s' }", 11,
          "server.drain.shutdwon: found an unknown key, expected one of shutdown, reload; did you "
@@ -211,7 +211,7 @@ static void unknown_keys_are_errors(void **state) {
          "server.drain: found \"30s\" (string), expected a table such as { ... }"},
         {"shutdown = '1s'", 1,
          "server.shutdown: found an unknown key, expected one of threads, handler_threads, "
-         "handler_memory, drain, resolver, "
+         "handler_memory, handler_loss, drain, resolver, "
          "resolve_interval, wedge_after, user, state_file; did you mean \"drain.shutdown\"?"},
         {"threads.x = 1", 1,
          "server.threads: found a table, expected \"auto\" or an integer from 1 to 64"},

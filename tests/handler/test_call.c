@@ -48,11 +48,13 @@ static void begin(const char *plugin, unsigned threads, unsigned handlers, int64
             .fault = {.quarantine_share = 0.5, .min_calls = 4, .window_ns = NS_PER_S * 60},
             .hold_ns = NS_PER_S * 60,
             .isolation = isolation,
+            .process = {.memory = 512 << 20, .cpu_ns = NS_PER_S},
             .queue = queue,
             .config = (char *)(uintptr_t) "{}",
         };
-    world.config = (struct config){
-        .server.handler_threads = threads, .handlers = world.handlers, .handler_count = handlers};
+    world.config = (struct config){.server = {.handler_threads = threads, .handler_loss = 64 << 20},
+                                   .handlers = world.handlers,
+                                   .handler_count = handlers};
     if (handlers_prepare(
             &world.all,
             &(struct handlers_options){.config = &world.config, .loops = 1, .cells_fd = -1},

@@ -56,6 +56,10 @@ static const struct kind {
     {"free_stack", CALL_FAULT, CLEAN, 0},
     {"realloc_freed", CALL_FAULT, CLEAN, 0},
     {"heap_overflow", CALL_FAULT, CLEAN, 0},
+    {"overflow_pointer", CALL_FAULT, CLEAN, 0},
+    {"use_after_free", CALL_FAULT, CLEAN, 0},
+    {"alloc_overflow", CALL_FAULT, CLEAN, 0},
+    {"leak", CALL_FAULT, CLEAN, 100},
     {"heap_overflow_small", CALL_CONTINUE, NO_FAULT, 0},
     {"write_after_free", CALL_CONTINUE, NO_FAULT, 0},
     {"wild_write_inside", CALL_CONTINUE, NO_FAULT, 0},
@@ -74,6 +78,7 @@ static const struct kind {
     {"block_signals", CALL_HANG, CLEAN, 0},
     {"stack_smash", CALL_FAULT, DIRTY, 100}, /* who has called it cannot be known any more */
     {"unwind", CALL_FAULT, DIRTY, 100},
+    {"lock_overflow", CALL_FAULT, DIRTY, 100},
     {"stdio_bad", CALL_FAULT, DIRTY, 100},
     {"stdio_loop", CALL_HANG, EITHER, 20},
     {"syslog_bad", CALL_FAULT, DIRTY,
@@ -238,10 +243,13 @@ static bool run_kind(const char *plugin, unsigned faults) {
         .fault.window_ns = 60 * NS_PER_S,
         .queue = 64,
         .isolation = world.is_in_process ? ISOLATION_PROCESS : ISOLATION_THREAD,
+        .process = {.memory = 512 << 20, .cpu_ns = NS_PER_S},
         .config = (char *)(uintptr_t) "{}",
     };
-    struct config config = {
-        .server.handler_threads = 3, .handlers = &handler, .handler_count = 1, .folder = NULL};
+    struct config config = {.server = {.handler_threads = 3, .handler_loss = 64 << 20},
+                            .handlers = &handler,
+                            .handler_count = 1,
+                            .folder = NULL};
     struct one others[INNOCENTS], bad;
     pthread_t noise[NOISES];
     char *why = NULL;

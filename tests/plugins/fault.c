@@ -174,6 +174,62 @@ static void unwind(struct scene *s) {
 #endif
 }
 
+/* Over the one behind it, which is used then. */
+static void overflow_pointer(struct scene *s) {
+    char *volatile block = malloc(64);
+    char **volatile behind = malloc(64);
+
+    if ((char *)behind < block)
+        behind = (char **)(void *)block, block = (char *)behind;
+    *behind = block;
+    for (size_t i = 0; i < (size_t)((char *)behind - block) + 64; i++)
+        ((volatile char *)block)[i] = 'x';
+    **behind = 1;
+}
+
+/* Somebody else has it meanwhile. */
+static void use_after_free(struct scene *s) {
+    volatile char *volatile *volatile block = malloc(64), *volatile *volatile again = block;
+    volatile char *volatile other;
+
+    free((void *)block);
+    other = malloc(64);
+    for (size_t i = 0; i < 64; i++)
+        other[i] = 'x';
+    **again = 1;
+}
+
+/* Beyond what the host gave, over all that this instance has said and on. */
+static void alloc_overflow(struct scene *s) {
+    volatile char *block = s->host->alloc(s->call, 100);
+
+    for (size_t i = 0;; i++)
+        block[i] = (char)i;
+}
+
+/* The stack ends while a host function is at work that may hold a lock. */
+static int deeper(struct scene *s, int n) {
+    volatile char room[16];
+    unsigned char digest[32];
+
+    room[n % 16] = (char)n;
+    s->host->sha256(TEXT("some"), digest);
+    return deeper(s, n + 1) + room[(n + 1) % 16];
+}
+
+static void lock_overflow(struct scene *s) {
+    sink = (size_t)deeper(s, zero);
+}
+
+/* What stays behind when it faults: libc's memory, and a mapping. */
+static void leak(struct scene *s) {
+    size_t bytes = 256 << 10;
+
+    sink = (size_t)fopen("/dev/null", "r");
+    memset(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1, bytes);
+    null(s);
+}
+
 static void double_free(struct scene *s) {
     char *volatile block = malloc(100);
     char *volatile again = block;
@@ -324,7 +380,60 @@ static void block_signals(struct scene *s) {
     spin(s);
 }
 
+/* Leaves a thread behind, that its call has no part in. */
+static void *burn_on(void *unused) {
+    for (;;)
+        sink++;
+    return unused;
+}
+
+static void burn(struct scene *s) {
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, burn_on, NULL);
+}
+
 /* No faults, but what shows how calls are handled. */
+
+static void set_number(struct scene *s, const char *name, unsigned long number) {
+    char text[24];
+
+    snprintf(text, sizeof text, "%lu", number);
+    s->host->set_field(s->call, (struct weir_text){name, strlen(name)},
+                       (struct weir_text){text, strlen(text)});
+}
+
+/* How many MiB there are, in the heap and in mappings of either kind. */
+
+static void hoard(struct scene *s) {
+    size_t step = 1 << 20;
+    unsigned long count = 0;
+    char *block;
+
+    for (; (block = malloc(step)); count++)
+        *block = 1;
+    set_number(s, "x-count", count);
+}
+
+static void map_all(struct scene *s, int how) {
+    size_t step = 1 << 20;
+    unsigned long count = 0;
+    char *block;
+
+    for (; (block = mmap(NULL, step, PROT_READ | PROT_WRITE, how | MAP_ANONYMOUS, -1, 0)) !=
+           MAP_FAILED;
+         count++)
+        *block = 1;
+    set_number(s, "x-count", count);
+}
+
+static void hoard_maps(struct scene *s) {
+    map_all(s, MAP_PRIVATE);
+}
+
+static void hoard_shared(struct scene *s) {
+    map_all(s, MAP_SHARED);
+}
 
 static void nap(struct scene *s) {
     usleep(50000);
@@ -345,10 +454,7 @@ static void call_kill(struct scene *s) {
 static unsigned long counted;
 
 static void count(struct scene *s) {
-    char text[24];
-
-    snprintf(text, sizeof text, "%lu", ++counted);
-    s->host->set_field(s->call, TEXT("x-count"), (struct weir_text){text, strlen(text)});
+    set_number(s, "x-count", ++counted);
 }
 
 static void no_reply(struct scene *s) {
@@ -450,6 +556,15 @@ static const struct {
     {"free_stack", free_stack},
     {"realloc_freed", realloc_freed},
     {"heap_overflow", heap_overflow},
+    {"overflow_pointer", overflow_pointer},
+    {"use_after_free", use_after_free},
+    {"alloc_overflow", alloc_overflow},
+    {"lock_overflow", lock_overflow},
+    {"leak", leak},
+    {"burn", burn},
+    {"hoard", hoard},
+    {"hoard_maps", hoard_maps},
+    {"hoard_shared", hoard_shared},
     {"heap_overflow_small", heap_overflow_small},
     {"write_after_free", write_after_free},
     {"wild_write_inside", wild_write_inside},
