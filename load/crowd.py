@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asking
 import common
+import faults
 import grpc
 import proxies
 import websockets
@@ -66,7 +67,9 @@ pipeline = "engine-http"
 [[route]]
 listener = "grpc"
 pipeline = "engine-grpc"
+{sections}
 """
+NOTHING = faults.Ask(None, {}, 200, None)
 
 
 class Backend:
@@ -90,14 +93,14 @@ class Backend:
         self.downs.append((killed, time.monotonic()))
 
 
-def start_weir(backend, server="", nofile=None):
+def start_weir(backend, server="", nofile=None, sections=""):
     """weir in front of @backend: a proxies.Proxy, with a .grpc_port, too. @server: further lines of that
-    section. @nofile: its limit on open files."""
+    section; @sections: further ones. @nofile: its limit on open files."""
     folder = tempfile.TemporaryDirectory(prefix="weir-load-")
     admin, http, grpc_port = (common.free_port() for _ in range(3))
     config = Path(folder.name) / "weir.toml"
     config.write_text(CONFIG.format(admin=admin, http=http, grpc=grpc_port, backend_http=backend.http,
-                                    backend_grpc=backend.grpc, server=server))
+                                    backend_grpc=backend.grpc, server=server, sections=sections))
     process = common.Process([common.weir_bin(), "run", config], name="weir", cwd=folder.name, nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"))
     proxy = proxies.Proxy("weir", http, process, folder, admin=admin)
@@ -106,10 +109,12 @@ def start_weir(backend, server="", nofile=None):
 
 
 class Crowd:
-    """.done: what went well by kind (streams: messages); .failures. @stream_s: how long a client stays on an
-    event stream or WebSocket before it leaves and comes again."""
+    """.done: what went well by kind (streams: messages; "fault": told what it was to be); .failures. @stream_s:
+    how long a client stays on an event stream or WebSocket before it leaves and comes again. @faults:
+    faults.Faults of its requests."""
 
-    def __init__(self, proxy, http=5, grpc=12, sse=12, ws=12, stream_s=float("inf")):
+    def __init__(self, proxy, http=5, grpc=12, sse=12, ws=12, stream_s=float("inf"), faults=None):
+        self.draw = faults.draw if faults else lambda: NOTHING
         self.http_port, self.grpc_port, self.stream_s = proxy.port, proxy.grpc_port, stream_s
         self.done, self.failures = Counter(), []
         self.is_over = False
@@ -165,17 +170,19 @@ class Crowd:
         try:
             while not self.is_over and not reader.at_eof():
                 began = time.monotonic()
+                ask = self.draw()
                 try:
-                    writer.write(asking.REQUEST.format(path="/work").encode())
+                    writer.write(asking.REQUEST.format(path="/work").encode()[:-2] + lines(ask.fields))
                     status, may_go_on = await asyncio.wait_for(asking.read_answer(reader), PATIENCE_S)
                 except Exception as error:
                     # What came before it on this connection has nothing to do with it.
                     how = RESET if isinstance(error, ConnectionError) else CUT
                     return self._note("http", how, began, error)
-                if status == 200:
-                    self.done["http"] += 1
+                if status == ask.status:
+                    self.done["fault" if ask.kind else "http"] += 1
                 else:
-                    self._note("http", TOLD if status in (502, 503, 504) else WRONG, began, status)
+                    self._note("http", TOLD if status in (502, 503, 504) and not ask.kind else WRONG, began,
+                               (ask.kind, status))
                 if not may_go_on:
                     return
                 await asyncio.sleep(HTTP_PERIOD_S)
@@ -192,18 +199,24 @@ class Crowd:
             while not self.is_over:
                 number += 1
                 began = time.monotonic()
+                ask = self.draw()
+                more = {"timeout": PATIENCE_S, "metadata": tuple(ask.fields.items())}
                 try:
                     if number % 10:
-                        got = await run(b"%d" % number, timeout=PATIENCE_S)
+                        got = await run(b"%d" % number, **more)
                         is_right = got == b"%d" % number
                     else:
-                        got = [m async for m in count(b"%d" % COUNTED, timeout=PATIENCE_S)]
+                        got = [m async for m in count(b"%d" % COUNTED, **more)]
                         is_right = got == [b"%d" % i for i in range(COUNTED)]
                     self.done["grpc"] += 1
-                    if not is_right:
-                        self._note("grpc", WRONG, began, got)
+                    if not is_right or ask.kind:
+                        self._note("grpc", WRONG, began, (ask.kind, got))
                 except grpc.aio.AioRpcError as error:
-                    self._note("grpc", how_of(error), began, f"{error.code().name}: {error.details()}")
+                    if ask.kind and error.code().name == ask.code and "handler '" in (error.details() or ""):
+                        self.done["fault"] += 1
+                    else:
+                        self._note("grpc", how_of(error), began,
+                                   f"{ask.kind or ''} {error.code().name}: {error.details()}")
                 await asyncio.sleep(GRPC_PERIOD_S)
 
     async def _sse(self):
@@ -238,6 +251,10 @@ class Crowd:
                 number += 1
                 self.done["ws"] += 1
                 await asyncio.sleep(SOCKET_PERIOD_S)
+
+
+def lines(fields):
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode() + b"\r\n"
 
 
 class Told(Exception):

@@ -111,6 +111,7 @@ size_t slot_clear(struct worker_slot *slot) {
             plugin_image_reset(instance->image);
         instance->is_ready = false;
     }
+    madvise(slot->room, sizeof *slot->room, MADV_DONTNEED); /* whatever was written to it */
     return lost;
 }
 
