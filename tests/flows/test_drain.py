@@ -186,7 +186,7 @@ def test_it_is_not_ready_while_it_drains(weir, up):
         except OSError:
             return False
 
-    wait_for("readyz is 503", not_ready, 3)
+    wait_for("readyz is 503", not_ready)
     assert w.admin("/healthz")[0] == 200
     server.send(response())
     assert client.read_response().status == 200

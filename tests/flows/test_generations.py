@@ -65,12 +65,12 @@ def test_a_bound_of_one_connection_holds_over_reloads_under_load(weir, refuse):
         with Traffic(w.port, clients=4) as traffic:
             for _ in range(3):
                 n = len(traffic.answered)
-                wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 10, 20)
+                wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 10)
                 reload(w)
         traffic.expect_no_failure()
         assert upstream.counts.refused == 0
         assert upstream.counts.open_max == 1
-        wait_for("one gateway is left", lambda: len(w.gateways()) == 1, 20)
+        wait_for("one gateway is left", lambda: len(w.gateways()) == 1)
     finally:
         upstream.stop()
 
@@ -82,11 +82,11 @@ def test_a_bound_of_one_http2_connection_holds_over_reloads_under_load(weir):
         with Traffic(w.port, clients=4) as traffic:
             for _ in range(3):
                 n = len(traffic.answered)
-                wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 50, 20)
+                wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 50)
                 reload(w)
         traffic.expect_no_failure()
         assert up.most_open == 1
-        wait_for("one gateway is left", lambda: len(w.gateways()) == 1, 20)
+        wait_for("one gateway is left", lambda: len(w.gateways()) == 1)
     finally:
         up.close()
     up.check()
@@ -160,7 +160,7 @@ def test_concurrency_holds_on_the_sum_under_load(weir, serve):
     with Traffic(w.port, clients=12) as traffic:
         for _ in range(3):
             n = len(traffic.answered)
-            wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 50, 20)
+            wait_for("there is traffic", lambda n=n: len(traffic.answered) > n + 50)
             reload(w)
     traffic.expect_no_failure()
     assert up.most_busy == 3

@@ -201,7 +201,7 @@ def test_who_is_held_is_answered_before_the_end(weir, serve, end):
     old = w.gateway
     w.signal(end)
     if end == signal.SIGHUP:
-        wait_for("another gateway serves", lambda: w.gateway != old and w.admin("/readyz")[0] == 200, 15)
+        wait_for("another gateway serves", lambda: w.gateway != old and w.admin("/readyz")[0] == 200)
     else:
         wait_for("it drains", lambda: w.admin("/readyz")[0] == 503)
     serve(port=port)

@@ -276,7 +276,7 @@ def test_slow_readers_of_much_hold_little(weir, engine, h2_serve, connect, way):
         time.sleep(0.05)
         return len(held) > 5 and len(set(held[-5:])) == 1
 
-    wait_for("nothing more comes from the upstream", is_still, 20)
+    wait_for("nothing more comes from the upstream", is_still)
     assert 0 < max(held) < SLOW * 512 * 1024
     if VARIANT == "release":
         assert w.rss() - before < SLOW * 512 * 1024
