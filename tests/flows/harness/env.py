@@ -16,6 +16,10 @@ FACTOR = {"release": 1.0, "asan": 3.0, "tsan": 6.0}.get(VARIANT, 1.0)
 PATIENCE = 20.0
 
 
+# Longer than weir takes for what it does at once, were the machine busy; shorter than any timeout that could hide it.
+AT_ONCE = 2.0
+
+
 def scaled(seconds):
     """A bound for the variant under test. Only ever an upper bound, never a time to spend."""
     return seconds * FACTOR
