@@ -124,8 +124,11 @@ static enum weir_verdict on_request(void *state, struct weir_call *call,
     }
     if (verdict.is_allowed) {
         host->count(call, EVENT_ALLOWED, 1);
-        if (plugin->has_fields)
+        if (plugin->has_fields) {
             host->set_variable(call, text_of(plugin->variable), describe(plugin, &verdict, text));
+            if (WEIR_HAS(host, want_response))
+                host->want_response(call);
+        }
         return WEIR_CONTINUE;
     }
     host->count(call, EVENT_LIMITED, 1);
@@ -327,7 +330,7 @@ static struct weir_text describe(const struct rate_limit *plugin, const struct v
 WEIR_PLUGIN = {
     .size = sizeof(struct weir_plugin),
     .abi = WEIR_ABI,
-    .flags = WEIR_SKIPPABLE,
+    .flags = WEIR_SKIPPABLE | WEIR_RESPONSE_IF_WANTED,
     .name = "rate_limit",
     .version = WEIR_VERSION,
     .events = events,

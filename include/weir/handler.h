@@ -231,6 +231,11 @@ struct weir_host {
      * content again, as another version, for all instances, those to come included, until the file
      * changes. Nothing happens if there was none before. */
     void (*reject)(struct weir_file *file, uint64_t version);
+
+    /* The plugin's response() is to be called for this request, too: request() only, and only for
+     * plugins with WEIR_RESPONSE_IF_WANTED. A response call costs what a request call does, so it
+     * should be made for those that need it. */
+    bool (*want_response)(struct weir_call *call);
 };
 
 enum weir_plugin_flag {
@@ -238,6 +243,7 @@ enum weir_plugin_flag {
     WEIR_TAKES_TRUNCATED = 1 << 1, /* of more its beginning; otherwise more is refused with 413 */
     WEIR_SKIPPABLE = 1 << 2,   /* requests may pass without it when it is broken: bypass allowed */
     WEIR_HAS_STATICS = 1 << 3, /* keeps static data that calls write: each instance needs a copy */
+    WEIR_RESPONSE_IF_WANTED = 1 << 4, /* response() only where request() called want_response() */
 };
 
 struct weir_plugin {

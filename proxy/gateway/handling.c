@@ -4,7 +4,10 @@
 
 #include <weir/handler.h>
 
+_Static_assert(CONFIG_ROUTE_HANDLERS_MAX <= 32, "a bit of handling.wanting for each");
+
 static enum handling_outcome call_all(struct crossing *c, enum call_phase phase);
+static bool is_called(const struct crossing *c, enum call_phase phase);
 static void advance(struct handling *h);
 static enum handling_outcome begin(struct crossing *c, size_t handler);
 static void submit(struct crossing *c, size_t handler, struct call_input *input);
@@ -75,9 +78,7 @@ static enum handling_outcome call_all(struct crossing *c, enum call_phase phase)
             advance(h);
         }
         /* Below the first is beyond the last. */
-        while (h->next < c->route->handler_count &&
-               !handlers_has_phase(c->listener->gl->gateway->handlers, c->route->handlers[h->next],
-                                   phase))
+        while (h->next < c->route->handler_count && !is_called(c, phase))
             advance(h);
         if (h->next >= c->route->handler_count)
             return HANDLING_DONE;
@@ -85,6 +86,17 @@ static enum handling_outcome call_all(struct crossing *c, enum call_phase phase)
         if (outcome != HANDLING_DONE)
             return outcome;
     }
+}
+
+/* Is the next one? */
+static bool is_called(const struct crossing *c, enum call_phase phase) {
+    const struct handlers *handlers = c->listener->gl->gateway->handlers;
+    size_t handler = c->route->handlers[c->handling->next];
+
+    return handlers_has_phase(handlers, handler, phase) &&
+           (phase == CALL_REQUEST ||
+            !(handlers_flags(handlers, handler) & WEIR_RESPONSE_IF_WANTED) ||
+            c->handling->wanting >> c->handling->next & 1);
 }
 
 static void advance(struct handling *h) {
@@ -168,6 +180,8 @@ static enum handling_outcome take(struct crossing *c) {
 
     counters_handler(gl->gateway->counters, gl->metrics, handler, answer->outcome,
                      gl->loop.now_ns - h->called_ns);
+    if (answer->wants_response && !h->is_response)
+        h->wanting |= UINT32_C(1) << h->next;
     outcome = handling_apply(c, &gl->gateway->config->handlers[handler], answer);
     call_free(h->call);
     h->call = NULL;

@@ -18,6 +18,7 @@ struct handling {
     bool is_answered;
     bool is_response;  /* the response passes them */
     size_t next;       /* of the route's handlers: the one that is called, or will be */
+    uint32_t wanting;  /* which of them want to see the response, by their bits */
     int64_t called_ns; /* since when call is under way */
     const struct config_handler *last; /* borrowed: who answered or failed; NULL: nobody */
     struct slice target; /* arena; as the client asked, once a handler has set another path */

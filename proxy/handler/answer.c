@@ -173,6 +173,7 @@ bool answer_read(const void *packed, size_t bytes, const struct frame *frame, st
     for (uint32_t i = 0; i < r.head.records; i++)
         if (!take_record(&r, &at))
             return false;
+    answer->wants_response = r.head.wants_response != 0;
     answer->edits = r.edits;
     answer->fields = r.fields;
     answer->variables = r.variables;

@@ -37,6 +37,7 @@ struct answer_head {
     uint32_t record_bytes;
     uint32_t content_len; /* content; or title, behind it */
     uint32_t remedy_len;  /* the remedy */
+    uint32_t wants_response;
 };
 
 struct answer_room {

@@ -68,7 +68,8 @@ struct call_answer {
     struct slice path;                     /* "" : as it was */
     const struct call_variable *variables; /* all that are set now */
     unsigned variable_count;
-    unsigned status; /* 0: as it was (CALL_CONTINUE of a response) */
+    unsigned status;     /* 0: as it was (CALL_CONTINUE of a response) */
+    bool wants_response; /* CALL_CONTINUE of a request: it asked to be called for that, too */
     const struct call_edit
         *fields; /* CALL_RESPOND, CALL_REFUSE: of the answer; CALL_ADD_FIELD only */
     unsigned field_count;

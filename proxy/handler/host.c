@@ -30,6 +30,7 @@ static bool respond_field(struct weir_call *call, struct weir_text name, struct 
 static bool refuse(struct weir_call *call, unsigned status, struct weir_text title,
                    struct weir_text remedy);
 static bool set_status(struct weir_call *call, unsigned status);
+static bool want_response(struct weir_call *call);
 
 const struct weir_host plugin_host = {
     .size = sizeof plugin_host,
@@ -57,6 +58,7 @@ const struct weir_host plugin_host = {
     .sha256 = host_sha256,
     .equal = host_equal,
     .reject = host_reject,
+    .want_response = want_response,
 };
 
 static void *alloc(struct weir_call *call, size_t bytes) {
@@ -227,6 +229,16 @@ static bool set_status(struct weir_call *call, unsigned status) {
     is_done = edit_is_status(status) && answer_add_status(guest->call.room, status);
     host_leave(guest);
     return is_done;
+}
+
+static bool want_response(struct weir_call *call) {
+    struct guest *guest = enter_phase(call, CALL_REQUEST);
+
+    if (!guest)
+        return false;
+    guest->call.room->head.wants_response = 1;
+    host_leave(guest);
+    return true;
 }
 
 struct guest *host_enter(const struct weir_call *call) {

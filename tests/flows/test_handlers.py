@@ -197,6 +197,18 @@ def test_a_handler_edits_the_response(weir, serve):
     assert w.await_access(1)[0]["status"] == 202
 
 
+def test_the_response_is_for_those_who_want_it(weir, serve):
+    w = start(weir, serve(), handler("a", "puppet_wanting"), handler("b", "puppet_wanting"), handler("c"))
+    for tags, seen in zip([(), ("b",), ("a",)], [["c"], ["c", "b"], ["c", "a"]]):
+        reply = w.exchange(request(fields=[do("want", tag=tag) for tag in tags]))
+        assert [line.split()[0][-1] for line in reply.fields.all("x-response-call")] == seen
+    for name, count in (("a", 4), ("b", 4), ("c", 6)):
+        w.await_metric("weir_handler_calls_total", count, handler=name, outcome="continue")
+    # A response call has nothing more to want.
+    reply = w.exchange(request(fields=[do("want", tag="c-response")]))
+    assert reply.fields.get("x-not-taken") == "want"
+
+
 @pytest.mark.parametrize("before, after", [(200, 204), (200, 304), (204, 200), (304, 200)])
 def test_a_status_that_frames_stays(weir, serve, before, after):
     w = start(weir, serve(answering(response(before, body=b"xyz" if before == 200 else b""))))

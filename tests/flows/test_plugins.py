@@ -253,6 +253,14 @@ def test_rate_limit(weir, serve):
     assert (events(w, "rate_limit", "allowed"), events(w, "rate_limit", "limited")) == (3, 1)
 
 
+@pytest.mark.parametrize("fields, calls", [(True, 4), (False, 2)])
+def test_rate_limit_is_called_for_responses_only_where_it_tells_them_something(weir, serve, fields, calls):
+    w = start(weir, serve(), plugin("rate_limit", config={"limit": 3, "fields": fields}))
+    for _ in range(2):
+        assert ("ratelimit" in get(w).fields) == fields
+    w.await_metric("weir_handler_calls_total", calls, handler="rate_limit", outcome="continue")
+
+
 @pytest.mark.threads
 def test_all_workers_share_one_rate_and_reloads_keep_it(weir, serve, isolation):
     w = start(weir, serve(), plugin("rate_limit", config={"limit": 40, "window": "24h", "key": "field:X-Tenant"},

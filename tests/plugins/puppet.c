@@ -9,6 +9,7 @@
  *     field NAME VALUE, before: respond STATUS CONTENT   refuse STATUS TITLE
  *     status STATUS    of the response
  *     count            one more of its event "counted"
+ *     want             to be called for the response
  *     crash   hang
  *
  * What the host does not take it tells in x-not-taken. { refuse = true } makes init() refuse,
@@ -108,6 +109,8 @@ static bool obey(const struct puppet *puppet, struct weir_call *call,
         host->count(call, 0, 1);
         return true;
     }
+    if (strcmp(word, "want") == 0)
+        return host->want_response(call);
     if (strcmp(word, "crash") == 0)
         *nowhere = 0;
     while (strcmp(word, "hang") == 0)

@@ -165,6 +165,7 @@ static void test_who_passes_is_told_what_is_left(void **state) {
     host_init("{\"limit\": 4, \"window\": \"10s\", \"name\": \"api\"}");
     passes("192.0.2.1");
     assert_string_equal(host_variable("rate_api"), "\"api\";r=3;t=3");
+    assert_true(host_wants_response());
     host_respond(200, fields);
     assert_string_equal(host_sent("ratelimit-policy"), "\"api\";q=4;w=10");
     assert_string_equal(host_sent("ratelimit"), "\"upstream\";r=1, \"api\";r=3;t=3");
@@ -175,6 +176,7 @@ static void test_who_passes_is_told_what_is_left(void **state) {
 static void test_fields_can_be_left_out(void **state) {
     host_init("{\"limit\": 1, \"window\": \"10s\", \"fields\": false}");
     passes("192.0.2.1");
+    assert_false(host_wants_response()); /* it has nothing to say there */
     host_respond(200, (struct host_field[]){{NULL, NULL}});
     assert_null(host_sent("ratelimit"));
     passes("192.0.2.1");

@@ -26,7 +26,7 @@ struct weir_call {
     struct weir_field variables[VARIABLES_MAX];
     size_t variable_count;
     unsigned status;
-    bool is_answered, is_refusal;
+    bool is_answered, is_refusal, wants_response;
     struct weir_text content;
     struct weir_field answer[HOST_FIELDS_MAX];
     size_t answer_count;
@@ -188,6 +188,11 @@ static bool do_set_status(struct weir_call *c, unsigned status) {
     return true;
 }
 
+static bool do_want_response(struct weir_call *c) {
+    c->wants_response = true;
+    return true;
+}
+
 static struct weir_table *get_table(const struct weir_host *host, struct weir_text name,
                                     unsigned count) {
     return cells_table(cells, slice_str(plugin->name), slice_of(name.base, name.len), count);
@@ -232,6 +237,7 @@ static const struct weir_host host = {
     .sha256 = signatures_sha256,
     .equal = signatures_equal,
     .reject = watched_view_reject,
+    .want_response = do_want_response,
 };
 
 void host_open(const char *name) {
@@ -411,6 +417,10 @@ const char *host_sent(const char *name) {
 
 const char *host_path(void) {
     return terminated(call.path);
+}
+
+bool host_wants_response(void) {
+    return call.wants_response;
 }
 
 const char *host_variable(const char *name) {

@@ -57,6 +57,7 @@ const char *host_answer_field(const char *name); /* NULL: there is none */
  * ", ". */
 const char *host_sent(const char *name);
 const char *host_path(void);
+bool host_wants_response(void);
 const char *host_variable(const char *name); /* "" when it is not set */
 
 /* Of the loaded plugin, for who wants to call it otherwise. */
