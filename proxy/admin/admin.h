@@ -38,8 +38,9 @@
  *                                                      "resident_bytes" } ],
  *                                     or "running", "ending" } } ],
  *       "children": { "running", "ending", "instances", "ready", "held", "resident_bytes" },
- *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "calls_total",
- *                       "faults_total", "queued", "queue_size" } ] }
+ *       "handlers": [ { "name", "state": "ok|quarantine|probing", "isolation", "reason" (why not
+ *                       where its config says), "calls_total", "faults_total",
+ *                       "dirty_faults_total", "queued", "queue_size" } ] }
  *
  * The first five are filled in here, the rest comes from the status source; /healthz shows all of
  * it but listeners and pipelines. */

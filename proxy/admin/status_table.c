@@ -69,9 +69,14 @@ static const struct column process_columns[] = {
 };
 
 static const struct column handler_columns[] = {
-    {"HANDLER", "name", NULL, true},        {"STATE", "state", NULL, true},
-    {"ISOLATION", "isolation", NULL, true}, {"QUEUED", "queued", "queue_size", false},
-    {"CALLS", "calls_total", NULL, false},  {"FAULTS", "faults_total", NULL, false},
+    {"HANDLER", "name", NULL, true},
+    {"STATE", "state", NULL, true},
+    {"ISOLATION", "isolation", NULL, true},
+    {"QUEUED", "queued", "queue_size", false},
+    {"CALLS", "calls_total", NULL, false},
+    {"FAULTS", "faults_total", NULL, false},
+    {"DIRTY", "dirty_faults_total", NULL, false},
+    {"REASON", "reason", NULL, true},
 };
 
 #define TABLE(c) ((struct status_table){.columns = (c), .column_count = sizeof(c) / sizeof *(c)})

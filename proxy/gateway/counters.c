@@ -470,7 +470,8 @@ static void add_handlers(struct counters *c, const struct config *config) {
                        "From asking for a call of a handler to its answer.");
 
     unsigned faults = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_faults_total",
-                                     "Calls of a handler that crashed or hung, by kind.");
+                                     "Calls of a handler that crashed or hung, and processes "
+                                     "of it that used too much CPU; by kind.");
     unsigned dirty = metrics_family(c->builder, METRICS_COUNTER, "weir_handler_dirty_faults_total",
                                     "Those that left the process in doubt.");
 

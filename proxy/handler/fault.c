@@ -32,9 +32,10 @@ void fault_report(struct handler *handler, const struct fault *fault, struct sli
     if (fault->text[0])
         buffer_printf(&text, " (%s)", fault->text);
     place_of(handler, fault, &text);
-    log_limited(&handler->faults_logged, LOG_ERROR, "handler '%s' %.*s, %s xid=%.*s",
+    log_limited(&handler->faults_logged, LOG_ERROR, "handler '%s' %.*s, %s%s%.*s",
                 handler->config->name, (int)text.len, text.base,
-                fault->is_dirty ? "dirty: the gateway will be replaced" : "clean", SLICE_ARG(id));
+                fault->is_dirty ? "dirty: the gateway will be replaced" : "clean",
+                id.len > 0 ? " xid=" : "", SLICE_ARG(id));
     buffer_deinit(&text);
 }
 

@@ -193,8 +193,10 @@ static void handler_init(struct handlers *handlers, size_t at) {
     };
     quarantine_init(&handler->quarantine, handler->config);
     list_init(&handler->queued);
-    atomic_init(&handler->is_in_process, handler->config->isolation == ISOLATION_PROCESS ||
-                                             process_is_demoted(handlers, handler));
+    atomic_init(&handler->is_demoted, handler->config->isolation == ISOLATION_THREAD &&
+                                          process_is_demoted(handlers, handler));
+    atomic_init(&handler->is_in_process,
+                handler->config->isolation == ISOLATION_PROCESS || handler->is_demoted);
     handlers->count++;
 }
 

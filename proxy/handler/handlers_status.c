@@ -7,6 +7,7 @@ static void family(struct buffer *text, const char *name, const char *kind, cons
 static void sample(struct buffer *text, const char *name, const struct buffer *labels,
                    uint64_t value);
 static void label_handler(struct buffer *labels, const struct handler *handler);
+static const char *reason_of(const struct handlers *handlers, const struct handler *handler);
 static unsigned queued_of(struct handlers *handlers, const struct handler *handler);
 static uint64_t faults_of(const struct handler *handler);
 
@@ -21,12 +22,13 @@ json_t *handlers_status(struct handlers *handlers) {
 
         json_array_append_new(
             list,
-            json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I}", "name",
+            json_pack("{s:s, s:s, s:s, s:s, s:s*, s:i, s:i, s:I, s:I, s:I}", "name",
                       handler->config->name, "plugin", handler->config->plugin, "state",
                       states[atomic_load(&handler->quarantine.state)], "isolation",
-                      atomic_load(&handler->is_in_process) ? "process" : "thread", "queued",
-                      (int)queued_of(handlers, handler), "queue_size", (int)handler->config->queue,
-                      "calls_total", (json_int_t)atomic_load(&handler->calls), "faults_total",
+                      atomic_load(&handler->is_in_process) ? "process" : "thread", "reason",
+                      reason_of(handlers, handler), "queued", (int)queued_of(handlers, handler),
+                      "queue_size", (int)handler->config->queue, "calls_total",
+                      (json_int_t)atomic_load(&handler->calls), "faults_total",
                       (json_int_t)faults_of(handler), "dirty_faults_total",
                       (json_int_t)atomic_load(&handler->dirty_faults)));
     }
@@ -64,6 +66,9 @@ void handlers_collect(struct handlers *handlers, struct buffer *text) {
     family(text, "weir_handler_workers_stuck", "gauge",
            "Threads that hang in a plugin and cannot be stopped.");
     sample(text, "weir_handler_workers_stuck", &labels, atomic_load(&handlers->abandoned));
+    family(text, "weir_gateway_in_doubt", "gauge",
+           "1 while it waits to be replaced because of faults of handlers.");
+    sample(text, "weir_gateway_in_doubt", &labels, atomic_load(&handlers->is_tainted));
     family(text, "weir_handler_lost_bytes", "gauge",
            "Memory that faults in threads have left behind, of this gateway.");
     sample(text, "weir_handler_lost_bytes", &labels, atomic_load(&handlers->lost_bytes));
@@ -112,6 +117,13 @@ static void sample(struct buffer *text, const char *name, const struct buffer *l
 static void label_handler(struct buffer *labels, const struct handler *handler) {
     labels->len = 0;
     metrics_label(labels, "handler", handler->config->name);
+}
+
+/* Why it runs where it does; NULL: because its config says so. */
+static const char *reason_of(const struct handlers *handlers, const struct handler *handler) {
+    if (atomic_load(&handler->is_demoted))
+        return "a dirty fault";
+    return atomic_load(&handlers->is_tainted) ? "the gateway is to be replaced" : NULL;
 }
 
 static unsigned queued_of(struct handlers *handlers, const struct handler *handler) {

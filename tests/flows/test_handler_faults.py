@@ -169,12 +169,93 @@ def test_a_dirty_fault_moves_a_handler_into_a_process(weir, serve):
         successor = w.gateways()[-1]
         wait_for("the old one has gone", lambda: w.gateways() == [successor])
         # It is the same there, and what would be dirty costs no gateway any more.
-        assert w.status()["handlers"][0]["isolation"] == "process"
+        told = w.status()["handlers"][0]
+        assert (told["isolation"], told["reason"]) == ("process", "a dirty fault")
         for _ in range(FAULTS):
             assert ask(w, "raise_abort").status == 500
     crowd.expect_no_failure()
     assert w.gateway == successor
     assert "runs in processes of its own from now on" in w.log()
+
+
+def test_in_a_gateway_that_waits_to_be_replaced_calls_run_in_processes(weir, serve):
+    def told():
+        return {h["name"]: (h["isolation"], h.get("reason")) for h in w.status()["handlers"]}
+
+    def replaced():
+        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
+                 f"gateway {w.gateways()[-1]} serves" in w.log() and w.status()["pid"] == w.gateways()[-1])
+
+    # The second change of gateways within SUPERVISOR_TAINT_NS has to wait.
+    handlers = [handler(name, plugin="fault", timeout="2s", fault={"quarantine_share": 0}) for name in "abc"]
+    routes = [{"listener": "http", "match": {"path": f"/{h['name']}"}, "handlers": [h["name"]], "pipeline": "up"}
+              for h in handlers]
+    w = start(weir, serve(answering(echo)), *handlers, routes=routes, server={"handler_threads": 4})
+    w.must_be_clean = False
+    gateway = w.gateway
+    assert w.exchange(request(target="/a", fields=["x-fault: raise_abort"])).status == 500
+    replaced()
+    gateway = w.gateways()[-1]
+    assert told() == {"a": ("process", "a dirty fault"), "b": ("thread", None), "c": ("thread", None)}
+    assert w.metrics().sum("weir_gateway_in_doubt") == 0
+    assert w.exchange(request(target="/b", fields=["x-fault: raise_abort"])).status == 500
+    w.await_metric("weir_gateway_in_doubt", 1)
+    assert w.gateways()[-1] == gateway
+    waits = ("process", "the gateway is to be replaced")
+    wait_for("all are in processes", lambda: told() == {"a": ("process", "a dirty fault"),
+                                                        "b": ("process", "a dirty fault"), "c": waits})
+    for _ in range(FAULTS):
+        assert w.exchange(request(target="/c", fields=["x-fault: raise_abort"])).status == 500
+        assert w.exchange(request(target="/c")).status == 200
+    assert w.metrics().sum("weir_handler_dirty_faults_total", handler="c") == 0
+    wait_for("its turn has come", lambda: w.gateways()[-1] != gateway, timeout=30)
+    replaced()
+    assert told()["c"] == ("thread", None)
+
+
+def test_memory_that_faults_lose_has_the_gateway_replaced(weir, serve):
+    w = start(weir, serve(answering(echo)), handler(plugin="fault", timeout="2s",
+                                                    fault={"quarantine_share": 0, "demote": False}),
+              server={"handler_threads": 4, "handler_loss": "1MiB"})
+    w.must_be_clean = False
+    gateway = w.gateway
+    with Crowd(w.port, clients=4) as crowd:
+        for _ in range(3):
+            assert ask(w, "leak").status == 500
+        wait_for("it is counted", lambda: w.metrics().sum("weir_handler_lost_bytes") > 3 * 256 * 1024)
+        assert w.metrics().sum("weir_handler_lost_bytes_max") == 1024 * 1024
+        assert w.gateways() == [gateway]
+        assert ask(w, "leak").status == 500
+        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
+                 f"gateway {w.gateways()[-1]} serves" in w.log())
+        n = len(crowd.answered)
+        wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
+        wait_for("the old one has gone", lambda: gateway not in w.gateways())
+    crowd.expect_no_failure()
+    assert "the gateway is to be replaced: faults of handlers have lost" in w.log()
+    assert w.metrics().sum("weir_handler_dirty_faults_total") == 0
+    assert w.metrics().sum("weir_handler_lost_bytes") == 0
+
+
+def test_a_process_that_burns_beside_its_calls_is_ended(weir, serve):
+    w = start(weir, serve(answering(echo)), handler(plugin="fault", timeout="2s", isolation="process",
+                                                    process={"cpu": "100ms"}), server={"handler_threads": 1})
+    gateway = w.gateway
+    assert ask(w, "burn").status == 200
+    w.await_metric("weir_handler_faults_total", 1, handler="a", kind="cpu")
+    assert "of CPU beyond the time of its calls), clean" in w.log()
+    for _ in range(FAULTS):
+        assert w.exchange(request()).status == 200
+    assert faults(w) == 1 and w.gateway == gateway
+
+
+@pytest.mark.parametrize("kind", ["hoard", "hoard_maps", "hoard_shared"])
+def test_a_process_may_have_so_much_memory(weir, serve, kind):
+    upstream = serve(answering(echo))
+    w = start(weir, upstream, handler(plugin="fault", timeout="5s", isolation="process",
+                                      process={"memory": "24MiB"}), server={"handler_threads": 1})
+    assert ask(w, kind).status == 200
+    assert 15 < int(upstream.requests[0].fields.get("x-count")) <= 24
 
 
 def test_processes_end_with_their_gateway(weir, serve):

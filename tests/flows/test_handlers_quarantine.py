@@ -242,7 +242,7 @@ def test_status_shows_handlers(weir, serve):
     table = os.popen(f"{w.process.args[0]} status --admin 127.0.0.1:{w.admin_port}").read()
     rows = {line.split()[0]: line.split() for line in table.splitlines() if line.strip()}
     assert rows["HANDLER"][:3] == ["HANDLER", "STATE", "ISOLATION"]
-    assert rows["a"] == ["a", "quarantine", "thread", "0/256", "4", "4"]
+    assert rows["a"] == ["a", "quarantine", "thread", "0/256", "4", "4", "0", "-"]
     assert rows["b"][:3] == ["b", "ok", "process"]
 
 
