@@ -3,6 +3,7 @@
 #pragma once
 
 #include "config/config.h"
+#include "fds/fds.h"
 #include "handler/call.h"
 #include "metrics/metrics.h"
 
@@ -26,6 +27,9 @@ struct handlers_options {
 int handlers_prepare(struct handlers **out, const struct handlers_options *options, char **why);
 /* Starts workers and the watchdog. */
 int handlers_start(struct handlers *handlers, char **why);
+/* What is open now and not in @fds (borrowed) is weir's: what comes to that after faults, theirs.
+ * Accepts NULL handlers. Before there are calls. */
+void handlers_know_fds(struct handlers *handlers, const struct fds *fds);
 /* After the loops have ended. Accepts NULL. */
 void handlers_close(struct handlers *handlers);
 

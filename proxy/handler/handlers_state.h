@@ -167,6 +167,8 @@ struct handlers {
     /* The watchdog's: */
     int64_t beat_ns;     /* when the tables of cells are looked after again */
     int64_t cpu_look_ns; /* when the processes' CPU time is */
+    int64_t fds_look_ns; /* when open files are, at the earliest */
+    bool has_lost;       /* there was a fault since */
     void (*on_taint)(void *ctx);
     void *taint_ctx;
     pthread_mutex_t lock;        /* of what follows, of the queues and of calls in them */
@@ -181,7 +183,11 @@ struct handlers {
     _Atomic bool is_tainted;
     _Atomic bool is_zygote_gone;
     _Atomic uint64_t replaced, abandoned; /* threads */
-    _Atomic uint64_t lost_bytes;          /* by faults in threads: nobody can give them back */
+    const struct fds *fds;                /* borrowed; of are_fds_known */
+    _Atomic bool are_fds_known;
+    _Atomic int64_t other_fds;   /* that are open and not in the ledger, without faults */
+    _Atomic uint64_t lost_fds;   /* as lost_bytes */
+    _Atomic uint64_t lost_bytes; /* by faults in threads: nobody can give them back */
 };
 
 /* call.c */
@@ -229,6 +235,12 @@ bool instance_start(struct guest *guest, struct handler *handler, struct handler
                     char *why, size_t why_size);
 /* Ends one in good order; false: it faulted. */
 bool instance_end(struct guest *guest, struct handler *handler, struct handler_instance *instance);
+
+/* losses.c */
+#define LOST_FDS_MAX 64 /* more have the gateway replaced */
+void losses_add(struct handlers *handlers, size_t bytes);
+/* Behind faults. Home: watchdog. */
+void losses_look_at_fds(struct handlers *handlers);
 
 /* watchdog.c */
 void *watchdog_run(void *arg); /* the handlers */

@@ -72,6 +72,9 @@ void handlers_collect(struct handlers *handlers, struct buffer *text) {
     family(text, "weir_handler_lost_bytes", "gauge",
            "Memory that faults in threads have left behind, of this gateway.");
     sample(text, "weir_handler_lost_bytes", &labels, atomic_load(&handlers->lost_bytes));
+    family(text, "weir_handler_lost_fds", "gauge",
+           "Files that faults in threads have left open, of this gateway.");
+    sample(text, "weir_handler_lost_fds", &labels, atomic_load(&handlers->lost_fds));
     family(text, "weir_handler_lost_bytes_max", "gauge",
            "So much of that has the gateway replaced.");
     sample(text, "weir_handler_lost_bytes_max", &labels, handlers->config->server.handler_loss);

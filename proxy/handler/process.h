@@ -46,9 +46,9 @@ bool process_order(struct handlers *handlers, enum process_order what, unsigned 
                    unsigned handler);
 
 /* Looks at what CPU time the processes have used, and has those ended that used too much: beyond
- * the time in which they had calls, and PROCESS_CPU_SHARE of all time, more than the handler's
- * process.cpu. Home: watchdog. */
-#define PROCESS_CPU_SHARE 4 /* a quarter: what goes along with calls, such as waking up */
+ * the time in which they had calls, and one part of all time in PROCESS_CPU_SHARE, more than the
+ * handler's process.cpu. Home: watchdog. */
+#define PROCESS_CPU_SHARE 20 /* for what goes along with calls, such as falling asleep */
 #define PROCESS_CPU_LOOK_NS (100 * NS_PER_MS)
 void processes_look_at_cpu(struct handlers *handlers, int64_t now_ns);
 

@@ -8,14 +8,14 @@
 #include "handler/process.h"
 #include "handler/trap.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define IN_DOUBT "a handler has left it in doubt"
 #define LOOK_NS (5 * NS_PER_MS)
-#define LOOKS_MAX 100     /* without work, before it sleeps */
-#define SLEEP_NS NS_PER_S /* for which tables of cells want a beat */
+#define LOOKS_MAX 100                /* without work, before it sleeps */
+#define SLEEP_NS NS_PER_S            /* for which tables of cells want a beat */
+#define FDS_LOOK_NS (50 * NS_PER_MS) /* between two, behind faults */
 #define KICK_NS (150 * NS_PER_US)
 #define KICKS_MAX 300                /* that come at a bad time, */
 #define KICKING_NS (50 * NS_PER_MS)  /* and at least for so long */
@@ -33,7 +33,6 @@ static void report_abandoned(struct worker_slot *slot, struct call *call, bool h
 static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns);
 static void replace(struct worker_slot *slot);
 static void demote(struct handlers *handlers, struct handler *handler);
-static void lose(struct handlers *handlers, size_t bytes);
 static void start_another(struct handlers *handlers);
 static void wait_for(struct handlers *handlers, int64_t ns);
 
@@ -92,6 +91,11 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
     if (now_ns >= handlers->cpu_look_ns) {
         processes_look_at_cpu(handlers, now_ns);
         handlers->cpu_look_ns = now_ns + PROCESS_CPU_LOOK_NS;
+    }
+    if (handlers->has_lost && now_ns >= handlers->fds_look_ns) {
+        handlers->has_lost = false;
+        handlers->fds_look_ns = now_ns + FDS_LOOK_NS;
+        losses_look_at_fds(handlers);
     }
     for (unsigned i = 0; i < handlers->slot_count; i++) {
         struct worker_slot *slot = &handlers->slots[i];
@@ -201,7 +205,7 @@ static void abandon(struct worker_slot *slot, int64_t now_ns) {
         slot->held_bytes += heap_used(slot->instances[i].heap);
     handlers_taint(handlers, IN_DOUBT);
     demote(handlers, slot->failed);
-    lose(handlers, slot->held_bytes);
+    losses_add(handlers, slot->held_bytes);
     start_another(handlers);
 }
 
@@ -233,7 +237,7 @@ static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     calls_post(slot->abandoned->desk, slot->abandoned);
     slot->abandoned = NULL;
     atomic_fetch_sub(&slot->handlers->lost_bytes, slot->held_bytes);
-    lose(slot->handlers, slot_clear(slot));
+    losses_add(slot->handlers, slot_clear(slot));
     atomic_fetch_sub(&slot->handlers->abandoned, 1);
     atomic_store(&slot->state, SLOT_FREE);
 }
@@ -243,12 +247,13 @@ static void replace(struct worker_slot *slot) {
     int err;
 
     pthread_join(slot->thread, NULL);
+    handlers->has_lost = true;
     fault_report(slot->failed, &slot->guest.fault, slice_str(slot->failed_id));
     if (slot->guest.fault.is_dirty) {
         handlers_taint(handlers, IN_DOUBT);
         demote(handlers, slot->failed);
     }
-    lose(handlers, slot_clear(slot));
+    losses_add(handlers, slot_clear(slot));
     slot->kicked_since_ns = 0;
     err = slot_start(slot);
     if (err) {
@@ -262,19 +267,6 @@ static void replace(struct worker_slot *slot) {
 static void demote(struct handlers *handlers, struct handler *handler) {
     if (handler->config->fault.demote)
         process_demote(handlers, handler);
-}
-
-/* What faults have left behind is gone until the process ends, so that ends before it is too much.
- */
-static void lose(struct handlers *handlers, size_t bytes) {
-    uint64_t lost = atomic_fetch_add(&handlers->lost_bytes, bytes) + bytes;
-    char why[80];
-
-    if (lost <= handlers->config->server.handler_loss || bytes == 0)
-        return;
-    snprintf(why, sizeof why, "faults of handlers have lost %llu KiB of memory",
-             (unsigned long long)lost / 1024);
-    handlers_taint(handlers, why);
 }
 
 static void start_another(struct handlers *handlers) {

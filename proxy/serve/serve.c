@@ -372,6 +372,7 @@ static int open_gateway(struct server *server) {
         free(why);
         return EXIT_UNUSABLE;
     }
+    handlers_know_fds(server->handlers, &server->gateway->fds);
     err = control_send(CONTROL_FD, "ready", NULL, 0);
     if (err) {
         fprintf(stderr, "weir: cannot tell the supervisor that the gateway is ready: %s\n",

@@ -237,6 +237,28 @@ def test_memory_that_faults_lose_has_the_gateway_replaced(weir, serve):
     assert w.metrics().sum("weir_handler_lost_bytes") == 0
 
 
+def test_files_that_faults_leave_open_have_the_gateway_replaced(weir, serve):
+    w = start(weir, serve(answering(echo)), handler(plugin="fault", timeout="2s",
+                                                    fault={"quarantine_share": 0, "demote": False}),
+              server={"handler_threads": 4})
+    w.must_be_clean = False
+    gateway = w.gateway
+    with Crowd(w.port, clients=4) as crowd:
+        for _ in range(40):
+            assert ask(w, "leak_file").status == 500
+        wait_for("they are counted", lambda: 40 <= w.metrics().sum("weir_handler_lost_fds") < 60)
+        assert w.gateways() == [gateway]
+        for _ in range(30):
+            assert ask(w, "leak_file").status == 500
+        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
+                 f"gateway {w.gateways()[-1]} serves" in w.log())
+        n = len(crowd.answered)
+        wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
+        wait_for("the old one has gone", lambda: gateway not in w.gateways())
+    crowd.expect_no_failure()
+    assert "the gateway is to be replaced: faults of handlers have left" in w.log()
+
+
 def test_a_process_that_burns_beside_its_calls_is_ended(weir, serve):
     w = start(weir, serve(answering(echo)), handler(plugin="fault", timeout="2s", isolation="process",
                                                     process={"cpu": "100ms"}), server={"handler_threads": 1})

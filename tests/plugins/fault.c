@@ -230,6 +230,11 @@ static void leak(struct scene *s) {
     null(s);
 }
 
+static void leak_file(struct scene *s) {
+    sink = (size_t)open("/dev/null", O_RDONLY);
+    null(s);
+}
+
 static void double_free(struct scene *s) {
     char *volatile block = malloc(100);
     char *volatile again = block;
@@ -565,6 +570,7 @@ static const struct {
     {"alloc_overflow", alloc_overflow},
     {"lock_overflow", lock_overflow},
     {"leak", leak},
+    {"leak_file", leak_file},
     {"burn", burn},
     {"hoard", hoard},
     {"hoard_maps", hoard_maps},
