@@ -2,7 +2,7 @@
  * (x-path: a file that it needs); without, a request is worked on as a good plugin would do it, and
  * told what its fields add up to, so that whoever asks can see whether another one's fault has
  * changed that. */
-#include <weir/handler.h>
+#include "fault.h"
 
 #include <assert.h>
 #include <dlfcn.h>
@@ -20,19 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TEXT(literal) WEIR_TEXT(literal)
-
 struct state {
     const struct weir_host *host;
     char *kept[64]; /* what an instance remembers */
     unsigned next;
-};
-
-struct scene {
-    const struct weir_host *host;
-    struct weir_call *call;
-    const struct weir_request *request;
-    const char *path;
 };
 
 static volatile int zero;
@@ -174,39 +165,6 @@ static void unwind(struct scene *s) {
 #endif
 }
 
-/* Over the one behind it, which is used then. */
-static void overflow_pointer(struct scene *s) {
-    char *volatile block = malloc(64);
-    char **volatile behind = malloc(64);
-
-    if ((char *)behind < block)
-        behind = (char **)(void *)block, block = (char *)behind;
-    *behind = block;
-    for (size_t i = 0; i < (size_t)((char *)behind - block) + 64; i++)
-        ((volatile char *)block)[i] = 'x';
-    **behind = 1;
-}
-
-/* Somebody else has it meanwhile. */
-static void use_after_free(struct scene *s) {
-    volatile char *volatile *volatile block = malloc(64), *volatile *volatile again = block;
-    volatile char *volatile other;
-
-    free((void *)block);
-    other = malloc(64);
-    for (size_t i = 0; i < 64; i++)
-        other[i] = 'x';
-    **again = 1;
-}
-
-/* Beyond what the host gave, over all that this instance has said and on. */
-static void alloc_overflow(struct scene *s) {
-    volatile char *block = s->host->alloc(s->call, 100);
-
-    for (size_t i = 0;; i++)
-        block[i] = (char)i;
-}
-
 /* The stack ends while a host function is at work that may hold a lock. */
 static int deeper(struct scene *s, int n) {
     volatile char room[16];
@@ -219,114 +177,6 @@ static int deeper(struct scene *s, int n) {
 
 static void lock_overflow(struct scene *s) {
     sink = (size_t)deeper(s, zero);
-}
-
-/* What stays behind when it faults: libc's memory, and a mapping. */
-static void leak(struct scene *s) {
-    size_t bytes = 256 << 10;
-
-    sink = (size_t)fopen("/dev/null", "r");
-    memset(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1, bytes);
-    null(s);
-}
-
-static void leak_file(struct scene *s) {
-    sink = (size_t)open("/dev/null", O_RDONLY);
-    null(s);
-}
-
-static void double_free(struct scene *s) {
-    char *volatile block = malloc(100);
-    char *volatile again = block;
-
-    free(block);
-    free(again);
-}
-
-static void double_free_large(struct scene *s) {
-    char *volatile block = malloc(300000);
-    char *volatile again = block;
-
-    free(block);
-    free(again);
-}
-
-static void bad_free(struct scene *s) {
-    char *volatile block = malloc(100);
-
-    free(block + 16);
-}
-
-static void free_stack(struct scene *s) {
-    char room[64];
-    char *volatile at = room;
-
-    free(at + (16 - (uintptr_t)at % 16));
-}
-
-static void realloc_freed(struct scene *s) {
-    char *volatile block = malloc(100);
-    char *volatile again = block;
-
-    free(block);
-    sink = (size_t)realloc(again, 1000);
-}
-
-static void heap_overflow(struct scene *s) {
-    volatile char *block = malloc(100);
-
-    for (size_t i = 0;; i++)
-        block[i] = (char)i;
-}
-
-static void heap_overflow_small(struct scene *s) {
-    volatile char *block = malloc(40);
-
-    for (size_t i = 0; i < 400; i++)
-        block[i] = (char)i;
-}
-
-static void write_after_free(struct scene *s) {
-    char *volatile block = malloc(100);
-    volatile char *again = block;
-
-    free(block);
-    for (size_t i = 0; i < 100; i++)
-        again[i] = (char)i;
-}
-
-/* Somewhere in its own heap. */
-static void wild_write_inside(struct scene *s) {
-    volatile char *block = malloc(100);
-
-    block = (volatile char *)((uintptr_t)block & ~(uintptr_t)4095);
-    for (size_t i = 0; i < 4096; i++)
-        block[i] = (char)i;
-}
-
-/* Beyond it: between heaps, and where nothing is. */
-static void wild_write_outside(struct scene *s) {
-    volatile char *block = malloc(100);
-
-    for (size_t i = 0; i < 4096; i++)
-        block[(256l << 20) + (long)i] = (char)i;
-}
-
-static void huge(struct scene *s) {
-    volatile size_t bytes = 20ul << 30;
-    volatile char *volatile block = malloc(bytes);
-
-    for (size_t i = 0; i < bytes; i++)
-        block[i] = 1;
-}
-
-static void eat_memory(struct scene *s) {
-    volatile char *volatile block;
-
-    do {
-        block = malloc(4 << 20);
-        block[0] = 1;
-    } while (block);
 }
 
 static void spin(struct scene *s) {
@@ -400,44 +250,12 @@ static void burn(struct scene *s) {
 
 /* No faults, but what shows how calls are handled. */
 
-static void set_number(struct scene *s, const char *name, unsigned long number) {
+void fault_tell(struct scene *s, const char *name, unsigned long number) {
     char text[24];
 
     snprintf(text, sizeof text, "%lu", number);
     s->host->set_field(s->call, (struct weir_text){name, strlen(name)},
                        (struct weir_text){text, strlen(text)});
-}
-
-/* How many MiB there are, in the heap and in mappings of either kind. */
-
-static void hoard(struct scene *s) {
-    size_t step = 1 << 20;
-    unsigned long count = 0;
-    char *block;
-
-    for (; (block = malloc(step)); count++)
-        *block = 1;
-    set_number(s, "x-count", count);
-}
-
-static void map_all(struct scene *s, int how) {
-    size_t step = 1 << 20;
-    unsigned long count = 0;
-    char *block;
-
-    for (; (block = mmap(NULL, step, PROT_READ | PROT_WRITE, how | MAP_ANONYMOUS, -1, 0)) !=
-           MAP_FAILED;
-         count++)
-        *block = 1;
-    set_number(s, "x-count", count);
-}
-
-static void hoard_maps(struct scene *s) {
-    map_all(s, MAP_PRIVATE);
-}
-
-static void hoard_shared(struct scene *s) {
-    map_all(s, MAP_SHARED);
 }
 
 static void nap(struct scene *s) {
@@ -463,7 +281,7 @@ static void call_kill(struct scene *s) {
 static unsigned long counted;
 
 static void count(struct scene *s) {
-    set_number(s, "x-count", ++counted);
+    fault_tell(s, "x-count", ++counted);
 }
 
 static void no_reply(struct scene *s) {
@@ -503,20 +321,6 @@ static void dlopen_bad(struct scene *s) {
     sink = (size_t)dlopen(s->path, RTLD_NOW);
 }
 
-/* Memory of libc's own allocator. */
-static void free_foreign(struct scene *s) {
-    char *line = NULL;
-    size_t room = 0;
-    FILE *file = fopen("/proc/self/comm", "r");
-    ssize_t len = getline(&line, &room, file);
-    char *volatile again = line;
-
-    fclose(file);
-    sink = (size_t)len;
-    free(line);
-    free(again);
-}
-
 static void raise_abort(struct scene *s) {
     raise(SIGABRT);
 }
@@ -535,10 +339,7 @@ static void stuck(struct scene *s) {
     spin(s);
 }
 
-static const struct {
-    const char *name;
-    void (*run)(struct scene *s);
-} faults[] = {
+static const struct fault_kind faults[] = {
     {"null", null},
     {"call_null", call_null},
     {"call_data", call_data},
@@ -559,28 +360,8 @@ static const struct {
     {"qsort_bad", qsort_bad},
     {"stack_smash", stack_smash},
     {"unwind", unwind},
-    {"double_free", double_free},
-    {"double_free_large", double_free_large},
-    {"bad_free", bad_free},
-    {"free_stack", free_stack},
-    {"realloc_freed", realloc_freed},
-    {"heap_overflow", heap_overflow},
-    {"overflow_pointer", overflow_pointer},
-    {"use_after_free", use_after_free},
-    {"alloc_overflow", alloc_overflow},
     {"lock_overflow", lock_overflow},
-    {"leak", leak},
-    {"leak_file", leak_file},
     {"burn", burn},
-    {"hoard", hoard},
-    {"hoard_maps", hoard_maps},
-    {"hoard_shared", hoard_shared},
-    {"heap_overflow_small", heap_overflow_small},
-    {"write_after_free", write_after_free},
-    {"wild_write_inside", wild_write_inside},
-    {"wild_write_outside", wild_write_outside},
-    {"huge", huge},
-    {"eat_memory", eat_memory},
     {"spin", spin},
     {"sleep", call_sleep},
     {"poll", call_poll},
@@ -602,11 +383,18 @@ static const struct {
     {"stdio_loop", stdio_loop},
     {"syslog_bad", syslog_bad},
     {"dlopen_bad", dlopen_bad},
-    {"free_foreign", free_foreign},
     {"raise_abort", raise_abort},
     {"vanish", vanish},
     {"stuck", stuck},
+    {NULL, NULL},
 };
+
+/* Does what of @kinds has that name. */
+static void run(const struct fault_kind *kinds, struct weir_text name, struct scene *scene) {
+    for (; kinds->name; kinds++)
+        if (name.len == strlen(kinds->name) && memcmp(name.base, kinds->name, name.len) == 0)
+            kinds->run(scene);
+}
 
 static struct weir_text find(const struct weir_request *request, const char *name) {
     for (size_t i = 0; i < request->field_count; i++)
@@ -644,6 +432,7 @@ static enum weir_verdict request(void *arg, struct weir_call *call,
     struct weir_text fault = find(asked, "x-fault"), path = find(asked, "x-path");
     unsigned long sum = 14695981039346656037ul;
     char text[32], file[512] = "";
+    struct scene scene = {state->host, call, asked, file};
 
     sum = add(add(sum, asked->id), asked->path);
     for (size_t i = 0; i < asked->field_count; i++)
@@ -655,13 +444,8 @@ static enum weir_verdict request(void *arg, struct weir_call *call,
     }
     if (path.len < sizeof file)
         memcpy(file, path.base, path.len);
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        struct scene scene = {state->host, call, asked, file};
-
-        if (fault.len == strlen(faults[i].name) &&
-            memcmp(fault.base, faults[i].name, fault.len) == 0)
-            faults[i].run(&scene);
-    }
+    run(faults, fault, &scene);
+    run(fault_memory_kinds, fault, &scene);
     snprintf(text, sizeof text, "%016lx", sum);
     state->host->set_field(call, TEXT("x-sum"), (struct weir_text){text, strlen(text)});
     state->host->count(call, 0, 1);
