@@ -111,7 +111,9 @@ size_t slot_clear(struct worker_slot *slot) {
             plugin_image_reset(instance->image);
         instance->is_ready = false;
     }
-    madvise(slot->room, sizeof *slot->room, MADV_DONTNEED); /* whatever was written to it */
+    /* As large as they have become; nobody runs on them now. */
+    madvise(slot->room, sizeof *slot->room, MADV_DONTNEED);
+    madvise(slot->stack, WORKER_STACK_BYTES, MADV_DONTNEED);
     return lost;
 }
 
