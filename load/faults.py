@@ -12,7 +12,7 @@ from pathlib import Path
 
 import common
 
-TIMEOUT_MS = 500
+TIMEOUT_MS = 1000
 CLEAN = ["null", "call_null", "stack_overflow", "fpe", "ill", "bus", "abort", "assert", "exit", "strlen_null",
          "qsort_bad", "double_free", "bad_free", "heap_overflow", "overflow_pointer", "use_after_free",
          "alloc_overflow", "bad_text"]

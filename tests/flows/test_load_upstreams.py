@@ -18,6 +18,11 @@ def test_nobody_is_refused_while_the_engine_is_restarted():
 
 
 @release_only
+def test_faults_of_handlers_change_nothing_of_that():
+    scenario("incident-1", "--faults", "1%", "--seconds", "10")
+
+
+@release_only
 @pytest.mark.parametrize("part", ["naive", "loop"])
 def test_a_crash_loop_stays_small(part):
     scenario("incident-2", "--parts", part)
