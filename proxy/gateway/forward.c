@@ -3,6 +3,7 @@
 #include "gateway/crossing.h"
 
 #include "base/random.h"
+#include "gateway/rewrite.h"
 
 #include <netinet/in.h>
 
@@ -77,6 +78,8 @@ void forward_request(struct crossing *c, struct request_head *out) {
     add_upgrade(c, out);
     add_forwarding(c, out);
     add_request_id(c, out);
+    if (c->rewrite)
+        rewrite_request(c, out);
 }
 
 void forward_response(struct crossing *c) {
