@@ -72,9 +72,9 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     take_all(&reader, root, config);
     check_all(config, root, &found, &warnings);
     processes_check(config, root, &found);
-    rewrites_check(config, root, &found);
     balance_check(config, root, &found);
     certificates_check(config, root, &found, &warnings);
+    rewrites_check(config, root, &found); /* with TLS or without is known */
     plan_all(config, root, options, &found);
     tomlc_free(root);
     errors_finish(&warnings, &warned);
