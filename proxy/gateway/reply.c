@@ -36,8 +36,8 @@ void reply_make(struct crossing *c) {
     }
     *head = (struct response_head){
         .status = problem.status, .version = HTTP_1_1, .reason = h1_reason(problem.status)};
-    if (refusal)
-        head->fields = refusal->fields;
+    if (c->handling)
+        head->fields = c->handling->fields;
     if (c->is_grpc) {
         grpc_reply(c);
         add(x, FIELD_X_REQUEST_ID, c->request_id);
