@@ -232,14 +232,15 @@ static void weaken_etag(struct crossing *c, struct fields *fields) {
 
 /* If-Match compares strongly (RFC 9110 section 13.1.1): what we have weakened would never match. */
 static struct slice strengthen(struct arena *arena, struct slice tags) {
-    struct slice out = SLICE_NONE, tag;
+    char *text = arena_alloc(arena, 2 * tags.len), *to = text; /* a comma becomes two bytes */
+    struct slice tag;
 
     while (slice_next_element(&tags, &tag)) {
-        if (slice_starts(tag, SLICE("W/\"")))
-            tag = slice_skip(tag, 2);
-        out = out.len > 0 ? ARENA_JOIN(arena, out, SLICE(", "), tag) : tag;
+        if (to > text)
+            to = slice_write(to, SLICE(", "));
+        to = slice_write(to, slice_starts(tag, SLICE("W/\"")) ? slice_skip(tag, 2) : tag);
     }
-    return out;
+    return slice_of(text, (size_t)(to - text));
 }
 
 /* Without a Domain (RFC 6265 section 4.1.2.3) that is the engine's: a browser would refuse it, and
