@@ -9,7 +9,7 @@
 #define TEXT_MAX 1024
 
 /* Behind the command name, counted from 0, where proc(5) counts from 3. */
-enum field {
+enum stat_field {
     FIELD_STATE,
     FIELD_PARENT,
     FIELD_THREADS = 17,
