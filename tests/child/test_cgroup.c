@@ -4,8 +4,8 @@
 
 #include "base/slice.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -201,27 +201,12 @@ static int set_up(void **state) {
     return mkdtemp(root) ? 0 : -1;
 }
 
-static void remove_all(const char *path) {
-    DIR *dir = opendir(path);
-    const struct dirent *entry;
-
-    while (dir && (entry = readdir(dir))) {
-        char inner[3 * PATH_BYTES];
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
-        if (unlink(inner) < 0)
-            remove_all(inner);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where) {
+    return remove(path);
 }
 
 static int tear_down(void **state) {
-    remove_all(root);
-    return 0;
+    return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
