@@ -70,8 +70,8 @@ struct call_answer {
     unsigned variable_count;
     unsigned status;     /* 0: as it was (CALL_CONTINUE of a response) */
     bool wants_response; /* CALL_CONTINUE of a request: it asked to be called for that, too */
-    const struct call_edit
-        *fields; /* CALL_RESPOND, CALL_REFUSE: of the answer; CALL_ADD_FIELD only */
+    const struct call_edit *fields; /* CALL_RESPOND, CALL_REFUSE: of the answer; CALL_CONTINUE of a
+                                       request: of whoever answers. CALL_ADD_FIELD only */
     unsigned field_count;
     struct slice content;       /* CALL_RESPOND */
     struct slice title, remedy; /* CALL_REFUSE */
