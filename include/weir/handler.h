@@ -38,9 +38,9 @@
  * What a fault costs. A crash (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, a failed
  * assertion, exit()) costs the request, which is answered 500, and the instance; a call longer than
  * `timeout` the same with 504. What the instance has by malloc() is given back; what it has mapped
- * or opened itself is lost until the process ends. This is containment of faults, not a sandbox: with
- * isolation = "thread" a plugin shares its address space with weir, and a stray write that does not
- * fault can damage other requests unnoticed. Code that is not trusted belongs into
+ * or opened itself is lost until the process ends. This is containment of faults, not a sandbox:
+ * with isolation = "thread" a plugin shares its address space with weir, and a stray write that
+ * does not fault can damage other requests unnoticed. Code that is not trusted belongs into
  * isolation = "process".
  *
  * The rules. Memory comes from malloc() or the host and is freed by the side that allocated it. No
