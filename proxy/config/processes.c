@@ -37,6 +37,8 @@ static bool is_variable(struct slice name);
 static void free_list(char **list, size_t count);
 static void check_one(struct config_pipeline *pipeline, const struct tomlc_node *section,
                       struct errors *errors);
+static void check_mcp(struct config_pipeline *pipeline, const struct tomlc_node *section,
+                      struct errors *errors);
 static void check_kind(const struct config_pipeline *pipeline, const struct tomlc_node *table,
                        struct errors *errors);
 static void check_ready(const struct config_process *process, const struct tomlc_node *table,
@@ -148,6 +150,7 @@ void processes_check(struct config *config, const struct tomlc_node *root, struc
         if (section->kind != TOMLC_TABLE)
             continue;
         check_one(pipeline, section, errors);
+        check_mcp(pipeline, section, errors);
         if (!pipeline->process)
             continue;
         if (++count == CONFIG_PROCESSES_MAX + 1)
@@ -316,6 +319,38 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
     check_ready(pipeline->process, table, errors);
     if (endpoints)
         check_instances(pipeline, table, errors);
+}
+
+/* To who forwards to it the bridge is an HTTP/1 server like others. */
+static void check_mcp(struct config_pipeline *pipeline, const struct tomlc_node *section,
+                      struct errors *errors) {
+    const struct tomlc_node *settings = tomlc_find(section, "mcp");
+    const struct tomlc_node *table = tomlc_find(section, "process");
+    enum config_ready ready;
+
+    if (pipeline->protocol != PROTOCOL_MCP_STDIO) {
+        if (settings)
+            errors_add(errors, settings->at,
+                       "pipeline.mcp: found with protocol = \"%s\", expected only with "
+                       "\"mcp-stdio\"",
+                       config_protocol_name(pipeline->protocol));
+        return;
+    }
+    pipeline->protocol = PROTOCOL_HTTP1;
+    if (!pipeline->process || !table) {
+        errors_add(errors, section->at,
+                   "pipeline.process: found none with protocol = \"mcp-stdio\", expected the "
+                   "command of the server");
+        return;
+    }
+    ready = pipeline->process->ready.check;
+    if (ready != READY_TCP)
+        errors_add(errors, tomlc_find(table, "ready")->at,
+                   "pipeline.process.ready.check: found \"%s\" with protocol = \"mcp-stdio\", "
+                   "expected none: it is ready when it has answered initialize",
+                   config_ready_name(ready));
+    pipeline->process->is_mcp = true;
+    pipeline->process->mcp = pipeline->mcp;
 }
 
 /* A setting that would never apply is an error. */

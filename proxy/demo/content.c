@@ -1,7 +1,7 @@
 /* What the client sends: echoed, or counted. */
 #include "base/alloc.h"
-#include "demo/resource.h"
 #include "base/utf8.h"
+#include "demo/resource.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -9,7 +9,7 @@
 
 struct scan {
     const char *at, *end;
-    unsigned depth;     /* containers that are open around `at`, those of scan_value() excepted */
+    unsigned depth; /* containers that are open around `at`, those of scan_value() excepted */
     unsigned depth_max;
     const char *why; /* static; NULL: nothing is wrong so far */
 };
@@ -156,8 +156,8 @@ static const char *judge(struct message *m, bool has_error) {
 }
 
 static bool is_id(struct slice value) {
-    return value.len > 0 && (value.base[0] == '"' || value.base[0] == '-' ||
-                             isdigit((unsigned char)value.base[0]));
+    return value.len > 0 &&
+           (value.base[0] == '"' || value.base[0] == '-' || isdigit((unsigned char)value.base[0]));
 }
 
 static bool read_top(struct scan *s, struct message *m, bool *is_error) {

@@ -7,9 +7,10 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "config/process.h"
 
-#define MESSAGE_DEPTH_MAX 256 /* what may be set */
-#define MESSAGE_ID_MAX 512    /* bytes of an id or a progress token, with its quotes */
+#define MESSAGE_DEPTH_MAX CONFIG_MCP_DEPTH_MAX
+#define MESSAGE_ID_MAX 512 /* bytes of an id or a progress token, with its quotes */
 
 enum message_kind {
     MESSAGE_REQUEST,
@@ -55,7 +56,7 @@ struct message_edit {
     struct slice instead; /* JSON */
 };
 
-/* Appends the text, on one line, with @edits (in any order, at most two), and a newline. */
+/* Appends the text, on one line, with @edits (in any order, none in another), and a newline. */
 void message_write(struct buffer *to, const struct message *message,
                    const struct message_edit *edits, size_t count);
 

@@ -111,8 +111,7 @@ static void on_accept_error(void *ctx, int err) {
     const struct origin *origin = ctx;
     static struct log_limit limit = LOG_LIMIT(1);
 
-    log_limited(&limit, LOG_ERROR, "cannot accept in %s: %s",
-                origin->o.name, strerror(err));
+    log_limited(&limit, LOG_ERROR, "cannot accept in %s: %s", origin->o.name, strerror(err));
 }
 
 static void write_refusal(struct h1_server_loop *shared, const struct h1_refusal *refusal,

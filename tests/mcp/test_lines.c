@@ -31,8 +31,9 @@ static void lines_come_out_as_they_were_said(void **state) {
 }
 
 static void one_that_is_too_long_is_let_go_but_for_its_id(void **state) {
-    static const char text[] = "{\"result\":{\"id\":5,\"a\\\"id\":6},\"x\":\"id\",\"id\": 123 ,\"y\":7}\n"
-                               "{\"id\":8}\n";
+    static const char text[] =
+        "{\"result\":{\"id\":5,\"a\\\"id\":6},\"x\":\"id\",\"id\": 123 ,\"y\":7}\n"
+        "{\"id\":8}\n";
 
     for (size_t step = 1; step < sizeof text; step++) {
         struct lines lines = {.max = LINE_MAX_BYTES};

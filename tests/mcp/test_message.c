@@ -102,9 +102,10 @@ static void what_is_no_message_is_refused(void **state) {
 
 /* Every cut of a good message is a bad one, and reading it stays inside (ASan looks). */
 static void no_beginning_of_a_message_is_one(void **state) {
-    static const char text[] = "{\"jsonrpc\":\"2.0\",\"id\":\"x\\u00e9\",\"method\":\"m\",\"params\":"
-                               "{\"a\":[1,-2.5e+3,true,{\"b\":null}],\"_meta\":{\"progressToken\":"
-                               "\"t\"},\"uri\":\"\"}}";
+    static const char text[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":\"x\\u00e9\",\"method\":\"m\",\"params\":"
+        "{\"a\":[1,-2.5e+3,true,{\"b\":null}],\"_meta\":{\"progressToken\":"
+        "\"t\"},\"uri\":\"\"}}";
 
     for (size_t len = 0; len < sizeof text; len++) {
         char *cut = malloc(len + 1);
@@ -119,9 +120,10 @@ static void no_beginning_of_a_message_is_one(void **state) {
 }
 
 static void nesting_is_bounded(void **state) {
-    static const char *const good[] = {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":[[[[[[[1]]]]]]]}",
-                                       "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{\"x\":"
-                                       "[[[[[[1]]]]]]}}"};
+    static const char *const good[] = {
+        "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":[[[[[[[1]]]]]]]}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{\"x\":"
+        "[[[[[[1]]]]]]}}"};
     static const char *const deep[] = {
         "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":[[[[[[[[1]]]]]]]]}",
         "{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{\"x\":[[[[[[[1]]]]]]]}}",
