@@ -167,13 +167,15 @@ void processes_check(struct config *config, const struct tomlc_node *root, struc
         check_routes(config, root, errors);
 }
 
-/* Each request has a program of its own: there is nothing to come back to. */
+/* With exec each request has a program of its own: there is nothing to come back to. A session of
+ * an MCP server lives in one of its instances only. */
 static void check_routes(const struct config *config, const struct tomlc_node *root,
                          struct errors *errors) {
     const struct tomlc_node *list = tomlc_find(root, "route");
 
     for (size_t i = 0; i < config->route_count; i++) {
-        const struct config_route *route = &config->routes[i];
+        struct config_route *route = &config->routes[i];
+        const struct config_pipeline *pipeline = &config->pipelines[route->pipeline];
         const struct tomlc_node *affinity = list->children[i].kind == TOMLC_TABLE
                                                 ? tomlc_find(&list->children[i], "affinity")
                                                 : NULL;
@@ -183,6 +185,12 @@ static void check_routes(const struct config *config, const struct tomlc_node *r
                        "route.affinity: found with pipeline = \"%s\", expected one with endpoints, "
                        "not with protocol = \"exec\"",
                        config->pipelines[route->pipeline].name);
+        if (affinity || !pipeline->process || !pipeline->process->is_mcp ||
+            pipeline->process->instances < 2)
+            continue;
+        route->affinity.header = xstrdup("mcp-session-id");
+        route->affinity.learn = LEARN_RESPONSE;
+        route->affinity.is_strict = true;
     }
 }
 

@@ -15,8 +15,9 @@
 #include "origin/origin.h"
 
 #define BRIDGE_ENDING_NS NS_PER_S /* for the last answers to go out */
-#define BRIDGE_LOOK_NS NS_PER_S /* between two looks at idle sessions; and what is told of counts \
-                                 */
+#define BRIDGE_LOOK_NS                                                         \
+    NS_PER_S /* between two looks at idle sessions; and what is told of counts \
+              */
 #define BRIDGE_KEEPALIVE_NS (15 * NS_PER_S) /* a comment on streams that are silent */
 
 struct bridge {

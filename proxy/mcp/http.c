@@ -21,7 +21,8 @@ struct caller {
     struct buffer content;       /* of the request */
     struct hub_call *call;       /* borrowed: hub; NULL: none (any more) */
     struct hub_session *session; /* borrowed: hub; of a GET; NULL: none (any more) */
-    bool takes_json, takes_events;
+    bool takes_json;             /* rather than a stream of one event, where it takes that too */
+    bool takes_events;
     bool is_stream; /* the head of a stream was sent */
     bool is_ended;
 };
@@ -38,7 +39,7 @@ static void get(struct visit *v);
 static void delete (struct visit *v);
 static struct hub_session *find_session(struct visit *v, struct slice id);
 static bool check_version(struct visit *v, struct slice id);
-static bool takes(const struct visit *v, const char *type, const char *range);
+static unsigned takes(const struct visit *v, const char *type, const char *range);
 static void refuse(struct visit *v, unsigned status, struct slice id, enum message_fault fault,
                    const char *words);
 static void move_stream(struct visit *v);
@@ -46,11 +47,14 @@ static bool begin_stream(struct caller *caller);
 static void write_event(struct caller *caller, struct slice message);
 static void end_stream(struct caller *caller);
 static bool outlet_has_room(const struct outlet *outlet);
+static bool outlet_may_be_silent(const struct outlet *outlet);
 static void outlet_event(struct outlet *outlet, struct slice message);
 static void outlet_end(struct outlet *outlet, struct slice message);
 
-static const struct outlet_ops outlet_ops = {
-    .has_room = outlet_has_room, .event = outlet_event, .end = outlet_end};
+static const struct outlet_ops outlet_ops = {.has_room = outlet_has_room,
+                                             .may_be_silent = outlet_may_be_silent,
+                                             .event = outlet_event,
+                                             .end = outlet_end};
 
 void http_visited(struct visit *v) {
     enum method method = v->x.request_head.method;
@@ -130,17 +134,20 @@ static void post(struct caller *caller) {
     struct visit *v = caller->v;
     struct hub_session *session;
     struct message message;
+    unsigned json, events;
     const char *why;
     enum message_fault fault =
         message_read(&message, buffer_slice(&caller->content), bridge->settings.depth, &why);
 
-    caller->takes_json = takes(v, "application/json", "application/*");
-    caller->takes_events = takes(v, "text/event-stream", "text/*");
+    json = takes(v, "application/json", "application/*");
+    events = takes(v, "text/event-stream", "text/*");
+    caller->takes_events = events > 0;
+    caller->takes_json = json > 0 && (events == 0 || json <= events);
     if (fault) {
         refuse(v, 400, message.id, fault, why);
         return;
     }
-    if (!caller->takes_json && !caller->takes_events) {
+    if (json == 0 && events == 0) {
         refuse(v, 406, message.id, MESSAGE_SERVER_GONE,
                "the answer is application/json or text/event-stream, the client takes neither");
         return;
@@ -253,24 +260,25 @@ static bool check_version(struct visit *v, struct slice id) {
     return false;
 }
 
-/* Without Accept a client takes anything (RFC 9110 section 12.5.1). */
-static bool takes(const struct visit *v, const char *type, const char *range) {
+/* As which one of what it takes (RFC 9110 section 12.5.1) the client has named it; 0: not. What it
+ * names first it is given. */
+static unsigned takes(const struct visit *v, const char *type, const char *range) {
     const struct fields *fields = &v->x.request_head.fields;
-    const struct field *field = fields_find_name(fields, SLICE("accept"));
+    unsigned place = 0;
 
-    if (!field)
-        return true;
     for (uint32_t i = 0; i < fields->count; i++) {
         struct slice list = fields->list[i].value, element;
 
         if (!slice_equal_case(fields->list[i].name, SLICE("accept")))
             continue;
-        while (slice_next_element(&list, &element))
+        while (slice_next_element(&list, &element)) {
+            place++;
             if (media_type_is(element, slice_str(type)) ||
                 media_type_is(element, slice_str(range)) || media_type_is(element, SLICE("*/*")))
-                return true;
+                return place;
+        }
     }
-    return false;
+    return fields_find_name(fields, SLICE("accept")) ? 0 : 1;
 }
 
 static void refuse(struct visit *v, unsigned status, struct slice id, enum message_fault fault,
@@ -333,6 +341,10 @@ static bool outlet_has_room(const struct outlet *outlet) {
     return caller->v->x.client && caller->takes_events && body_has_room(&caller->v->x.response);
 }
 
+static bool outlet_may_be_silent(const struct outlet *outlet) {
+    return CONTAINER_OF(outlet, struct caller, outlet)->takes_events;
+}
+
 static void outlet_event(struct outlet *outlet, struct slice message) {
     struct caller *caller = CONTAINER_OF(outlet, struct caller, outlet);
 
@@ -349,7 +361,7 @@ static void outlet_end(struct outlet *outlet, struct slice message) {
     caller->is_ended = true;
     if (!v->x.client)
         return;
-    if (!caller->is_stream && caller->takes_json) {
+    if (!caller->is_stream && message.base && caller->takes_json) {
         visit_reply(v, 200, "application/json", message);
         return;
     }

@@ -343,7 +343,15 @@ static void note_cancelled(struct hub *hub, struct hub_session *session,
     hub->counts.dropped += !say(
         hub, message,
         &(struct message_edit){message->request_id, slice_of(id, uint_to_text(id, call->id))}, 1);
-    end_call(hub, call, MESSAGE_CANCELLED, "cancelled by the client", SLICE(""));
+    /* Whoever cancels does not await an answer (MCP: "Cancellation"). */
+    if (!call->outlet->ops->may_be_silent(call->outlet)) {
+        end_call(hub, call, MESSAGE_CANCELLED, "cancelled by the client", SLICE(""));
+    } else {
+        struct outlet *outlet = call->outlet;
+
+        calls_remove(hub, call);
+        outlet->ops->end(outlet, SLICE_NONE);
+    }
 }
 
 /* Unlike a message of the client's, this one is not passed on but made. */

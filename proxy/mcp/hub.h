@@ -49,6 +49,8 @@ struct outlet_ops {
     bool (*has_room)(const struct outlet *outlet);
     /* @message is one line without its end. */
     void (*event)(struct outlet *outlet, struct slice message);
+    /* May it end without a message? An answer that is no stream cannot. */
+    bool (*may_be_silent)(const struct outlet *outlet);
     /* With a last message, or without (no base). The hub has forgotten the outlet. */
     void (*end)(struct outlet *outlet, struct slice message);
 };
