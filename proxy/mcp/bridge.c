@@ -24,14 +24,14 @@ static bool say(void *ctx, struct slice line);
 static void on_ready(void *ctx);
 static int open_address(int *fd);
 static void on_refused(void *ctx, struct slice why);
-static void on_line(struct server *server, const struct line *line);
-static void on_gone(struct server *server, const char *how);
+static void on_line(struct stdio *server, const struct lines_item *line);
+static void on_gone(struct stdio *server, const char *how);
 static void on_ending(struct origin *origin);
 static void on_look(struct timer *timer);
 static void tell_counts(const struct bridge *bridge);
 
 static const struct hub_server_ops hub_ops = {.say = say, .ready = on_ready, .refused = on_refused};
-static const struct server_events server_events = {.line = on_line, .gone = on_gone};
+static const struct stdio_events stdio_events = {.line = on_line, .gone = on_gone};
 
 int bridge_command(int argc, char **argv) {
     static struct bridge bridge; /* half a page of timer wheel: not for the stack */
@@ -104,8 +104,8 @@ static int open_bridge(struct bridge *bridge, const struct config_process *proce
     hub_init(&bridge->hub,
              &(struct hub_options){
                  .limits = process->mcp, .ops = &hub_ops, .ctx = bridge, .name = bridge->name});
-    if (server_open(&bridge->server, &bridge->origin.loop, &server_events, process,
-                    process->mcp.message_bytes, why, sizeof why)) {
+    if (stdio_open(&bridge->server, &bridge->origin.loop, &stdio_events, process,
+                   process->mcp.message_bytes, why, sizeof why)) {
         log_error("cannot start '%s': %s", process->command[0], why);
         return EXIT_NOT_STARTED;
     }
@@ -117,7 +117,7 @@ static int open_bridge(struct bridge *bridge, const struct config_process *proce
 static bool say(void *ctx, struct slice line) {
     struct bridge *bridge = ctx;
 
-    return server_say(&bridge->server, line);
+    return stdio_say(&bridge->server, line);
 }
 
 static void on_ready(void *ctx) {
@@ -157,14 +157,14 @@ static void on_refused(void *ctx, struct slice why) {
     origin_end(&bridge->origin, 0);
 }
 
-static void on_line(struct server *server, const struct line *line) {
+static void on_line(struct stdio *server, const struct lines_item *line) {
     struct bridge *bridge = CONTAINER_OF(server, struct bridge, server);
 
     hub_hear(&bridge->hub, line, bridge->origin.loop.now_ns);
 }
 
 /* Who reads the log of deaths there finds the server's own status. */
-static void on_gone(struct server *server, const char *how) {
+static void on_gone(struct stdio *server, const char *how) {
     struct bridge *bridge = CONTAINER_OF(server, struct bridge, server);
     const struct mcp_counts *counts = &bridge->hub.counts;
 
@@ -187,7 +187,7 @@ static void on_ending(struct origin *origin) {
         close(bridge->fd); /* who comes now is to wait for the next one */
     bridge->fd = -1;
     hub_end(&bridge->hub, "the server is ended by weir", SLICE(""));
-    server_close(&bridge->server);
+    stdio_close(&bridge->server);
     loop_timer_stop(&origin->loop, &bridge->look);
 }
 

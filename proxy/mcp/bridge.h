@@ -11,7 +11,7 @@
 
 #include "config/process.h"
 #include "mcp/hub.h"
-#include "mcp/server.h"
+#include "mcp/stdio.h"
 #include "origin/origin.h"
 
 #define BRIDGE_ENDING_NS NS_PER_S /* for the last answers to go out */
@@ -23,7 +23,7 @@
 struct bridge {
     struct origin origin;
     struct hub hub;
-    struct server server;
+    struct stdio server;
     struct config_mcp settings;
     struct timer look;
     int fd;           /* that it listens on; owned; -1: none */

@@ -116,7 +116,7 @@ void hub_deinit(struct hub *hub);
 /* Says initialize to the server. */
 void hub_start(struct hub *hub);
 /* A line of the server. */
-void hub_hear(struct hub *hub, const struct line *line, int64_t now_ns);
+void hub_hear(struct hub *hub, const struct lines_item *line, int64_t now_ns);
 
 /* Is @version one that a client may speak (MCP-Protocol-Version)? */
 bool hub_speaks(const struct hub *hub, struct slice version);

@@ -5,7 +5,7 @@
 
 #define SHOWN_BYTES 120 /* of a line that is no message, in the log */
 
-static void hear_loss(struct hub *hub, const struct line *line);
+static void hear_loss(struct hub *hub, const struct lines_item *line);
 static void hear_garbage(struct hub *hub, struct slice text, const char *why);
 static void fail_call(struct hub *hub, uint64_t id, const char *words, struct slice detail);
 static void hear_greeting(struct hub *hub, const struct message *message);
@@ -25,7 +25,7 @@ static struct slice write_line(struct buffer *to, const struct message *message,
 static struct log_limit garbage_limit = LOG_LIMIT(2);
 static struct log_limit unowned_limit = LOG_LIMIT(1);
 
-void hub_hear(struct hub *hub, const struct line *line, int64_t now_ns) {
+void hub_hear(struct hub *hub, const struct lines_item *line, int64_t now_ns) {
     struct message message;
     const char *why;
 
@@ -54,7 +54,7 @@ void hub_hear(struct hub *hub, const struct line *line, int64_t now_ns) {
     }
 }
 
-static void hear_loss(struct hub *hub, const struct line *line) {
+static void hear_loss(struct hub *hub, const struct lines_item *line) {
     struct buffer bytes = {0};
 
     hub->counts.lost++;

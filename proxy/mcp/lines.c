@@ -5,7 +5,7 @@
 static void see(struct id_finder *finder, char c);
 static void see_in_string(struct id_finder *finder, char c);
 
-bool lines_next(struct lines *lines, struct slice *in, struct line *line) {
+bool lines_next(struct lines *lines, struct slice *in, struct lines_item *line) {
     const char *end = in->len > 0 ? memchr(in->base, '\n', in->len) : NULL;
     struct slice part = slice_of(in->base, end ? (size_t)(end - in->base) : in->len);
 
@@ -13,7 +13,7 @@ bool lines_next(struct lines *lines, struct slice *in, struct line *line) {
         lines->held.len = 0;
     lines->is_given = false;
     *in = slice_skip(*in, part.len + (end != NULL));
-    *line = (struct line){0};
+    *line = (struct lines_item){0};
     if (!lines->is_lost && lines->held.len + part.len > lines->max) {
         lines->is_lost = true;
         lines->finder = (struct id_finder){0};
@@ -27,10 +27,10 @@ bool lines_next(struct lines *lines, struct slice *in, struct line *line) {
         lines->lost += part.len;
         if (!end)
             return false;
-        *line = (struct line){.is_lost = true,
-                              .bytes = lines->lost,
-                              .has_id = lines->finder.is_found,
-                              .id = lines->finder.id};
+        *line = (struct lines_item){.is_lost = true,
+                                    .bytes = lines->lost,
+                                    .has_id = lines->finder.is_found,
+                                    .id = lines->finder.id};
         lines->is_lost = false;
         return true;
     }

@@ -27,7 +27,7 @@ struct lines {
     struct id_finder finder;
 };
 
-struct line {
+struct lines_item {
     struct slice text; /* borrowed: until the next call; without its end */
     bool is_lost;      /* it was too long: no text */
     uint64_t bytes;    /* is_lost: how long it was */
@@ -36,5 +36,5 @@ struct line {
 };
 
 /* Takes bytes off @in up to the end of a line; false: all are taken, and there was none. */
-bool lines_next(struct lines *lines, struct slice *in, struct line *line);
+bool lines_next(struct lines *lines, struct slice *in, struct lines_item *line);
 void lines_deinit(struct lines *lines);

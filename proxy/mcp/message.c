@@ -38,9 +38,13 @@ static const char too_deep[] = "it is nested too deeply";
 
 enum message_fault message_read(struct message *message, struct slice text, unsigned depth_max,
                                 const char **why) {
-    struct scan s = {.at = text.base, .end = text.base + text.len, .depth_max = depth_max};
+    struct scan s = {.depth_max = depth_max};
     bool has_error = false;
 
+    if (text.len == 0)
+        text = SLICE("");
+    s.at = text.base;
+    s.end = text.base + text.len;
     *message = (struct message){0};
     skip_space(&s);
     text = slice_of(s.at, (size_t)(s.end - s.at));

@@ -9,7 +9,7 @@ import pytest
 from harness.env import VARIANT, scaled, wait_for
 from harness.mcp import HEAD, Mcp, mcp_config, seen, text_of, tool
 from harness.programs import pids_with, process_of
-from harness.weir import toml
+from harness.weir import run_cli, toml
 
 
 @pytest.fixture
@@ -506,8 +506,6 @@ def test_each_session_stays_with_its_instance(mcp_weir):
 
 
 def test_it_is_counted_and_shown(mcp_weir):
-    from harness.weir import run_cli
-
     w = mcp_weir()
     client = Mcp(w)
     client.text("echo", "x")
@@ -527,3 +525,26 @@ def test_it_ends_with_weir(mcp_weir):
     w.signal()
     assert w.await_exit() == 0
     assert pids_with(w.code) == []
+
+
+# --- The configuration ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("pipeline, error", [
+    ({"process": None}, "pipeline.process: found none with protocol = \"mcp-stdio\""),
+    ({"endpoints": None}, "pipeline.endpoints: found nothing"),
+    ({"protocol": None, "mcp": {"sessions": 1}}, "pipeline.mcp: found with protocol = \"http1\""),
+    ({"mcp": {"session": 1}}, "did you mean \"sessions\"?"),
+    ({"mcp": {"depth": 257}}, "expected an integer from 4 to 256"),
+    ({"process": {"ready": {"check": "http", "path": "/"}}}, "it is ready when it has answered initialize"),
+    ({"process": {"output": "lines"}}, "pipeline.process.output: found with protocol = \"mcp-stdio\""),
+])
+def test_what_makes_no_sense_is_an_error(tmp_path, pipeline, error):
+    file = tmp_path / "weir.toml"
+    file.write_text(toml(mcp_config(tmp_path, pipeline=pipeline)))
+    status, _, err = run_cli("check", file)
+    assert status == 2 and error in err
+
+
+def test_a_bridge_is_not_started_by_hand():
+    status, _, err = run_cli("mcp-stdio", "{}", "true")
+    assert status == 2 and "this is started by weir run" in err

@@ -95,7 +95,7 @@ static void server_says(struct fixture *f, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    hub_hear(&f->hub, &(struct line){.text = slice_str(text)}, 0);
+    hub_hear(&f->hub, &(struct lines_item){.text = slice_str(text)}, 0);
 }
 
 /* Was @text said to the server, or heard? Forgets what was, either way. */
@@ -195,8 +195,8 @@ static void a_refusal_of_the_server_is_told(void **state) {
     hub_init(&f.hub, &(struct hub_options){
                          .limits = {.depth = 16}, .ops = &server_ops, .ctx = &f, .name = "test"});
     hub_start(&f.hub);
-    hub_hear(&f.hub, &(struct line){.text = SLICE("{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":7}")},
-             0);
+    hub_hear(&f.hub,
+             &(struct lines_item){.text = SLICE("{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":7}")}, 0);
     assert_true(f.is_refused && !f.is_ready);
     hub_end(&f.hub, "over", SLICE(""));
     hub_deinit(&f.hub);
@@ -310,7 +310,7 @@ static void the_queue_of_a_session_is_bounded_by_count_and_bytes(void **state) {
     memset(large + len, 'x', HUB_QUEUE_BYTES_MAX / 2);
     strcpy(large + len + HUB_QUEUE_BYTES_MAX / 2, "\"}");
     for (int i = 0; i < 3; i++)
-        hub_hear(&f->hub, &(struct line){.text = slice_str(large)}, 0);
+        hub_hear(&f->hub, &(struct lines_item){.text = slice_str(large)}, 0);
     assert_int_equal(a->queue_count, 1);
     assert_true(a->queue_bytes <= HUB_QUEUE_BYTES_MAX);
     assert_int_equal(f->hub.counts.dropped, 4);

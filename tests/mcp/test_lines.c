@@ -11,7 +11,7 @@ static void lines_come_out_as_they_were_said(void **state) {
         struct lines lines = {.max = LINE_MAX_BYTES};
         const char *const wanted[] = {"one", "", "two 34567890123"};
         size_t found = 0;
-        struct line line;
+        struct lines_item line;
 
         for (size_t at = 0; at < sizeof text - 1; at += step) {
             size_t left = sizeof text - 1 - at;
@@ -37,7 +37,7 @@ static void one_that_is_too_long_is_let_go_but_for_its_id(void **state) {
 
     for (size_t step = 1; step < sizeof text; step++) {
         struct lines lines = {.max = LINE_MAX_BYTES};
-        struct line line;
+        struct lines_item line;
         size_t found = 0;
 
         for (size_t at = 0; at < sizeof text - 1; at += step) {
@@ -63,7 +63,7 @@ static void one_that_is_too_long_is_let_go_but_for_its_id(void **state) {
 static void the_longest_line_fits(void **state) {
     struct lines lines = {.max = 4};
     struct slice in = SLICE("1234\n12345\n");
-    struct line line;
+    struct lines_item line;
 
     assert_true(lines_next(&lines, &in, &line) && !line.is_lost);
     assert_true(lines_next(&lines, &in, &line) && line.is_lost && !line.has_id);

@@ -7,24 +7,24 @@
 #include "loop/loop.h"
 #include "mcp/lines.h"
 
-#define SERVER_UNSENT_MAX (8 * 1024 * 1024) /* bytes that it has not read; one line always fits */
-#define SERVER_TURN_BYTES (512 * 1024)      /* read at a time: others want their turn */
+#define STDIO_UNSENT_MAX (8 * 1024 * 1024) /* bytes that it has not read; one line always fits */
+#define STDIO_TURN_BYTES (512 * 1024)      /* read at a time: others want their turn */
 /* Behind the end of its output, for its exit status to come. */
-#define SERVER_STATUS_NS (250 * NS_PER_MS)
+#define STDIO_STATUS_NS (250 * NS_PER_MS)
 
-struct server;
+struct stdio;
 
-struct server_events {
-    void (*line)(struct server *server, const struct line *line);
+struct stdio_events {
+    void (*line)(struct stdio *server, const struct lines_item *line);
     /* It has ended, or will not be heard of again. @how: "ended with status 3". Once. */
-    void (*gone)(struct server *server, const char *how);
+    void (*gone)(struct stdio *server, const char *how);
 };
 
-struct server {
-    const struct server_events *events; /* borrowed: static */
-    struct loop *loop;                  /* borrowed */
-    pid_t pid;                          /* 0: reaped, or never started */
-    int in, out;                        /* owned; -1: closed */
+struct stdio {
+    const struct stdio_events *events; /* borrowed: static */
+    struct loop *loop;                 /* borrowed */
+    pid_t pid;                         /* 0: reaped, or never started */
+    int in, out;                       /* owned; -1: closed */
     uv_poll_t in_poll, out_poll;
     uv_signal_t sigchld;
     struct timer status_timer;
@@ -39,9 +39,9 @@ struct server {
 
 /* Starts it as @process says, with our own environment. 0, or -errno and what could not be done in
  * @why. */
-int server_open(struct server *server, struct loop *loop, const struct server_events *events,
-                const struct config_process *process, size_t line_max, char *why, size_t why_max);
+int stdio_open(struct stdio *server, struct loop *loop, const struct stdio_events *events,
+               const struct config_process *process, size_t line_max, char *why, size_t why_max);
 /* False: too much waits for it already. Copies. */
-bool server_say(struct server *server, struct slice line);
+bool stdio_say(struct stdio *server, struct slice line);
 /* Closes its pipes: its input ends. Nothing more is heard of it. */
-void server_close(struct server *server);
+void stdio_close(struct stdio *server);

@@ -1,5 +1,5 @@
-/* See server.h. */
-#include "mcp/server.h"
+/* See stdio.h. */
+#include "mcp/stdio.h"
 
 #include "base/log.h"
 #include "child/launch.h"
@@ -11,23 +11,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int start(struct server *server, const struct config_process *process, char *why,
+static int start(struct stdio *server, const struct config_process *process, char *why,
                  size_t why_max);
 static int open_pipes(int in[2], int out[2], int tell[2]);
 static void close_all(int *pairs[], size_t count);
 static void on_output(uv_poll_t *poll, int status, int events);
-static bool read_some(struct server *server);
+static bool read_some(struct stdio *server);
 static void on_room(uv_poll_t *poll, int status, int events);
-static void send_rest(struct server *server);
+static void send_rest(struct stdio *server);
 static void on_child(uv_signal_t *handle, int number);
 static void on_status_late(struct timer *timer);
-static void tell_gone(struct server *server);
+static void tell_gone(struct stdio *server);
 
-int server_open(struct server *server, struct loop *loop, const struct server_events *events,
-                const struct config_process *process, size_t line_max, char *why, size_t why_max) {
+int stdio_open(struct stdio *server, struct loop *loop, const struct stdio_events *events,
+               const struct config_process *process, size_t line_max, char *why, size_t why_max) {
     int err;
 
-    *server = (struct server){.events = events, .loop = loop, .in = -1, .out = -1};
+    *server = (struct stdio){.events = events, .loop = loop, .in = -1, .out = -1};
     server->lines.max = line_max;
     timer_init(&server->status_timer, on_status_late);
     err = start(server, process, why, why_max);
@@ -42,11 +42,11 @@ int server_open(struct server *server, struct loop *loop, const struct server_ev
     return 0;
 }
 
-bool server_say(struct server *server, struct slice line) {
+bool stdio_say(struct stdio *server, struct slice line) {
     struct buffer *unsent = &server->unsent;
     size_t waiting = unsent->len - server->unsent_begin;
 
-    if (!server->is_open || (waiting > 0 && waiting + line.len > SERVER_UNSENT_MAX))
+    if (!server->is_open || (waiting > 0 && waiting + line.len > STDIO_UNSENT_MAX))
         return false;
     if (server->unsent_begin > unsent->len / 2) {
         memmove(unsent->base, unsent->base + server->unsent_begin, waiting);
@@ -59,7 +59,7 @@ bool server_say(struct server *server, struct slice line) {
     return true;
 }
 
-void server_close(struct server *server) {
+void stdio_close(struct stdio *server) {
     if (server->is_open) {
         server->is_open = false;
         uv_close((uv_handle_t *)&server->in_poll, NULL);
@@ -77,7 +77,7 @@ void server_close(struct server *server) {
     server->lines.held = server->unsent = (struct buffer){0};
 }
 
-static int start(struct server *server, const struct config_process *process, char *why,
+static int start(struct stdio *server, const struct config_process *process, char *why,
                  size_t why_max) {
     int in[2] = {-1, -1}, out[2] = {-1, -1}, tell[2] = {-1, -1};
     int *pairs[] = {in, out, tell};
@@ -133,27 +133,27 @@ static void close_all(int *pairs[], size_t count) {
 }
 
 static void on_output(uv_poll_t *poll, int status, int events) {
-    struct server *server = CONTAINER_OF(poll, struct server, out_poll);
+    struct stdio *server = CONTAINER_OF(poll, struct stdio, out_poll);
 
     if (!read_some(server) && server->is_open) {
         uv_poll_stop(&server->out_poll);
         if (server->has_status)
             tell_gone(server);
         else
-            loop_timer_start(server->loop, &server->status_timer, SERVER_STATUS_NS);
+            loop_timer_start(server->loop, &server->status_timer, STDIO_STATUS_NS);
     }
     loop_turn(server->loop);
 }
 
 /* False: there will be no more. */
-static bool read_some(struct server *server) {
+static bool read_some(struct stdio *server) {
     char *bytes = server->loop->read_buffer;
     size_t all = 0;
 
-    while (server->is_open && all < SERVER_TURN_BYTES) {
+    while (server->is_open && all < STDIO_TURN_BYTES) {
         ssize_t n = read(server->out, bytes, LOOP_READ_BYTES);
         struct slice in = slice_of(bytes, n > 0 ? (size_t)n : 0);
-        struct line line;
+        struct lines_item line;
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -167,14 +167,14 @@ static bool read_some(struct server *server) {
 }
 
 static void on_room(uv_poll_t *poll, int status, int events) {
-    struct server *server = CONTAINER_OF(poll, struct server, in_poll);
+    struct stdio *server = CONTAINER_OF(poll, struct stdio, in_poll);
 
     send_rest(server);
     loop_turn(server->loop);
 }
 
 /* That it reads no more is seen by its output's end, or not at all. */
-static void send_rest(struct server *server) {
+static void send_rest(struct stdio *server) {
     struct buffer *unsent = &server->unsent;
 
     while (server->unsent_begin < unsent->len) {
@@ -203,7 +203,7 @@ static void send_rest(struct server *server) {
 
 /* What it has said before it ended is still in the pipe. */
 static void on_child(uv_signal_t *handle, int number) {
-    struct server *server = CONTAINER_OF(handle, struct server, sigchld);
+    struct stdio *server = CONTAINER_OF(handle, struct stdio, sigchld);
 
     if (server->pid > 0 && waitpid(server->pid, &server->status, WNOHANG) == server->pid) {
         server->has_status = true;
@@ -211,17 +211,17 @@ static void on_child(uv_signal_t *handle, int number) {
         if (!uv_is_active((uv_handle_t *)&server->out_poll))
             tell_gone(server); /* its output has ended already */
         else
-            loop_timer_start(server->loop, &server->status_timer, SERVER_STATUS_NS);
+            loop_timer_start(server->loop, &server->status_timer, STDIO_STATUS_NS);
     }
     loop_turn(server->loop);
 }
 
 /* Its output has ended, and it has not; or the other way round, as others have its output too. */
 static void on_status_late(struct timer *timer) {
-    tell_gone(CONTAINER_OF(timer, struct server, status_timer));
+    tell_gone(CONTAINER_OF(timer, struct stdio, status_timer));
 }
 
-static void tell_gone(struct server *server) {
+static void tell_gone(struct stdio *server) {
     char how[96];
 
     if (server->is_gone)
