@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+static void unsubscribe(struct hub_session *session, struct hub_subscription *subscription);
 static void make_id(char *to);
 static struct slice copy(struct slice text);
 static struct list *bucket_of(struct list *buckets, uint64_t id);
@@ -35,13 +36,12 @@ struct hub_session *sessions_add(struct hub *hub, int64_t now_ns) {
 }
 
 void sessions_remove(struct hub *hub, struct hub_session *session) {
-    struct list *link;
-
     assert(session->call_count == 0 && session->ask_count == 0 && !session->stream);
-    while ((link = list_pop(&session->queue)))
-        free(CONTAINER_OF(link, struct hub_waiting, link));
-    while ((link = list_pop(&session->subscriptions)))
-        free(CONTAINER_OF(link, struct hub_subscription, link));
+    while (session->queue_count > 0)
+        free(queue_pop(session));
+    while (session->subscription_count > 0)
+        unsubscribe(session,
+                    CONTAINER_OF(session->subscriptions.next, struct hub_subscription, link));
     list_remove(&session->link);
     list_remove(&session->bucket);
     hub->counts.sessions--;
@@ -209,11 +209,8 @@ bool subscriptions_add(struct hub_session *session, struct slice uri) {
 void subscriptions_remove(struct hub_session *session, struct slice uri) {
     struct hub_subscription *subscription = find_subscription(session, uri);
 
-    if (!subscription)
-        return;
-    list_remove(&subscription->link);
-    session->subscription_count--;
-    free(subscription);
+    if (subscription)
+        unsubscribe(session, subscription);
 }
 
 bool hub_number(struct slice json, uint64_t *number) {
@@ -240,6 +237,12 @@ static struct hub_subscription *find_subscription(const struct hub_session *sess
             return subscription;
     }
     return NULL;
+}
+
+static void unsubscribe(struct hub_session *session, struct hub_subscription *subscription) {
+    list_remove(&subscription->link);
+    session->subscription_count--;
+    free(subscription);
 }
 
 /* A secret: who knows it is in the session. */
