@@ -204,7 +204,7 @@ void hub_flush(struct hub *hub, struct hub_session *session) {
         struct hub_waiting *waiting = queue_pop(session);
 
         session->stream->ops->event(session->stream, slice_of(waiting->text, waiting->len));
-        free(waiting);
+        queue_free(waiting);
     }
 }
 

@@ -49,16 +49,22 @@ struct hub_ask *asks_add(struct hub *hub, struct hub_session *session,
 struct hub_ask *asks_find(struct hub *hub, const struct hub_session *session, struct slice id);
 struct hub_ask *asks_find_of_server(struct hub *hub, struct slice server_id);
 void asks_remove(struct hub *hub, struct hub_ask *ask);
+/* The oldest ones give way, and the server is told of its requests among them. */
 void queue_push(struct hub *hub, struct hub_session *session, uint64_t ask, struct slice text);
+/* A number as JSON has it; false: it is something else. */
+bool hub_number(struct slice json, uint64_t *number);
+
+/* waiting.c */
+void queue_add(struct hub_session *session, uint64_t ask, struct slice text);
 /* The oldest, which is the caller's then; NULL: none. */
 struct hub_waiting *queue_pop(struct hub_session *session);
+void queue_free(struct hub_waiting *waiting);
 /* False: it is not there. */
 bool subscriptions_have(const struct hub_session *session, struct slice uri);
 /* False: there is no room. */
 bool subscriptions_add(struct hub_session *session, struct slice uri);
 void subscriptions_remove(struct hub_session *session, struct slice uri);
-/* A number as JSON has it; false: it is something else. */
-bool hub_number(struct slice json, uint64_t *number);
+void subscriptions_clear(struct hub_session *session);
 
 /* hub.c */
 /* Tells the server that the ask will not be answered, and forgets it. */

@@ -1,4 +1,4 @@
-/* The hub's tables: sessions, calls, asks, and what waits in a session. */
+/* The hub's tables: sessions, calls, asks. */
 #include "mcp/hub_parts.h"
 
 #include "base/alloc.h"
@@ -10,12 +10,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-static void unsubscribe(struct hub_session *session, struct hub_subscription *subscription);
 static void make_id(char *to);
 static struct slice copy(struct slice text);
 static struct list *bucket_of(struct list *buckets, uint64_t id);
-static struct hub_subscription *find_subscription(const struct hub_session *session,
-                                                  struct slice uri);
 
 struct hub_session *sessions_add(struct hub *hub, int64_t now_ns) {
     struct hub_session *session = xcalloc(1, sizeof *session);
@@ -38,10 +35,8 @@ struct hub_session *sessions_add(struct hub *hub, int64_t now_ns) {
 void sessions_remove(struct hub *hub, struct hub_session *session) {
     assert(session->call_count == 0 && session->ask_count == 0 && !session->stream);
     while (session->queue_count > 0)
-        free(queue_pop(session));
-    while (session->subscription_count > 0)
-        unsubscribe(session,
-                    CONTAINER_OF(session->subscriptions.next, struct hub_subscription, link));
+        queue_free(queue_pop(session));
+    subscriptions_clear(session);
     list_remove(&session->link);
     list_remove(&session->bucket);
     hub->counts.sessions--;
@@ -152,14 +147,7 @@ void asks_remove(struct hub *hub, struct hub_ask *ask) {
 }
 
 void queue_push(struct hub *hub, struct hub_session *session, uint64_t ask, struct slice text) {
-    struct hub_waiting *waiting = xmalloc(sizeof *waiting + text.len);
-
-    waiting->ask = ask;
-    waiting->len = text.len;
-    memcpy(waiting->text, text.base, text.len);
-    list_push_back(&session->queue, &waiting->link);
-    session->queue_count++;
-    session->queue_bytes += text.len;
+    queue_add(session, ask, text);
     while (session->queue_count > hub->limits.queue ||
            (session->queue_bytes > HUB_QUEUE_BYTES_MAX && session->queue_count > 1)) {
         struct hub_waiting *oldest = queue_pop(session);
@@ -169,48 +157,10 @@ void queue_push(struct hub *hub, struct hub_session *session, uint64_t ask, stru
                         : NULL;
 
         hub->counts.dropped++;
-        free(oldest);
+        queue_free(oldest);
         if (lost)
             hub_decline(hub, lost, MESSAGE_BUSY, "the client does not listen");
     }
-}
-
-struct hub_waiting *queue_pop(struct hub_session *session) {
-    struct list *link = list_pop(&session->queue);
-    struct hub_waiting *waiting;
-
-    if (!link)
-        return NULL;
-    waiting = CONTAINER_OF(link, struct hub_waiting, link);
-    session->queue_count--;
-    session->queue_bytes -= waiting->len;
-    return waiting;
-}
-
-bool subscriptions_have(const struct hub_session *session, struct slice uri) {
-    return find_subscription(session, uri) != NULL;
-}
-
-bool subscriptions_add(struct hub_session *session, struct slice uri) {
-    struct hub_subscription *subscription;
-
-    if (subscriptions_have(session, uri))
-        return true;
-    if (session->subscription_count == HUB_SUBSCRIPTIONS_MAX || uri.len > HUB_URI_MAX)
-        return false;
-    subscription = xmalloc(sizeof *subscription + uri.len);
-    subscription->len = uri.len;
-    slice_write(subscription->uri, uri);
-    list_push_back(&session->subscriptions, &subscription->link);
-    session->subscription_count++;
-    return true;
-}
-
-void subscriptions_remove(struct hub_session *session, struct slice uri) {
-    struct hub_subscription *subscription = find_subscription(session, uri);
-
-    if (subscription)
-        unsubscribe(session, subscription);
 }
 
 bool hub_number(struct slice json, uint64_t *number) {
@@ -225,24 +175,6 @@ bool hub_number(struct slice json, uint64_t *number) {
     }
     *number = n;
     return true;
-}
-
-static struct hub_subscription *find_subscription(const struct hub_session *session,
-                                                  struct slice uri) {
-    for (struct list *at = session->subscriptions.next; at != &session->subscriptions;
-         at = at->next) {
-        struct hub_subscription *subscription = CONTAINER_OF(at, struct hub_subscription, link);
-
-        if (slice_equal(slice_of(subscription->uri, subscription->len), uri))
-            return subscription;
-    }
-    return NULL;
-}
-
-static void unsubscribe(struct hub_session *session, struct hub_subscription *subscription) {
-    list_remove(&subscription->link);
-    session->subscription_count--;
-    free(subscription);
 }
 
 /* A secret: who knows it is in the session. */

@@ -2,6 +2,7 @@
 #include "mcp/stdio.h"
 
 #include "base/log.h"
+#include "child/cgroup.h"
 #include "child/launch.h"
 
 #include <errno.h>
@@ -100,6 +101,7 @@ static int start(struct stdio *server, const struct config_process *process, cha
                                        .in = in[0],
                                        .out = out[1],
                                        .err = STDERR_FILENO},
+                      &(struct cgroup){0}, /* ours */
                       tell[1]);
     close(tell[1]);
     tell[1] = -1;
