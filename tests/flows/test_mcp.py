@@ -518,6 +518,29 @@ def test_it_is_counted_and_shown(mcp_weir):
     [line] = [x for x in out.splitlines() if x.startswith("up") and x.split()[1:] == list("1010" "0000")]
 
 
+def test_sessions_live_over_an_upgrade(mcp_weir):
+    w = mcp_weir()
+    client = Mcp(w)
+    served = w.log().count(" serves (")
+    w.signal(signal.SIGUSR2)
+    wait_for("it took over", lambda: "took over from the binary before" in w.log(), 10)
+    wait_for("a gateway of it serves", lambda: w.log().count(" serves (") > served, 10)
+    assert client.text("echo", "still") == "still"
+
+
+@pytest.mark.parametrize("who", ["supervisor", "bridge"])
+def test_no_server_is_left_behind(mcp_weir, who):
+    w = mcp_weir()
+    bridge = process_of(w)["instances"][0]["pid"]
+    servers = [pid for pid in pids_with(w.code) if pid != bridge]
+    w.must_be_clean = who != "supervisor"
+    os.kill(w.pid if who == "supervisor" else bridge, signal.SIGKILL)
+    wait_for("it has ended", lambda: not set(servers) & set(pids_with(w.code)), 1)
+    if who == "bridge":
+        assert wait_for("the next one is there", lambda: process_of(w)["state"] == "ready", 10)
+        assert Mcp(w).text("echo", "back") == "back"
+
+
 def test_it_ends_with_weir(mcp_weir):
     w = mcp_weir()
     client = Mcp(w)
