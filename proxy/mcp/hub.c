@@ -18,6 +18,8 @@ static const char *const levels[] = {"debug", "info",     "notice", "warning",
 static enum hub_outcome refuse(struct hub *hub, struct buffer *answer,
                                const struct message *message, enum message_fault fault,
                                const char *words);
+static bool make_room(struct hub *hub, int64_t now_ns);
+static bool is_idle(const struct hub_session *session, int64_t now_ns, int64_t idle_ns);
 static const char *choose_version(const struct hub *hub, const json_t *params);
 static unsigned capabilities_of(const json_t *params);
 static const char *prepare(struct hub *hub, struct hub_session *session,
@@ -79,7 +81,7 @@ enum hub_outcome hub_greet(struct hub *hub, const struct message *message, int64
 
     if (!hub->is_ready || hub->is_over)
         return refuse(hub, answer, message, MESSAGE_SERVER_GONE, "the server is not there");
-    if (hub->counts.sessions >= hub->limits.sessions)
+    if (hub->counts.sessions >= hub->limits.sessions && !make_room(hub, now_ns))
         return refuse(hub, answer, message, MESSAGE_BUSY,
                       "too many sessions are open: try again later, end some, or raise "
                       "mcp.sessions of the pipeline");
@@ -225,8 +227,7 @@ void hub_expire(struct hub *hub, int64_t now_ns) {
         struct hub_session *session = CONTAINER_OF(at, struct hub_session, link);
 
         next = at->next;
-        if (!session->stream && session->call_count == 0 &&
-            now_ns - session->used_ns >= hub->limits.idle_ns)
+        if (is_idle(session, now_ns, hub->limits.idle_ns))
             hub_close(hub, session, MESSAGE_NO_SESSION, "the session was idle for too long");
     }
 }
@@ -263,6 +264,25 @@ static enum hub_outcome refuse(struct hub *hub, struct buffer *answer,
     message_write_error(answer, message->id, fault, words, SLICE(""));
     hub->counts.refused += is_limit;
     return is_limit || fault == MESSAGE_SERVER_GONE ? HUB_REFUSED : HUB_BAD;
+}
+
+static bool make_room(struct hub *hub, int64_t now_ns) {
+    struct hub_session *oldest = NULL;
+
+    for (struct list *at = hub->sessions.next; at != &hub->sessions; at = at->next) {
+        struct hub_session *session = CONTAINER_OF(at, struct hub_session, link);
+
+        if (is_idle(session, now_ns, HUB_GIVE_WAY_NS) &&
+            (!oldest || session->used_ns < oldest->used_ns))
+            oldest = session;
+    }
+    if (oldest)
+        hub_close(hub, oldest, MESSAGE_NO_SESSION, "the session has given way to a new one");
+    return oldest != NULL;
+}
+
+static bool is_idle(const struct hub_session *session, int64_t now_ns, int64_t idle_ns) {
+    return !session->stream && session->call_count == 0 && now_ns - session->used_ns >= idle_ns;
 }
 
 /* The client's, unless it is unknown or newer than the server's. */

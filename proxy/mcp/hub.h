@@ -25,6 +25,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "child/mcp_counts.h"
 #include "mcp/lines.h"
@@ -38,6 +39,9 @@
 #define HUB_URI_MAX 2048                  /* bytes of what is subscribed to */
 #define HUB_SESSION_ID_BYTES 32           /* hexadecimal digits: 128 bits of the kernel's */
 #define HUB_BUCKETS 256
+/* Where there is no room for a session, the one that was not used for the longest gives way if that
+ * is so long: few clients say that they leave. */
+#define HUB_GIVE_WAY_NS (60 * NS_PER_S)
 
 struct hub;
 struct hub_call;

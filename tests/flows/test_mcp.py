@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -425,6 +426,14 @@ def test_one_that_does_not_want_to_be_initialized_is_held(mcp_weir):
     assert status == 503 and "keeps dying" in answer["title"]
 
 
+def test_one_that_says_nothing_is_ended(mcp_weir):
+    w = mcp_weir(is_ready=False, argv=["mute"], process={"crash": {"deaths": 1}, "ready": {"timeout": "300ms"}},
+                 pipeline={"hold": 0})
+    wait_for("it is held", lambda: process_of(w).get("state") == "held", 10)
+    assert "'up' was not ready in time" in w.log()
+    wait_for("nobody is left", lambda: not pids_with(w.code))
+
+
 def test_one_that_cannot_be_started_is_named(mcp_weir):
     w = mcp_weir(is_ready=False, process={"command": ["/no/such/server"], "crash": {"deaths": 1}})
     wait_for("it is held", lambda: process_of(w).get("state") == "held", 10)
@@ -513,6 +522,9 @@ def test_it_is_counted_and_shown(mcp_weir):
     m = w.metrics()
     assert m.sum("weir_mcp_sessions", pipeline="up") == 1
     assert m.sum("weir_mcp_calls_total", pipeline="up") == 1
+    done = subprocess.run(["promtool", "check", "metrics"], input=m.text, capture_output=True, text=True,
+                          timeout=scaled(20))
+    assert done.returncode == 0, done.stdout + done.stderr
     status, out, _ = run_cli("status", w.file)
     assert status == 0
     [line] = [x for x in out.splitlines() if x.startswith("up") and x.split()[1:] == list("1010" "0000")]

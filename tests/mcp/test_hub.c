@@ -393,6 +393,31 @@ static void idle_sessions_end_unless_they_are_used(void **state) {
     buffer_deinit(&stream.heard);
 }
 
+static void who_was_not_used_for_the_longest_gives_way(void **state) {
+    struct fixture *f = *state;
+    struct message message =
+        message_of("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{}}");
+    struct hub_session *sessions[SESSIONS], *made = NULL;
+    struct ear stream = ear_new(true);
+    struct buffer answer = {0};
+    char id[HUB_SESSION_ID_BYTES + 1];
+
+    for (int i = 0; i < SESSIONS; i++) {
+        sessions[i] = greet(f, "{}");
+        sessions[i]->used_ns = i;
+    }
+    hub_attach(&f->hub, sessions[0], &stream.outlet);
+    memcpy(id, sessions[1]->id, sizeof id);
+    assert_int_equal(hub_greet(&f->hub, &message, HUB_GIVE_WAY_NS, &made, &answer), HUB_REFUSED);
+    assert_int_equal(hub_greet(&f->hub, &message, HUB_GIVE_WAY_NS + 1, &made, &answer), HUB_DONE);
+    assert_null(hub_find(&f->hub, slice_str(id)));
+    assert_int_equal(f->hub.counts.sessions, SESSIONS);
+    assert_int_equal(hub_greet(&f->hub, &message, HUB_GIVE_WAY_NS + 1, &made, &answer),
+                     HUB_REFUSED);
+    hub_detach(&f->hub, sessions[0], 0);
+    buffer_deinit(&answer);
+}
+
 /* Whatever comes in whatever order: who is answered is answered once, and with its own. */
 static void nobody_hears_what_is_anothers(void **state) {
     struct fixture *f = *state;
@@ -401,7 +426,6 @@ static void nobody_hears_what_is_anothers(void **state) {
     struct {
         struct ear ear;
         struct hub_call *call;
-        int session;
     } calls[2 * CALLS] = {0};
     uint64_t sent = 0;
     char text[256];
@@ -425,7 +449,6 @@ static void nobody_hears_what_is_anothers(void **state) {
                 break;
             buffer_deinit(&calls[j].ear.heard);
             calls[j].ear = ear_new(rnd(&seed) % 2);
-            calls[j].session = i;
             snprintf(text, sizeof text, REQUEST("\"%d\"", ",\"params\":{\"of\":%d}"), j, i);
             if (call(f, sessions[i], text, &calls[j].ear, &calls[j].call) != HUB_UNDERWAY)
                 calls[j].call = NULL;
@@ -481,6 +504,7 @@ int main(void) {
         TEST(asks_of_a_session_are_bounded),
         TEST(subscriptions_are_bounded),
         TEST(idle_sessions_end_unless_they_are_used),
+        TEST(who_was_not_used_for_the_longest_gives_way),
         TEST(nobody_hears_what_is_anothers),
     };
 

@@ -14,7 +14,7 @@ from .weir import base_config, merged
 SERVER = r"""
 import json, os, sys, time
 seen = open(sys.argv[1], "a", buffering=1)
-refuses = sys.argv[2:] == ["refuse"]
+refuses, is_mute = sys.argv[2:] == ["refuse"], sys.argv[2:] == ["mute"]
 held, asked = [], {}
 
 def write(text):
@@ -94,6 +94,8 @@ for line in sys.stdin:
     seen.write(line)
     message = json.loads(line)
     method, id = message.get("method"), message.get("id")
+    if is_mute:
+        continue
     if method == "initialize" and refuses:
         say(id=id, error={"code": -1, "message": "I do not want to"})
     elif method == "initialize":
