@@ -29,7 +29,7 @@ static bool others_have(const struct hub *hub, const struct hub_session *session
 static bool say(struct hub *hub, const struct message *message, const struct message_edit *edits,
                 size_t count);
 static void note_cancelled(struct hub *hub, struct hub_session *session,
-                           const struct message *message);
+                           const struct message *message, int64_t now_ns);
 static void cancel(struct hub *hub, uint64_t id, const char *reason);
 static void end_call(struct hub *hub, struct hub_call *call, enum message_fault fault,
                      const char *words, struct slice detail);
@@ -133,6 +133,13 @@ enum hub_outcome hub_call(struct hub *hub, struct hub_session *session,
     if (calls_find_of(session, message->id))
         return refuse(hub, answer, message, MESSAGE_INVALID_REQUEST,
                       "a request with this id is under way already");
+    if (early_take(session, message->id, now_ns)) {
+        hub->counts.cancelled++;
+        if (!outlet->ops->may_be_silent(outlet))
+            message_write_error(answer, message->id, MESSAGE_CANCELLED, "cancelled by the client",
+                                SLICE(""));
+        return HUB_DONE;
+    }
     why = prepare(hub, session, message, &edits[2], &is_answered);
     if (why)
         return refuse(hub, answer, message, MESSAGE_BUSY, why);
@@ -177,7 +184,7 @@ void hub_note(struct hub *hub, struct hub_session *session, const struct message
             !say(hub, message, &(struct message_edit){message->id, ask->server_id}, 1);
         asks_remove(hub, ask);
     } else if (message_is(message, "notifications/cancelled")) {
-        note_cancelled(hub, session, message);
+        note_cancelled(hub, session, message, now_ns);
     } else if (message_is(message, "notifications/progress")) {
         struct hub_ask *ask = asks_find(hub, session, message->token);
 
@@ -351,12 +358,13 @@ static bool say(struct hub *hub, const struct message *message, const struct mes
 }
 
 static void note_cancelled(struct hub *hub, struct hub_session *session,
-                           const struct message *message) {
+                           const struct message *message, int64_t now_ns) {
     struct hub_call *call = calls_find_of(session, message->request_id);
     char id[UINT_TEXT_MAX];
 
     if (!call) {
         hub->counts.late++;
+        early_note(session, message->request_id, now_ns);
         return;
     }
     hub->counts.cancelled++;

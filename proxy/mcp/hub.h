@@ -74,6 +74,15 @@ struct hub_server_ops {
 
 enum hub_capability { HUB_SAMPLING = 1, HUB_ELICITATION = 2, HUB_ROOTS = 4 };
 
+/* A request and its cancellation come over two connections, and either may be first. */
+#define HUB_EARLY_MAX 8             /* cancellations of a session that wait for their request */
+#define HUB_EARLY_NS (2 * NS_PER_S) /* for how long */
+
+struct hub_early {
+    struct slice id; /* as the client has it; owned; no base: none */
+    int64_t at_ns;
+};
+
 struct hub_session {
     struct list link;   /* in the hub's */
     struct list bucket; /* of its id */
@@ -86,6 +95,8 @@ struct hub_session {
     struct list subscriptions; /* struct hub_subscription */
     unsigned call_count, ask_count, queue_count, subscription_count;
     size_t queue_bytes;
+    struct hub_early early[HUB_EARLY_MAX];
+    unsigned early_next;   /* the oldest of these */
     struct outlet *stream; /* borrowed; NULL: none is open */
     int64_t used_ns;       /* when it last had a request or a stream */
 };
@@ -127,7 +138,7 @@ bool hub_speaks(const struct hub *hub, struct slice version);
 
 /* What becomes of a client's message. */
 enum hub_outcome {
-    HUB_DONE,     /* *answer has the response, if any is due */
+    HUB_DONE,     /* *answer has the response, if one is due */
     HUB_UNDERWAY, /* the outlet will be told */
     HUB_REFUSED,  /* a limit: *answer has an error response */
     HUB_BAD,      /* it makes no sense: the same */

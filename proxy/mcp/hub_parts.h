@@ -65,6 +65,11 @@ bool subscriptions_have(const struct hub_session *session, struct slice uri);
 bool subscriptions_add(struct hub_session *session, struct slice uri);
 void subscriptions_remove(struct hub_session *session, struct slice uri);
 void subscriptions_clear(struct hub_session *session);
+/* A request that is not there was cancelled: the oldest such word gives way. */
+void early_note(struct hub_session *session, struct slice id, int64_t now_ns);
+/* Was the request that has come? The word is used up. */
+bool early_take(struct hub_session *session, struct slice id, int64_t now_ns);
+void early_clear(struct hub_session *session);
 
 /* hub.c */
 /* Tells the server that the ask will not be answered, and forgets it. */

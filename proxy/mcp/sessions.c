@@ -37,6 +37,7 @@ void sessions_remove(struct hub *hub, struct hub_session *session) {
     while (session->queue_count > 0)
         queue_free(queue_pop(session));
     subscriptions_clear(session);
+    early_clear(session);
     list_remove(&session->link);
     list_remove(&session->bucket);
     hub->counts.sessions--;

@@ -1,5 +1,5 @@
-/* What a session keeps beside what is under way: messages that wait for a stream, and what it has
- * subscribed to. */
+/* What a session keeps beside what is under way: messages that wait for a stream, what it has
+ * subscribed to, and cancellations that came before what they cancel. */
 #include "mcp/hub_parts.h"
 
 #include "base/alloc.h"
@@ -69,6 +69,34 @@ void subscriptions_clear(struct hub_session *session) {
         next = at->next;
         forget(session, at);
     }
+}
+
+void early_note(struct hub_session *session, struct slice id, int64_t now_ns) {
+    struct hub_early *early = &session->early[session->early_next++ % HUB_EARLY_MAX];
+
+    if (!id.base || id.len > MESSAGE_ID_MAX)
+        return;
+    free((char *)early->id.base);
+    early->id = slice_of(xstrndup(id.base, id.len), id.len);
+    early->at_ns = now_ns;
+}
+
+bool early_take(struct hub_session *session, struct slice id, int64_t now_ns) {
+    for (size_t i = 0; i < HUB_EARLY_MAX; i++) {
+        struct hub_early *early = &session->early[i];
+
+        if (!early->id.base || !slice_equal(early->id, id) || now_ns - early->at_ns > HUB_EARLY_NS)
+            continue;
+        free((char *)early->id.base);
+        early->id = SLICE_NONE;
+        return true;
+    }
+    return false;
+}
+
+void early_clear(struct hub_session *session) {
+    for (size_t i = 0; i < HUB_EARLY_MAX; i++)
+        free((char *)session->early[i].id.base);
 }
 
 static struct hub_subscription *find(const struct hub_session *session, struct slice uri) {

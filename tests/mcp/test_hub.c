@@ -393,6 +393,38 @@ static void idle_sessions_end_unless_they_are_used(void **state) {
     buffer_deinit(&stream.heard);
 }
 
+#define CANCEL(id) \
+    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":" id "}}"
+
+static void a_cancellation_may_come_before_its_request(void **state) {
+    struct fixture *f = *state;
+    struct hub_session *a = greet(f, "{}"), *b = greet(f, "{}");
+    struct ear ears[5] = {ear_new(true), ear_new(false), ear_new(true), ear_new(true),
+                          ear_new(true)};
+    struct message message = message_of(CANCEL("2"));
+
+    note(f, a, CANCEL("\"x\""));
+    note(f, a, CANCEL("7"));
+    assert_int_equal(call(f, b, REQUEST("7", ""), &ears[2], NULL), HUB_UNDERWAY);
+    assert_int_equal(call(f, a, REQUEST("\"x\"", ""), &ears[0], NULL), HUB_DONE);
+    assert_int_equal(ears[0].heard.len, 0);
+    assert_int_equal(call(f, a, REQUEST("7", ""), &ears[1], NULL), HUB_DONE);
+    assert_true(had(&ears[1].heard, "-32800"));
+    assert_int_equal(f->hub.counts.cancelled, 2);
+    /* The word holds for one request, for a while, and of few at a time. */
+    assert_int_equal(call(f, a, REQUEST("7", ""), &ears[3], NULL), HUB_UNDERWAY);
+    hub_note(&f->hub, a, &message, -HUB_EARLY_NS - 1);
+    assert_int_equal(call(f, a, REQUEST("2", ""), &ears[4], NULL), HUB_UNDERWAY);
+    note(f, a, CANCEL("3"));
+    for (int i = 0; i < HUB_EARLY_MAX; i++)
+        note(f, a, CANCEL("4"));
+    ears[0] = ear_new(false);
+    assert_int_equal(call(f, a, REQUEST("3", ""), &ears[0], NULL), HUB_UNDERWAY);
+    hub_end(&f->hub, "over", SLICE(""));
+    for (int i = 0; i < 5; i++)
+        buffer_deinit(&ears[i].heard);
+}
+
 static void who_was_not_used_for_the_longest_gives_way(void **state) {
     struct fixture *f = *state;
     struct message message =
@@ -504,6 +536,7 @@ int main(void) {
         TEST(asks_of_a_session_are_bounded),
         TEST(subscriptions_are_bounded),
         TEST(idle_sessions_end_unless_they_are_used),
+        TEST(a_cancellation_may_come_before_its_request),
         TEST(who_was_not_used_for_the_longest_gives_way),
         TEST(nobody_hears_what_is_anothers),
     };
