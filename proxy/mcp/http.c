@@ -36,7 +36,7 @@ static void post_initialize(struct caller *caller, const struct message *message
 static void post_request(struct caller *caller, struct hub_session *session,
                          const struct message *message);
 static void get(struct visit *v);
-static void delete (struct visit *v);
+static void end_session(struct visit *v);
 static struct hub_session *find_session(struct visit *v, struct slice id);
 static bool check_version(struct visit *v, struct slice id);
 static unsigned takes(const struct visit *v, const char *type, const char *range);
@@ -78,7 +78,7 @@ void http_visited(struct visit *v) {
     if (method == METHOD_GET) {
         get(v);
     } else if (method == METHOD_DELETE) {
-        delete (v);
+        end_session(v);
     } else {
         visit_add(v, "allow", SLICE("GET, POST, DELETE"));
         refuse(v, 405, SLICE_NONE, MESSAGE_SERVER_GONE, "the methods are GET, POST and DELETE");
@@ -224,7 +224,7 @@ static void get(struct visit *v) {
     hub_attach(&caller->bridge->hub, session, &caller->outlet);
 }
 
-static void delete (struct visit *v) {
+static void end_session(struct visit *v) {
     struct hub_session *session = find_session(v, SLICE_NONE);
 
     if (!session || !check_version(v, SLICE_NONE))

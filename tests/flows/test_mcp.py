@@ -228,6 +228,14 @@ def test_a_second_stream_takes_the_first_ones_place(mcp_weir):
     second.close()
 
 
+@pytest.mark.soak
+def test_a_silent_stream_is_kept_alive(mcp_weir):
+    """Every 15 s, so that whoever is between does not take it for dead."""
+    connection, reply = Mcp(mcp_weir()).open("GET", timeout=20)
+    assert [reply.readline() for _ in range(2)] == [b": still here\n", b"\n"]
+    connection.close()
+
+
 def test_log_messages_go_to_who_calls_from_the_level_on_that_it_wants(mcp_weir):
     w = mcp_weir()
     loud, quiet = Mcp(w), Mcp(w)
