@@ -296,8 +296,10 @@ def test_a_client_cancels_its_own_call_only(mcp_weir):
 def test_a_call_is_cancelled_when_its_client_leaves(mcp_weir):
     w = mcp_weir()
     client = Mcp(w)
-    client.begin("tools/call", tool("hold", "x")).close()
-    wait_for("the server is told", lambda: cancelled_ids(w) == [held_id(w)])
+    sock = client.begin("tools/call", tool("hold", "x"))
+    id = held_id(w)
+    sock.close()
+    wait_for("the server is told", lambda: cancelled_ids(w) == [id])
     await_count(w, "cancelled_total", 1)
     await_count(w, "calls", 0)
 
