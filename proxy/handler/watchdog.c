@@ -217,7 +217,7 @@ static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     pthread_join(slot->thread, NULL);
     slot->abandoned->outcome = CALL_HANG;
     slot->abandoned->next = NULL;
-    calls_post(slot->abandoned->desk, slot->abandoned);
+    desk_post(slot->abandoned->desk, slot->abandoned);
     slot->abandoned = NULL;
     slot_clear(slot);
     atomic_fetch_sub(&slot->handlers->abandoned, 1);

@@ -1,0 +1,212 @@
+/* A loop's desk: where its calls come back. Whoever brings one back puts it there and, if the loop
+ * may be asleep in the kernel, wakes it by an eventfd. A loop that is awake looks by itself before
+ * it sleeps the next time, so that an answer that is quick costs no system call.
+ *
+ * Neither can miss the other: the loop says that it is asleep before it looks, the other one puts
+ * its call down before it asks whether the loop is asleep, and all four are in one order
+ * (memory_order_seq_cst).
+ *
+ * The eventfd is watched edge-triggered and never read: each write is an edge. */
+#include "base/alloc.h"
+#include "handler/handlers_state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+
+#define RESTS_MAX 256 /* turns of the loop without a call until it looks no more before it sleeps \
+                       */
+#define HANDLES 3
+
+struct desk_watch {
+    struct handler_desk *desk; /* borrowed */
+    uv_poll_t wake;
+    uv_prepare_t before;
+    uv_check_t after;
+    bool is_on; /* before and after run */
+    bool is_edge_triggered;
+    unsigned rests;
+    unsigned closing; /* handles that are still to be closed */
+};
+
+static void on_wake(uv_poll_t *handle, int status, int events);
+static void on_before_poll(uv_prepare_t *handle);
+static void on_after_poll(uv_check_t *handle);
+static void on_closed(uv_handle_t *handle);
+static bool look(struct handler_desk *desk);
+static void make_edge_triggered(struct desk_watch *watch);
+static void drain(int fd);
+
+struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *loop) {
+    struct handler_desk *desk = xcalloc(1, sizeof *desk);
+    struct desk_watch *watch = xcalloc(1, sizeof *watch);
+
+    desk->handlers = handlers;
+    desk->loop = loop;
+    desk->watch = watch;
+    pthread_mutex_init(&desk->lock, NULL);
+    list_init(&desk->pending);
+    list_init(&desk->refused);
+    task_init(&desk->flush, calls_flush);
+    task_init(&desk->refuse, calls_tell_refused);
+    atomic_init(&desk->is_asleep, true);
+    pthread_mutex_lock(&handlers->lock);
+    assert(handlers->desk_count < handlers->desk_max);
+    desk->index = handlers->desk_count++;
+    handlers->desks =
+        xrealloc(handlers->desks, handlers->desk_count * sizeof(struct handler_desk *));
+    handlers->desks[desk->index] = desk;
+    pthread_mutex_unlock(&handlers->lock);
+    watch->desk = desk;
+    uv_poll_init(&loop->uv, &watch->wake, handlers->desk_fds[desk->index]);
+    uv_prepare_init(&loop->uv, &watch->before);
+    uv_check_init(&loop->uv, &watch->after);
+    watch->wake.data = watch->before.data = watch->after.data = watch;
+    uv_poll_start(&watch->wake, UV_READABLE, on_wake);
+    return desk;
+}
+
+/* The desk itself stays for workers that still have calls of it. */
+void handler_desk_close(struct handler_desk *desk) {
+    struct call *call;
+
+    if (!desk)
+        return;
+    calls_flush(&desk->flush);
+    task_cancel(&desk->flush);
+    task_cancel(&desk->refuse);
+    while ((call = desk->blocks)) {
+        desk->blocks = call->next;
+        free(call);
+    }
+    desk->block_count = CALL_BLOCKS_MAX; /* no more of them */
+    pthread_mutex_lock(&desk->lock);
+    desk->loop = NULL;
+    pthread_mutex_unlock(&desk->lock);
+    look(desk);
+    desk->watch->closing = HANDLES;
+    uv_close((uv_handle_t *)&desk->watch->wake, on_closed);
+    uv_close((uv_handle_t *)&desk->watch->before, on_closed);
+    uv_close((uv_handle_t *)&desk->watch->after, on_closed);
+    desk->watch = NULL;
+}
+
+void desk_post(struct handler_desk *desk, struct call *first) {
+    struct call *call, *last = first;
+    bool is_first = false;
+
+    while (last->next)
+        last = last->next;
+    pthread_mutex_lock(&desk->lock);
+    if (desk->loop) {
+        is_first = !atomic_load_explicit(&desk->back, memory_order_relaxed);
+        if (is_first)
+            atomic_store(&desk->back, first);
+        else
+            desk->back_last->next = first;
+        desk->back_last = last;
+        first = NULL;
+    }
+    pthread_mutex_unlock(&desk->lock);
+    if (is_first && atomic_load(&desk->is_asleep) && atomic_exchange(&desk->is_asleep, false))
+        eventfd_write(desk->handlers->desk_fds[desk->index], 1);
+    while ((call = first)) { /* their loop has ended: nobody else knows them */
+        first = call->next;
+        call_destroy(call);
+    }
+}
+
+void desk_expect(struct handler_desk *desk) {
+    struct desk_watch *watch = desk->watch;
+
+    watch->rests = 0;
+    if (watch->is_on)
+        return;
+    watch->is_on = true;
+    uv_prepare_start(&watch->before, on_before_poll);
+    uv_check_start(&watch->after, on_after_poll);
+}
+
+static void on_wake(uv_poll_t *handle, int status, int events) {
+    struct desk_watch *watch = handle->data;
+    struct loop *loop = watch->desk->loop;
+
+    make_edge_triggered(watch);
+    loop->now_ns = clock_now_ns();
+    if (!look(watch->desk))
+        drain(watch->desk->handlers->desk_fds[watch->desk->index]);
+    loop_turn(loop);
+}
+
+/* Calls that come while others are being looked at are few: new ones are handed over only at the
+ * end of a batch of events. */
+static void on_before_poll(uv_prepare_t *handle) {
+    struct desk_watch *watch = handle->data;
+    struct handler_desk *desk = watch->desk;
+
+    atomic_store(&desk->is_asleep, true);
+    if (desk->out == 0 && ++watch->rests > RESTS_MAX) {
+        watch->is_on = false;
+        uv_prepare_stop(&watch->before);
+        uv_check_stop(&watch->after);
+    }
+    while (atomic_load(&desk->back)) {
+        atomic_store(&desk->is_asleep, false);
+        look(desk);
+        atomic_store(&desk->is_asleep, true);
+    }
+    loop_turn(desk->loop);
+}
+
+static void on_after_poll(uv_check_t *handle) {
+    struct desk_watch *watch = handle->data;
+
+    atomic_store_explicit(&watch->desk->is_asleep, false, memory_order_relaxed);
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct desk_watch *watch = handle->data;
+
+    if (--watch->closing == 0)
+        free(watch);
+}
+
+/* False: there was nothing. */
+static bool look(struct handler_desk *desk) {
+    struct call *call, *next;
+
+    if (!atomic_load(&desk->back))
+        return false;
+    pthread_mutex_lock(&desk->lock);
+    call = atomic_load_explicit(&desk->back, memory_order_relaxed);
+    atomic_store_explicit(&desk->back, NULL, memory_order_relaxed);
+    pthread_mutex_unlock(&desk->lock);
+    for (; call; call = next) {
+        next = call->next;
+        call_take_back(call);
+    }
+    return true;
+}
+
+/* libuv has no word for it, but leaves a descriptor as it is once it is registered, which it is
+ * when it is first heard of. Should another libuv register it anew, drain() keeps things going. */
+static void make_edge_triggered(struct desk_watch *watch) {
+    int fd = watch->desk->handlers->desk_fds[watch->desk->index];
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = fd};
+
+    if (watch->is_edge_triggered)
+        return;
+    watch->is_edge_triggered = true;
+    epoll_ctl(uv_backend_fd(&watch->desk->loop->uv), EPOLL_CTL_MOD, fd, &event);
+}
+
+/* Does not wait whatever somebody else who has this eventfd did to it. */
+static void drain(int fd) {
+    uint64_t count;
+    struct iovec to = {&count, sizeof count};
+
+    while (preadv2(fd, &to, 1, -1, RWF_NOWAIT) > 0)
+        continue;
+}
