@@ -135,7 +135,7 @@ void calls_requeue(struct call *call) {
     handlers->queued++;
     dealt = deal_out(handlers);
     pthread_mutex_unlock(&handlers->lock);
-    deal_ring(dealt);
+    deal_ring(dealt, NULL);
 }
 
 void calls_drop(struct handler *handler) {
@@ -208,7 +208,7 @@ void calls_flush(struct task *task) {
     }
     dealt = deal_out(handlers);
     pthread_mutex_unlock(&handlers->lock);
-    deal_ring(dealt);
+    deal_ring(dealt, desk);
     while ((link = list_pop(&full)))
         refuse(CONTAINER_OF(link, struct call, link), CALL_FULL);
 }

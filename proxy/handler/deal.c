@@ -5,6 +5,7 @@
  * instance are in the caches still. Each has a futex of its own: it finds its calls where it looks
  * first, and needs no lock that the one who woke it may hold. */
 #include "handler/handlers_state.h"
+#include "handler/process.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -12,6 +13,8 @@
 
 #define MEAN_WEIGHT 8 /* a new time counts for one of so many */
 
+static bool next_calls(struct worker_slot *slot, const struct deal_done *done,
+                       struct handler **handler);
 static void account(struct worker_slot *slot, const struct deal_done *done);
 static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot);
 static void deal(struct worker_slot *slot, struct handler *handler);
@@ -20,26 +23,22 @@ static void ring(struct worker_slot *slot, enum bell bell);
 static enum bell wait_for_bell(struct worker_slot *slot);
 
 struct handler *deal_take(struct worker_slot *slot, const struct deal_done *done) {
-    struct handlers *handlers = slot->handlers;
-    struct handler *handler = NULL;
-    bool is_ending;
+    struct handler *handler;
+    bool is_over = !next_calls(slot, done, &handler);
 
-    pthread_mutex_lock(&handlers->lock);
-    account(slot, done);
-    is_ending = handlers->is_ending;
-    if (!is_ending)
-        handler = next_handler(handlers, slot);
-    if (handler) {
-        deal(slot, handler);
-    } else if (!is_ending) {
-        slot->next_idle = handlers->resting;
-        handlers->resting = slot;
-        handlers->idle++;
-    }
-    pthread_mutex_unlock(&handlers->lock);
-    if (!handler && !is_ending && wait_for_bell(slot) == BELL_CALLS)
+    if (!handler && !is_over && wait_for_bell(slot) == BELL_CALLS)
         handler = atomic_load(&slot->busy);
     return handler;
+}
+
+void deal_put_back(struct worker_slot *slot, const struct deal_done *done,
+                   struct handler_desk *desk) {
+    struct handler *handler;
+
+    if (!next_calls(slot, done, &handler))
+        ring(slot, BELL_END);
+    else if (handler && !process_lend(slot, desk))
+        ring(slot, BELL_CALLS);
 }
 
 struct worker_slot *deal_out(struct handlers *handlers) {
@@ -61,13 +60,18 @@ struct worker_slot *deal_out(struct handlers *handlers) {
     return dealt;
 }
 
-void deal_ring(struct worker_slot *dealt) {
+void deal_ring(struct worker_slot *dealt, struct handler_desk *desk) {
     struct worker_slot *next;
 
     for (; dealt; dealt = next) {
         next = dealt->next_idle; /* which is not ours any more once it is awake */
-        ring(dealt, BELL_CALLS);
+        if (!desk || !process_lend(dealt, desk))
+            ring(dealt, BELL_CALLS);
     }
+}
+
+void deal_wake(struct worker_slot *slot) {
+    ring(slot, BELL_CALLS);
 }
 
 void deal_end(struct handlers *handlers) {
@@ -78,6 +82,29 @@ void deal_end(struct handlers *handlers) {
         handlers->idle--;
         ring(slot, BELL_END);
     }
+}
+
+/* *handler: whose calls it has now; NULL: it rests. False: it is over. */
+static bool next_calls(struct worker_slot *slot, const struct deal_done *done,
+                       struct handler **handler) {
+    struct handlers *handlers = slot->handlers;
+    bool is_ending;
+
+    *handler = NULL;
+    pthread_mutex_lock(&handlers->lock);
+    account(slot, done);
+    is_ending = handlers->is_ending;
+    if (!is_ending)
+        *handler = next_handler(handlers, slot);
+    if (*handler) {
+        deal(slot, *handler);
+    } else if (!is_ending) {
+        slot->next_idle = handlers->resting;
+        handlers->resting = slot;
+        handlers->idle++;
+    }
+    pthread_mutex_unlock(&handlers->lock);
+    return !is_ending;
 }
 
 static void account(struct worker_slot *slot, const struct deal_done *done) {

@@ -9,6 +9,7 @@
  * The eventfd is watched edge-triggered and never read: each write is an edge. */
 #include "base/alloc.h"
 #include "handler/handlers_state.h"
+#include "handler/process.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,8 +17,9 @@
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
-#define RESTS_MAX 256 /* turns of the loop without a call until it looks no more before it sleeps \
-                       */
+#define RESTS_MAX                                                                   \
+    256 /* turns of the loop without a call until it looks no more before it sleeps \
+         */
 #define HANDLES 3
 
 struct desk_watch {
@@ -35,6 +37,8 @@ static void on_wake(uv_poll_t *handle, int status, int events);
 static void on_before_poll(uv_prepare_t *handle);
 static void on_after_poll(uv_check_t *handle);
 static void on_closed(uv_handle_t *handle);
+static void fall_asleep(struct handler_desk *desk);
+static void wake_up(struct handler_desk *desk);
 static bool look(struct handler_desk *desk);
 static void make_edge_triggered(struct desk_watch *watch);
 static void drain(int fd);
@@ -75,6 +79,7 @@ void handler_desk_close(struct handler_desk *desk) {
     if (!desk)
         return;
     calls_flush(&desk->flush);
+    process_loans_give_up(desk);
     task_cancel(&desk->flush);
     task_cancel(&desk->refuse);
     while ((call = desk->blocks)) {
@@ -146,16 +151,16 @@ static void on_before_poll(uv_prepare_t *handle) {
     struct desk_watch *watch = handle->data;
     struct handler_desk *desk = watch->desk;
 
-    atomic_store(&desk->is_asleep, true);
+    fall_asleep(desk);
     if (desk->out == 0 && ++watch->rests > RESTS_MAX) {
         watch->is_on = false;
         uv_prepare_stop(&watch->before);
         uv_check_stop(&watch->after);
     }
-    while (atomic_load(&desk->back)) {
-        atomic_store(&desk->is_asleep, false);
+    while (atomic_load(&desk->back) || process_loans_are_back(desk)) {
+        wake_up(desk);
         look(desk);
-        atomic_store(&desk->is_asleep, true);
+        fall_asleep(desk);
     }
     loop_turn(desk->loop);
 }
@@ -163,7 +168,7 @@ static void on_before_poll(uv_prepare_t *handle) {
 static void on_after_poll(uv_check_t *handle) {
     struct desk_watch *watch = handle->data;
 
-    atomic_store_explicit(&watch->desk->is_asleep, false, memory_order_relaxed);
+    wake_up(watch->desk);
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -173,12 +178,23 @@ static void on_closed(uv_handle_t *handle) {
         free(watch);
 }
 
+static void fall_asleep(struct handler_desk *desk) {
+    atomic_store(&desk->is_asleep, true);
+    process_loans_expect(desk, true);
+}
+
+static void wake_up(struct handler_desk *desk) {
+    atomic_store_explicit(&desk->is_asleep, false, memory_order_relaxed);
+    process_loans_expect(desk, false);
+}
+
 /* False: there was nothing. */
 static bool look(struct handler_desk *desk) {
+    bool were_loans_back = process_loans_take_back(desk);
     struct call *call, *next;
 
     if (!atomic_load(&desk->back))
-        return false;
+        return were_loans_back;
     pthread_mutex_lock(&desk->lock);
     call = atomic_load_explicit(&desk->back, memory_order_relaxed);
     atomic_store_explicit(&desk->back, NULL, memory_order_relaxed);

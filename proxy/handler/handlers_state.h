@@ -72,6 +72,7 @@ struct handler_desk {
     struct call *blocks; /* free ones */
     unsigned block_count;
     unsigned out;             /* calls of it that are queued or taken */
+    unsigned loans;           /* processes that work for it, or did until lately */
     struct desk_watch *watch; /* owned; NULL: closed */
     /* Any thread: */
     _Atomic(struct call *) back; /* what is to be looked at, oldest first; written under the lock */
@@ -138,6 +139,11 @@ struct worker_slot {
     _Atomic(struct call *) done;  /* ready to be posted; newest first */
     _Atomic int64_t kick_at_ns;   /* when the run has lasted long enough; 0: there is none */
     struct handler *_Atomic busy; /* whose calls it has taken */
+    struct process_batch *batch;  /* owned; NULL: no handler can be in a process */
+    /* While its process works for a loop: whoever puts NULL here has the batch. */
+    _Atomic(struct handler_desk *) lender;
+    _Atomic(struct process_area *) lent;
+    _Atomic int64_t lent_ns; /* since when */
     /* What a thread that ends so leaves for the watchdog: */
     struct handler *failed;
     char failed_id[64];
@@ -225,8 +231,15 @@ struct handler *deal_take(struct worker_slot *slot, const struct deal_done *done
 /* Gives calls that wait to workers that rest. Returns these, for deal_ring(). Under the lock of the
  * handlers. */
 struct worker_slot *deal_out(struct handlers *handlers);
-/* Wakes them. Any thread. */
-void deal_ring(struct worker_slot *dealt);
+/* Wakes them; or hands their calls to their processes, for @desk. Home: any thread; with a desk,
+ * its loop. */
+void deal_ring(struct worker_slot *dealt, struct handler_desk *desk);
+/* Wakes one that has calls. Any thread. */
+void deal_wake(struct worker_slot *slot);
+/* A loop is through with @done, in the process of @slot: its worker rests on, or gets the next
+ * calls. Home: loop. */
+void deal_put_back(struct worker_slot *slot, const struct deal_done *done,
+                   struct handler_desk *desk);
 /* Wakes all workers that rest, for the last time. Under the lock of the handlers. */
 void deal_end(struct handlers *handlers);
 

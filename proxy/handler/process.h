@@ -5,11 +5,14 @@
  * They are forked by the zygote, a process that the gateway forks before it has any other thread:
  * it has the plugins loaded and nothing else. It also buries them, and ends with the gateway.
  *
- * A worker thread that has taken calls of such a handler hands all of them over at once, in memory
- * that both have (the area of slot and handler), and waits: one way there and back for a batch. The
- * process works through it; what it has finished is answered when a look says that it takes its
- * time, and what it has not begun goes to other workers then. A call that takes longer than the
- * handler's timeout has its process killed.
+ * Calls of such a handler are handed over all at once, in memory that both sides have (the area of
+ * slot and handler): one way there and back for a batch. As long as all is well the loop that
+ * brought the calls does so itself, and the slot's thread sleeps: it has lent its process. That
+ * thread goes on with the batch when the process has ended, or has not come back at the watchdog's
+ * next look but one; or does all from the start where the process is not ready. Then what the
+ * process has finished is answered when a look says that it takes its time, and what it has not
+ * begun goes to other workers. A call that takes longer than the handler's timeout has its process
+ * killed.
  *
  * Nothing in an area is believed: the gateway copies it before it looks at it. */
 #pragma once
@@ -22,6 +25,7 @@ struct handlers;
 struct handler;
 struct worker_slot;
 struct process_area;
+struct handler_desk;
 
 #define PROCESS_MEMORY_BYTES (512ul << 20) /* that a process may map beyond what it begins with */
 #define PROCESS_OUT_BYTES (4ul << 20)      /* packed answers of a batch */
@@ -33,9 +37,27 @@ int processes_open(struct handlers *handlers);
 /* The processes end. No worker runs any more. */
 void processes_close(struct handlers *handlers);
 
-/* Has the calls that @slot has taken run in its process for @handler, and sees to all of them.
- * Home: the slot's thread. */
-void process_run(struct worker_slot *slot, struct handler *handler);
+/* Has the calls that @slot has taken, or that were lent and are not back, run in its process for
+ * @handler, and sees to all of them. Returns how many. Home: the slot's thread. */
+unsigned process_run(struct worker_slot *slot, struct handler *handler);
+
+/* process_loan.c: what a loop does without the slot's thread. */
+
+/* Hands the calls that @slot has been dealt to its process, for @desk. False: its thread has to.
+ * Home: loop. */
+bool process_lend(struct worker_slot *slot, struct handler_desk *desk);
+/* Says whether processes are to wake the loop of @desk. Home: loop. */
+void process_loans_expect(const struct handler_desk *desk, bool is_asleep);
+/* Is one of them back? Home: loop. */
+bool process_loans_are_back(const struct handler_desk *desk);
+/* Sees to all that are back. False: there were none. Home: loop. */
+bool process_loans_take_back(struct handler_desk *desk);
+/* Leaves them to the slots' threads: the loop ends. Home: loop. */
+void process_loans_give_up(struct handler_desk *desk);
+/* Wakes the slot's thread for a loan that is late or whose process has ended. Home: watchdog. */
+void process_loan_look(struct worker_slot *slot, int64_t now_ns);
+/* Is the thread of @slot to go on with one? Home: the slot's thread. */
+bool process_is_lent(const struct worker_slot *slot);
 
 /* From now on, in this gateway and in later ones with the same plugin. Any thread. */
 void process_demote(struct handlers *handlers, struct handler *handler);

@@ -6,6 +6,7 @@
 #include "handler/trap.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ struct zygote {
 };
 
 static void rename_process(const char *name);
-static void close_others(int keep);
+static void close_others(const struct handlers *handlers, int keep);
 static bool hear(struct zygote *zygote);
 static void start(struct zygote *zygote, unsigned slot, unsigned handler);
 static void bury(struct zygote *zygote);
@@ -46,7 +47,7 @@ _Noreturn void process_zygote(struct handlers *handlers, int socket) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "weir-zygote");
     rename_process("handlers");
-    close_others(socket);
+    close_others(handlers, socket);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     signal(SIGCHLD, SIG_DFL);
@@ -86,11 +87,20 @@ static void rename_process(const char *name) {
     strncpy(first + own, name, len - own - 1);
 }
 
-/* Nothing of the gateway's is needed, and it would stay open with us. */
-static void close_others(int keep) {
-    if (keep > STDERR_FILENO + 1)
-        close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0);
-    close_range((unsigned)keep + 1, ~0U, 0);
+/* Nothing else of the gateway's is needed than @keep and what wakes its loops, and it would stay
+ * open with us. */
+static void close_others(const struct handlers *handlers, int keep) {
+    int from = STDERR_FILENO + 1, next;
+
+    do {
+        next = keep >= from ? keep : INT_MAX;
+        for (unsigned i = 0; i < handlers->desk_max; i++)
+            if (handlers->desk_fds[i] >= from && handlers->desk_fds[i] < next)
+                next = handlers->desk_fds[i];
+        if (next > from)
+            close_range((unsigned)from, (unsigned)next - 1, 0);
+        from = next + 1;
+    } while (next < INT_MAX);
 }
 
 static bool hear(struct zygote *zygote) {
@@ -132,7 +142,7 @@ static void start(struct zygote *zygote, unsigned slot, unsigned handler) {
     if (pid < 0) {
         area->status = 0;
         atomic_store(&area->state, PROCESS_ENDED);
-        process_wake(&area->state);
+        process_tell(zygote->handlers, area);
     }
 }
 
@@ -152,7 +162,7 @@ static void bury(struct zygote *zygote) {
             zygote->pids[i] = 0;
             area->status = status;
             atomic_store(&area->state, PROCESS_ENDED);
-            process_wake(&area->state);
+            process_tell(zygote->handlers, area);
         }
 }
 
@@ -172,7 +182,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "weir-plugin");
-    close_range(STDERR_FILENO + 1, ~0U, 0);
+    close_others(zygote->handlers, -1);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     limit();
@@ -188,7 +198,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
     if (!instance_start(&slot->guest, handler, instance, fault.text, WHY_BYTES))
         end(area, slot->guest.fault.kind != FAULT_NONE ? &slot->guest.fault : &fault);
     atomic_store(&area->state, PROCESS_READY);
-    process_wake(&area->state);
+    process_tell(zygote->handlers, area);
     for (;;) {
         uint32_t state = atomic_load(&area->state);
 
@@ -198,7 +208,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
         }
         work(slot, handler, area);
         atomic_store(&area->state, PROCESS_READY);
-        process_wake(&area->state);
+        process_tell(zygote->handlers, area);
     }
 }
 

@@ -91,6 +91,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
         case SLOT_RUNNING:
             if (look_at(slot, now_ns))
                 wait_ns = KICK_NS;
+            process_loan_look(slot, now_ns);
             break;
         case SLOT_RETIRED:
             replace(slot);

@@ -75,6 +75,7 @@ void slot_close(struct worker_slot *slot) {
     if (slot->memory)
         munmap(slot->memory,
                (size_t)((char *)slot->room - slot->memory) + room_bytes + GUARD_BYTES);
+    free(slot->batch);
     free(slot->instances);
 }
 
@@ -204,10 +205,10 @@ static void *work(void *arg) {
         int64_t begun_ns = clock_now_ns(), now_ns = begun_ns;
         unsigned count = 0;
 
-        if (atomic_load(&handler->is_in_process)) {
-            for (unsigned i = 0; i < WORKER_BATCH_MAX; i++)
-                count += atomic_load(&slot->taken[i]) != NULL;
-            process_run(slot, handler);
+        if (process_is_lent(slot))
+            begun_ns = atomic_load(&slot->lent_ns);
+        if (process_is_lent(slot) || atomic_load(&handler->is_in_process)) {
+            count = process_run(slot, handler);
             now_ns = clock_now_ns();
         }
         for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
