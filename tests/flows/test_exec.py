@@ -366,7 +366,7 @@ def test_a_fork_bomb_of_200_is_gone_in_time(exec_weir):
     with w.client() as client:
         client.send(request())
         client.read_response_head()
-        wait_for("all are there", lambda: len(pids_with("token-739")) >= 201, 20)
+        wait_for("all are there", lambda: len(pids_with("token-739")) >= 201)
     await_none("token-739", WITHIN_S)
     wait_for("all are reaped", lambda: [p for p in descendants(w.pid) if p not in w.gateways()] == [nursery(w)],
              WITHIN_S)
@@ -382,7 +382,7 @@ def test_programs_that_fork_as_fast_as_they_can_are_caught(exec_weir):
             "    if os.fork(): os._exit(0)\n"
             "    os.setsid()\n")
     w = exec_weir(python(code, "token-740"), process={"stop": {"grace": "100ms"}})
-    with w.client(timeout=20) as client:  # it has little of the machine until they are caught
+    with w.client() as client:  # it has little of the machine until they are caught
         client.send(request())
         assert client.read_response().body == b"on\n"
     await_none("token-740", WITHIN_S)
@@ -491,7 +491,7 @@ def test_when_the_nursery_is_killed_its_programs_end_and_another_comes(exec_weir
             again.send(request())
             return again.read_response_head().status == 200
 
-    wait_for("another nursery serves", is_served, 10)
+    wait_for("another nursery serves", is_served)
     assert nursery(w) != first
 
 
