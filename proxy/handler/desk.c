@@ -6,7 +6,10 @@
  * its call down before it asks whether the loop is asleep, and all four are in one order
  * (memory_order_seq_cst).
  *
- * The eventfd is watched edge-triggered and never read: each write is an edge. */
+ * It says so as long as calls of it are out, and for a while after that; after it has stopped to,
+ * it counts as asleep.
+ *
+ * The eventfds are watched edge-triggered and not read: each write is an edge. */
 #include "base/alloc.h"
 #include "handler/handlers_state.h"
 #include "handler/process.h"
@@ -20,19 +23,25 @@
 #define RESTS_MAX                                                                   \
     256 /* turns of the loop without a call until it looks no more before it sleeps \
          */
-#define HANDLES 3
+#define HANDLES 4
+
+struct desk_wake {
+    uv_poll_t poll;
+    int fd; /* borrowed: the handlers */
+    bool is_edge_triggered;
+};
 
 struct desk_watch {
     struct handler_desk *desk; /* borrowed */
-    uv_poll_t wake;
+    struct desk_wake by_threads, by_processes;
     uv_prepare_t before;
     uv_check_t after;
     bool is_on; /* before and after run */
-    bool is_edge_triggered;
     unsigned rests;
     unsigned closing; /* handles that are still to be closed */
 };
 
+static void open_wake(struct desk_watch *watch, struct desk_wake *wake, int fd);
 static void on_wake(uv_poll_t *handle, int status, int events);
 static void on_before_poll(uv_prepare_t *handle);
 static void on_after_poll(uv_check_t *handle);
@@ -40,7 +49,7 @@ static void on_closed(uv_handle_t *handle);
 static void fall_asleep(struct handler_desk *desk);
 static void wake_up(struct handler_desk *desk);
 static bool look(struct handler_desk *desk);
-static void make_edge_triggered(struct desk_watch *watch);
+static void make_edge_triggered(struct desk_wake *wake);
 static void drain(int fd);
 
 struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *loop) {
@@ -64,11 +73,11 @@ struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *l
     handlers->desks[desk->index] = desk;
     pthread_mutex_unlock(&handlers->lock);
     watch->desk = desk;
-    uv_poll_init(&loop->uv, &watch->wake, handlers->desk_fds[desk->index]);
+    open_wake(watch, &watch->by_threads, handlers->desk_fds[desk->index].by_threads);
+    open_wake(watch, &watch->by_processes, handlers->desk_fds[desk->index].by_processes);
     uv_prepare_init(&loop->uv, &watch->before);
     uv_check_init(&loop->uv, &watch->after);
-    watch->wake.data = watch->before.data = watch->after.data = watch;
-    uv_poll_start(&watch->wake, UV_READABLE, on_wake);
+    watch->before.data = watch->after.data = watch;
     return desk;
 }
 
@@ -92,7 +101,8 @@ void handler_desk_close(struct handler_desk *desk) {
     pthread_mutex_unlock(&desk->lock);
     look(desk);
     desk->watch->closing = HANDLES;
-    uv_close((uv_handle_t *)&desk->watch->wake, on_closed);
+    uv_close((uv_handle_t *)&desk->watch->by_threads.poll, on_closed);
+    uv_close((uv_handle_t *)&desk->watch->by_processes.poll, on_closed);
     uv_close((uv_handle_t *)&desk->watch->before, on_closed);
     uv_close((uv_handle_t *)&desk->watch->after, on_closed);
     desk->watch = NULL;
@@ -116,7 +126,7 @@ void desk_post(struct handler_desk *desk, struct call *first) {
     }
     pthread_mutex_unlock(&desk->lock);
     if (is_first && atomic_load(&desk->is_asleep) && atomic_exchange(&desk->is_asleep, false))
-        eventfd_write(desk->handlers->desk_fds[desk->index], 1);
+        eventfd_write(desk->handlers->desk_fds[desk->index].by_threads, 1);
     while ((call = first)) { /* their loop has ended: nobody else knows them */
         first = call->next;
         call_destroy(call);
@@ -134,14 +144,22 @@ void desk_expect(struct handler_desk *desk) {
     uv_check_start(&watch->after, on_after_poll);
 }
 
+static void open_wake(struct desk_watch *watch, struct desk_wake *wake, int fd) {
+    wake->fd = fd;
+    wake->poll.data = watch;
+    uv_poll_init(&watch->desk->loop->uv, &wake->poll, fd);
+    uv_poll_start(&wake->poll, UV_READABLE, on_wake);
+}
+
 static void on_wake(uv_poll_t *handle, int status, int events) {
+    struct desk_wake *wake = CONTAINER_OF(handle, struct desk_wake, poll);
     struct desk_watch *watch = handle->data;
     struct loop *loop = watch->desk->loop;
 
-    make_edge_triggered(watch);
+    make_edge_triggered(wake);
     loop->now_ns = clock_now_ns();
     if (!look(watch->desk))
-        drain(watch->desk->handlers->desk_fds[watch->desk->index]);
+        drain(wake->fd);
     loop_turn(loop);
 }
 
@@ -208,14 +226,13 @@ static bool look(struct handler_desk *desk) {
 
 /* libuv has no word for it, but leaves a descriptor as it is once it is registered, which it is
  * when it is first heard of. Should another libuv register it anew, drain() keeps things going. */
-static void make_edge_triggered(struct desk_watch *watch) {
-    int fd = watch->desk->handlers->desk_fds[watch->desk->index];
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = fd};
+static void make_edge_triggered(struct desk_wake *wake) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = wake->fd};
 
-    if (watch->is_edge_triggered)
+    if (wake->is_edge_triggered)
         return;
-    watch->is_edge_triggered = true;
-    epoll_ctl(uv_backend_fd(&watch->desk->loop->uv), EPOLL_CTL_MOD, fd, &event);
+    wake->is_edge_triggered = true;
+    epoll_ctl(uv_backend_fd(wake->poll.loop), EPOLL_CTL_MOD, wake->fd, &event);
 }
 
 /* Does not wait whatever somebody else who has this eventfd did to it. */

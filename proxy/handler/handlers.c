@@ -151,12 +151,15 @@ bool handlers_are_tainted(const struct handlers *handlers) {
 
 static int open_desk_fds(struct handlers *handlers, unsigned loops) {
     handlers->desk_fds = xcalloc(loops, sizeof *handlers->desk_fds);
+    for (unsigned i = 0; i < loops; i++)
+        handlers->desk_fds[i] = (struct desk_fds){-1, -1};
     for (; handlers->desk_max < loops; handlers->desk_max++) {
-        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        struct desk_fds *fds = &handlers->desk_fds[handlers->desk_max];
 
-        if (fd < 0)
+        fds->by_threads = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        fds->by_processes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fds->by_threads < 0 || fds->by_processes < 0)
             return -errno;
-        handlers->desk_fds[handlers->desk_max] = fd;
     }
     return 0;
 }
@@ -318,8 +321,10 @@ static void release(struct handlers *handlers) {
         free(handlers->desks[i]);
     }
     free(handlers->desks);
-    for (unsigned i = 0; i < handlers->desk_max; i++)
-        close(handlers->desk_fds[i]);
+    for (unsigned i = 0; i < handlers->desk_max; i++) {
+        close(handlers->desk_fds[i].by_threads);
+        close(handlers->desk_fds[i].by_processes);
+    }
     free(handlers->desk_fds);
     pthread_cond_destroy(&handlers->watch);
     pthread_cond_destroy(&handlers->over);

@@ -156,6 +156,12 @@ struct worker_slot {
     struct call *abandoned; /* the call that it hangs in */
 };
 
+/* Eventfds that wake the loop of a desk. Processes have theirs, so that one that reads where it
+ * should not does not take from others what is meant for the loop. */
+struct desk_fds {
+    int by_threads, by_processes;
+};
+
 /* Home: shared. */
 struct handlers {
     const struct config *config; /* borrowed */
@@ -169,7 +175,7 @@ struct handlers {
     int zygote_socket;
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
-    int *desk_fds; /* owned; eventfds, by desk */
+    struct desk_fds *desk_fds; /* owned; by desk */
     unsigned desk_max;
     pthread_t watchdog;
     int64_t beat_ns; /* the watchdog's: when the tables of cells are looked after again */

@@ -275,7 +275,7 @@ void process_tell(const struct handlers *handlers, struct process_area *area) {
         break;
     case PROCESS_TELL_LOOP:
         if (desk < handlers->desk_max)
-            eventfd_write(handlers->desk_fds[desk], 1);
+            eventfd_write(handlers->desk_fds[desk].by_processes, 1);
         break;
     default:
         break;

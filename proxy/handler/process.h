@@ -1,6 +1,7 @@
 /* Process isolation: plugins run in processes of their own, one for each slot and handler, without
- * any file but standard error, and with limits on their memory. What such a process does, by
- * mistake or on purpose, it does to itself.
+ * any file but standard error and eventfds of desks, and with limits on their memory. What such a
+ * process does, by mistake or on purpose, it does to itself. Where it writes to an eventfd a loop
+ * looks in vain, once; where it reads one, calls in processes may wait until the watchdog looks.
  *
  * They are forked by the zygote, a process that the gateway forks before it has any other thread:
  * it has the plugins loaded and nothing else. It also buries them, and ends with the gateway.

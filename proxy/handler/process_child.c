@@ -90,17 +90,20 @@ static void rename_process(const char *name) {
 /* Nothing else of the gateway's is needed than @keep and what wakes its loops, and it would stay
  * open with us. */
 static void close_others(const struct handlers *handlers, int keep) {
-    int from = STDERR_FILENO + 1, next;
+    unsigned from = STDERR_FILENO + 1, next;
 
     do {
-        next = keep >= from ? keep : INT_MAX;
-        for (unsigned i = 0; i < handlers->desk_max; i++)
-            if (handlers->desk_fds[i] >= from && handlers->desk_fds[i] < next)
-                next = handlers->desk_fds[i];
+        next = keep >= (int)from ? (unsigned)keep : UINT_MAX;
+        for (unsigned i = 0; i < handlers->desk_max; i++) {
+            unsigned fd = (unsigned)handlers->desk_fds[i].by_processes;
+
+            if (fd >= from && fd < next)
+                next = fd;
+        }
         if (next > from)
-            close_range((unsigned)from, (unsigned)next - 1, 0);
+            close_range(from, next - 1, 0);
         from = next + 1;
-    } while (next < INT_MAX);
+    } while (next < UINT_MAX);
 }
 
 static bool hear(struct zygote *zygote) {

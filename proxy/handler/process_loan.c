@@ -4,24 +4,29 @@
  * there is a thread that can wait for it, and no loop ever does. */
 #include "handler/process_area.h"
 
-#define LOAN_NS (5 * NS_PER_MS) /* that a process may take before a thread looks after it */
+#include <assert.h>
 
+#define LOAN_NS (5 * NS_PER_MS)     /* that a process may take before a thread looks after it */
+#define LOAN_BYTES_MAX (64ul << 10) /* of frames, or of answers: a loop does not copy more */
+
+static bool is_small(const struct worker_slot *slot);
 static bool take_back(struct worker_slot *slot, struct handler_desk *desk);
+static size_t answer_bytes(const struct process_batch *batch);
 
 bool process_lend(struct worker_slot *slot, struct handler_desk *desk) {
     struct handler *handler = atomic_load(&slot->busy);
     struct process_area *area = process_area_of(slot, handler);
     struct process_batch *batch = slot->batch;
 
-    if (!atomic_load(&handler->is_in_process) || atomic_load(&area->state) != PROCESS_READY)
+    if (!atomic_load(&handler->is_in_process) || atomic_load(&area->state) != PROCESS_READY ||
+        !is_small(slot))
         return false;
     process_collect(slot, handler);
     batch->is_lent = true;
     if (batch->count == 0)
         return false; /* all of them were late */
     process_fill(batch);
-    if (batch->sent == batch->answered)
-        return false;
+    assert(batch->sent == batch->count); /* the area has room for the longest content */
     atomic_store(&area->desk, desk->index);
     if (!process_send_off(batch,
                           atomic_load(&desk->is_asleep) ? PROCESS_TELL_LOOP : PROCESS_TELL_NOBODY))
@@ -100,14 +105,26 @@ bool process_is_lent(const struct worker_slot *slot) {
     return slot->batch && slot->batch->is_lent;
 }
 
-/* False: it is not back, or not ours any more. What is not well is left to the slot's thread. */
+static bool is_small(const struct worker_slot *slot) {
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
+        const struct call *call = atomic_load(&slot->taken[i]);
+
+        bytes += call ? call->frame.bytes : 0;
+    }
+    return bytes <= LOAN_BYTES_MAX;
+}
+
+/* False: it is not back, or not ours any more. What is large, or not well, is left to the slot's
+ * thread. */
 static bool take_back(struct worker_slot *slot, struct handler_desk *desk) {
     struct process_batch *batch = slot->batch;
     uint32_t state = atomic_load(&atomic_load(&slot->lent)->state);
 
     if (state == PROCESS_BUSY || !atomic_compare_exchange_strong(&slot->lender, &desk, NULL))
         return false;
-    if (state == PROCESS_READY) {
+    if (state == PROCESS_READY && answer_bytes(batch) <= LOAN_BYTES_MAX) {
         process_take_answers(batch);
         process_tell_lines(batch);
     }
@@ -123,4 +140,13 @@ static bool take_back(struct worker_slot *slot, struct handler_desk *desk) {
         deal_wake(slot);
     }
     return true;
+}
+
+static size_t answer_bytes(const struct process_batch *batch) {
+    const struct process_area *area = batch->area;
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < batch->sent - batch->first; i++)
+        bytes += area->calls[i].answer_bytes;
+    return bytes;
 }

@@ -334,7 +334,8 @@ static void wake_ups_without_news_come_to_an_end(void **state) {
     begin("fault", 1, 1, 20 * NS_PER_S, 10);
     polled.fd = uv_backend_fd(&world.loop.uv);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(eventfd_write(world.all->desk_fds[0], 1), 0);
+        assert_int_equal(eventfd_write(world.all->desk_fds[0].by_processes, 1), 0);
+        assert_int_equal(eventfd_write(world.all->desk_fds[0].by_threads, 1), 0);
         AWAIT(&world.loop, NULL, poll(&polled, 1, 0) == 0);
     }
     ask(&asked, 0, NULL);
@@ -478,6 +479,25 @@ static void a_process_that_is_late_is_left_to_its_thread(void **state) {
     end();
 }
 
+/* As one that a loop would copy for too long. */
+static void what_is_large_is_left_to_the_thread(void **state) {
+    static char text[100000];
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    lend(&asked, "large_reply");
+    AWAIT(&world.loop, NULL, done == 2);
+    assert_int_equal(asked.content, 500000);
+    AWAIT(&world.loop, NULL, is_running(0, 0));
+    atomic_store(&world.all->slots[0].lent_ns, 0);
+    memset(text, 'x', sizeof text - 1);
+    ask(&asked, 0, text);
+    AWAIT(&world.loop, NULL, done == 3);
+    assert_int_equal(asked.outcome, CALL_CONTINUE);
+    assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
+    end();
+}
+
 static void a_loop_may_end_while_it_is_lent_a_process(void **state) {
     struct asked asked;
 
@@ -565,6 +585,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(calls_of_two_loops_share_a_worker, in_process, in_thread),
         cmocka_unit_test_setup_teardown(a_process_that_is_late_is_left_to_its_thread, in_process,
                                         in_thread),
+        cmocka_unit_test_setup_teardown(what_is_large_is_left_to_the_thread, in_process, in_thread),
         cmocka_unit_test_setup_teardown(a_loop_may_end_while_it_is_lent_a_process, in_process,
                                         in_thread),
     };
