@@ -6,8 +6,8 @@
  * its call down before it asks whether the loop is asleep, and all four are in one order
  * (memory_order_seq_cst).
  *
- * It says so as long as calls of it are out, and for a while after that; after it has stopped to,
- * it counts as asleep.
+ * It says whether it sleeps as long as calls of it are out, and for a while after that; then it
+ * counts as asleep.
  *
  * The eventfds are watched edge-triggered and not read: each write is an edge. */
 #include "base/alloc.h"
@@ -20,9 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
-#define RESTS_MAX                                                                   \
-    256 /* turns of the loop without a call until it looks no more before it sleeps \
-         */
+#define RESTS_MAX 256 /* turns without a call, before it stops to look before it sleeps */
 #define HANDLES 4
 
 struct desk_wake {
@@ -157,6 +155,8 @@ static void on_wake(uv_poll_t *handle, int status, int events) {
     struct loop *loop = watch->desk->loop;
 
     make_edge_triggered(wake);
+    if (watch->is_on) /* or nobody would say again that it sleeps */
+        wake_up(watch->desk);
     loop->now_ns = clock_now_ns();
     if (!look(watch->desk))
         drain(wake->fd);
