@@ -2,7 +2,7 @@
  */
 #include "support/unit.h"
 
-#include "handler/handlers_state.h"
+#include "handler/process_area.h"
 #include "handler/trap.h"
 
 #include <poll.h>
@@ -456,6 +456,8 @@ static void lend(struct asked *asked, const char *what) {
     ask(asked, 0, NULL); /* its thread has it started */
     AWAIT(&world.loop, NULL, done == 1);
     AWAIT(&world.loop, NULL, is_running(0, 0));
+    AWAIT(&world.loop, NULL,
+          atomic_load(&world.all->slots[0].instances[0].area->state) == PROCESS_READY);
     assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
     ask(asked, 0, what);
     calls_flush(&world.desk->flush);
