@@ -11,52 +11,10 @@
 #include <sys/mman.h>
 
 static struct call *new_call(struct handler_desk *desk, const struct call_input *input);
-static void free_call(struct call *call);
 static void refuse(struct call *call, enum call_outcome outcome);
-static void flush(struct task *task);
-static void tell_refused(struct task *task);
-static void on_back(struct loop *loop, struct mail *mail);
-static void take_back(struct call *call);
 static void on_late(struct timer *timer);
 static bool withdraw(struct call *call);
 static void answer(struct call *call);
-
-struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *loop) {
-    struct handler_desk *desk = xcalloc(1, sizeof *desk);
-
-    desk->handlers = handlers;
-    desk->loop = loop;
-    pthread_mutex_init(&desk->lock, NULL);
-    list_init(&desk->pending);
-    list_init(&desk->refused);
-    task_init(&desk->flush, flush);
-    task_init(&desk->refuse, tell_refused);
-    pthread_mutex_lock(&handlers->lock);
-    handlers->desks =
-        xrealloc(handlers->desks, (handlers->desk_count + 1) * sizeof(struct handler_desk *));
-    handlers->desks[handlers->desk_count++] = desk;
-    pthread_mutex_unlock(&handlers->lock);
-    return desk;
-}
-
-/* The desk itself stays for workers that still have calls of it. */
-void handler_desk_close(struct handler_desk *desk) {
-    struct call *block;
-
-    if (!desk)
-        return;
-    flush(&desk->flush);
-    task_cancel(&desk->flush);
-    task_cancel(&desk->refuse);
-    while ((block = desk->blocks)) {
-        desk->blocks = block->next;
-        free(block);
-    }
-    desk->block_count = CALL_BLOCKS_MAX; /* no more of them */
-    pthread_mutex_lock(&desk->lock);
-    desk->loop = NULL;
-    pthread_mutex_unlock(&desk->lock);
-}
 
 struct call *call_submit(struct handler_desk *desk, const struct call_input *input,
                          call_done_fn *done, void *ctx) {
@@ -88,7 +46,7 @@ void call_forget(struct call *call) {
     loop_timer_stop(call->desk->loop, &call->timer);
     call->is_forgotten = true;
     if (call->is_back || withdraw(call))
-        free_call(call);
+        call_destroy(call);
 }
 
 const struct call_answer *call_answer(const struct call *call) {
@@ -100,7 +58,7 @@ void call_free(struct call *call) {
     assert(call->is_answered && !call->is_given_back);
     call->is_given_back = true;
     if (call->is_back)
-        free_call(call);
+        call_destroy(call);
 }
 
 void call_tell(struct call *call, bool is_fault, int64_t now_ns) {
@@ -108,19 +66,30 @@ void call_tell(struct call *call, bool is_fault, int64_t now_ns) {
     call->is_probe = false;
 }
 
-void calls_post(struct handler_desk *desk, struct call *first) {
-    struct call *call;
+void call_take_back(struct call *call) {
+    call->desk->out--;
+    call->is_back = true;
+    if (call->is_forgotten || call->is_given_back)
+        call_destroy(call);
+    else if (!call->is_answered)
+        answer(call);
+}
 
-    pthread_mutex_lock(&desk->lock);
-    if (desk->loop) {
-        first->mail.deliver = on_back;
-        loop_post(desk->loop, &first->mail);
-        first = NULL;
-    }
-    pthread_mutex_unlock(&desk->lock);
-    while ((call = first)) { /* their loop has ended: nobody else knows them */
-        first = call->next;
-        free_call(call);
+void call_destroy(struct call *call) {
+    struct handler_desk *desk = call->desk;
+
+    list_remove(&call->link);
+    if (call->is_probe) /* it never ran */
+        quarantine_take_back(&call->handler->quarantine);
+    if (call->packed && call->packed != call->small)
+        munmap(call->packed, call->packed_bytes);
+    arena_deinit(&call->arena);
+    if (call->is_pooled && desk->block_count < CALL_BLOCKS_MAX) {
+        call->next = desk->blocks;
+        desk->blocks = call;
+        desk->block_count++;
+    } else {
+        free(call);
     }
 }
 
@@ -150,28 +119,29 @@ void calls_post_all(struct call *newest) {
                 to = &rest->next;
             }
         }
-        calls_post(desk, first);
+        desk_post(desk, first);
         rest = others;
     }
 }
 
 void calls_requeue(struct call *call) {
     struct handlers *handlers = call->desk->handlers;
+    struct worker_slot *dealt;
 
     pthread_mutex_lock(&handlers->lock);
     call->place = CALL_QUEUED;
     list_push_front(&call->handler->queued, &call->link);
     call->handler->queued_count++;
     handlers->queued++;
-    if (handlers->idle > 0)
-        pthread_cond_signal(&handlers->work);
+    dealt = deal_out(handlers);
     pthread_mutex_unlock(&handlers->lock);
+    deal_ring(dealt, NULL);
 }
 
 void calls_drop(struct handler *handler) {
     for (struct list *link = handler->queued.next, *next; link != &handler->queued; link = next) {
         next = link->next;
-        free_call(CONTAINER_OF(link, struct call, link));
+        call_destroy(CONTAINER_OF(link, struct call, link));
     }
 }
 
@@ -194,24 +164,6 @@ static struct call *new_call(struct handler_desk *desk, const struct call_input 
     return call;
 }
 
-static void free_call(struct call *call) {
-    struct handler_desk *desk = call->desk;
-
-    list_remove(&call->link);
-    if (call->is_probe) /* it never ran */
-        quarantine_take_back(&call->handler->quarantine);
-    if (call->packed && call->packed != call->small)
-        munmap(call->packed, call->packed_bytes);
-    arena_deinit(&call->arena);
-    if (call->is_pooled && desk->block_count < CALL_BLOCKS_MAX) {
-        call->next = desk->blocks;
-        desk->blocks = call;
-        desk->block_count++;
-    } else {
-        free(call);
-    }
-}
-
 /* It is told later: not from within call_submit(). */
 static void refuse(struct call *call, enum call_outcome outcome) {
     struct handler_desk *desk = call->desk;
@@ -223,7 +175,7 @@ static void refuse(struct call *call, enum call_outcome outcome) {
     loop_wake(desk->loop, &desk->refuse);
 }
 
-static void tell_refused(struct task *task) {
+void calls_tell_refused(struct task *task) {
     struct handler_desk *desk = CONTAINER_OF(task, struct handler_desk, refuse);
     struct list *link;
 
@@ -232,13 +184,14 @@ static void tell_refused(struct task *task) {
 }
 
 /* The end of a batch of events: what it brought goes to the workers, under one lock. */
-static void flush(struct task *task) {
+void calls_flush(struct task *task) {
     struct handler_desk *desk = CONTAINER_OF(task, struct handler_desk, flush);
     struct handlers *handlers = desk->handlers;
+    struct worker_slot *dealt;
     struct list full, *link;
-    bool is_wanted;
 
     list_init(&full);
+    desk_expect(desk);
     pthread_mutex_lock(&handlers->lock);
     while ((link = list_pop(&desk->pending))) {
         struct call *call = CONTAINER_OF(link, struct call, link);
@@ -251,30 +204,13 @@ static void flush(struct task *task) {
         list_push_back(&call->handler->queued, &call->link);
         call->handler->queued_count++;
         handlers->queued++;
+        desk->out++;
     }
-    is_wanted = handlers->queued > 0 && handlers->idle > 0;
+    dealt = deal_out(handlers);
     pthread_mutex_unlock(&handlers->lock);
-    if (is_wanted)
-        pthread_cond_signal(&handlers->work);
+    deal_ring(dealt, desk);
     while ((link = list_pop(&full)))
         refuse(CONTAINER_OF(link, struct call, link), CALL_FULL);
-}
-
-static void on_back(struct loop *loop, struct mail *mail) {
-    struct call *call = CONTAINER_OF(mail, struct call, mail), *next;
-
-    for (; call; call = next) {
-        next = call->next;
-        take_back(call);
-    }
-}
-
-static void take_back(struct call *call) {
-    call->is_back = true;
-    if (call->is_forgotten || call->is_given_back)
-        free_call(call);
-    else if (!call->is_answered)
-        answer(call);
 }
 
 /* The client need not wait for whoever has it. */
@@ -295,6 +231,7 @@ static bool withdraw(struct call *call) {
     if (call->place == CALL_QUEUED) {
         call->handler->queued_count--;
         handlers->queued--;
+        call->desk->out--;
     }
     if (call->place == CALL_QUEUED || call->place == CALL_PENDING) {
         list_remove(&call->link);

@@ -16,13 +16,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define WHY_BYTES 512
 #define EVENTS_BYTES (PLUGIN_EVENTS_MAX * sizeof(uint64_t))
 #define HANDLERS_END_NS (100 * NS_PER_MS) /* for calls under way at the end */
 #define LINES_PER_S 10                    /* of host->log() of a handler */
 
+static int open_desk_fds(struct handlers *handlers, unsigned loops);
 static int load(struct handlers *handlers, char **why);
 static int open_slots(struct handlers *handlers, char **why);
 static int give_images(struct handlers *handlers, size_t at, char **why);
@@ -43,7 +46,6 @@ int handlers_prepare(struct handlers **out, const struct handlers_options *optio
     pthread_mutex_init(&handlers->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&handlers->work, NULL);
     pthread_cond_init(&handlers->watch, &monotonic);
     pthread_cond_init(&handlers->over, NULL);
     pthread_condattr_destroy(&monotonic);
@@ -59,6 +61,11 @@ int handlers_prepare(struct handlers **out, const struct handlers_options *optio
             err = watched_open(&handlers->files, config->folder ? config->folder : ".");
             if (err)
                 *why = xasprintf("cannot map memory for files of handlers: %s", strerror(-err));
+        }
+        if (!err) {
+            err = open_desk_fds(handlers, options->loops);
+            if (err)
+                *why = xasprintf("cannot make wake-ups for handlers: %s", strerror(-err));
         }
         if (!err)
             err = load(handlers, why);
@@ -104,7 +111,7 @@ void handlers_close(struct handlers *handlers) {
     atomic_store(&handlers->end_ns, clock_now_ns() + HANDLERS_END_NS);
     pthread_mutex_lock(&handlers->lock);
     handlers->is_ending = true;
-    pthread_cond_broadcast(&handlers->work);
+    deal_end(handlers);
     do {
         left = 0;
         for (unsigned i = 0; i < handlers->slot_count; i++) {
@@ -140,6 +147,21 @@ bool handlers_has_phase(const struct handlers *handlers, size_t handler, enum ca
 
 bool handlers_are_tainted(const struct handlers *handlers) {
     return handlers && atomic_load(&handlers->is_tainted);
+}
+
+static int open_desk_fds(struct handlers *handlers, unsigned loops) {
+    handlers->desk_fds = xcalloc(loops, sizeof *handlers->desk_fds);
+    for (unsigned i = 0; i < loops; i++)
+        handlers->desk_fds[i] = (struct desk_fds){-1, -1};
+    for (; handlers->desk_max < loops; handlers->desk_max++) {
+        struct desk_fds *fds = &handlers->desk_fds[handlers->desk_max];
+
+        fds->by_threads = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        fds->by_processes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fds->by_threads < 0 || fds->by_processes < 0)
+            return -errno;
+    }
+    return 0;
 }
 
 static int load(struct handlers *handlers, char **why) {
@@ -301,7 +323,11 @@ static void release(struct handlers *handlers) {
         free(handlers->desks[i]);
     }
     free(handlers->desks);
-    pthread_cond_destroy(&handlers->work);
+    for (unsigned i = 0; i < handlers->desk_max; i++) {
+        close(handlers->desk_fds[i].by_threads);
+        close(handlers->desk_fds[i].by_processes);
+    }
+    free(handlers->desk_fds);
     pthread_cond_destroy(&handlers->watch);
     pthread_cond_destroy(&handlers->over);
     pthread_mutex_destroy(&handlers->lock);

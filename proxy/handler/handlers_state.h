@@ -1,5 +1,6 @@
-/* The insides of the handlers, shared by the parts of the room: call.c (the loops' side), worker.c
- * (the threads that run plugins), watchdog.c (who looks after these), handlers.c.
+/* The insides of the handlers, shared by the parts of the room: call.c and desk.c (the loops'
+ * side), deal.c (who gets which calls), worker.c (the threads that run plugins), watchdog.c (who
+ * looks after these), handlers.c.
  *
  * A call goes
  *
@@ -39,7 +40,6 @@ enum call_place { CALL_NEW, CALL_PENDING, CALL_QUEUED, CALL_TAKEN, CALL_BACK };
 struct call {
     struct list link;          /* PENDING: of the desk; QUEUED: of the handler; or of the refused */
     struct call *next;         /* in a chain that is on its way to a loop */
-    struct mail mail;          /* of the first of such a chain */
     struct handler_desk *desk; /* borrowed */
     struct handler *handler;   /* borrowed */
     call_done_fn *done;
@@ -64,12 +64,20 @@ struct call {
 /* Home: loop, but where noted. */
 struct handler_desk {
     struct handlers *handlers; /* borrowed */
-    pthread_mutex_t lock;      /* of loop: workers post through it */
+    unsigned index;            /* of handlers->desks, and of the eventfd that wakes it */
+    pthread_mutex_t lock;      /* of loop and of what is back: workers post through it */
     struct loop *loop;         /* borrowed; NULL: closed */
     struct list pending, refused;
     struct task flush, refuse;
     struct call *blocks; /* free ones */
     unsigned block_count;
+    unsigned out;             /* calls of it that are queued or taken */
+    unsigned loans;           /* processes that work for it, or did until lately */
+    struct desk_watch *watch; /* owned; NULL: closed */
+    /* Any thread: */
+    _Atomic(struct call *) back; /* what is to be looked at, oldest first; written under the lock */
+    struct call *back_last;
+    _Atomic bool is_asleep; /* its loop may be in the kernel, and wants to be woken */
 };
 
 /* One of the configuration. Home: shared. */
@@ -120,9 +128,14 @@ enum slot_state {
     SLOT_OVER,  /* all is over */
 };
 
+/* What a worker that rests is woken for. */
+enum bell { BELL_SILENT, BELL_CALLS, BELL_END };
+
 struct worker_slot {
     struct handlers *handlers; /* borrowed */
     unsigned index;
+    struct worker_slot *next_idle; /* under the lock; or in a list of those that have got calls */
+    _Atomic uint32_t bell;         /* enum bell; its thread waits for it */
     pthread_t thread;
     _Atomic pid_t tid;
     _Atomic int state; /* enum slot_state */
@@ -136,6 +149,11 @@ struct worker_slot {
     _Atomic(struct call *) done;  /* ready to be posted; newest first */
     _Atomic int64_t kick_at_ns;   /* when the run has lasted long enough; 0: there is none */
     struct handler *_Atomic busy; /* whose calls it has taken */
+    struct process_batch *batch;  /* owned; NULL: no handler can be in a process */
+    /* While its process works for a loop: whoever puts NULL here has the batch. */
+    _Atomic(struct handler_desk *) lender;
+    _Atomic(struct process_area *) lent;
+    _Atomic int64_t lent_ns; /* since when */
     /* What a thread that ends so leaves for the watchdog: */
     struct handler *failed;
     char failed_id[64];
@@ -147,6 +165,12 @@ struct worker_slot {
     int64_t kick_next_ns;
     struct call *abandoned; /* the call that it hangs in */
     size_t held_bytes;      /* that are lost as long as it does */
+};
+
+/* Eventfds that wake the loop of a desk. Processes have theirs, so that one that reads where it
+ * should not does not take from others what is meant for the loop. */
+struct desk_fds {
+    int by_threads, by_processes;
 };
 
 /* Home: shared. */
@@ -163,6 +187,8 @@ struct handlers {
     _Atomic pid_t *pids;         /* owned mapping; the zygote's: by slot and handler; 0: none */
     struct handler_desk **desks; /* owned; for handlers_close() */
     unsigned desk_count;
+    struct desk_fds *desk_fds; /* owned; by desk */
+    unsigned desk_max;
     pthread_t watchdog;
     /* The watchdog's: */
     int64_t beat_ns;     /* when the tables of cells are looked after again */
@@ -172,9 +198,9 @@ struct handlers {
     void (*on_taint)(void *ctx);
     void *taint_ctx;
     pthread_mutex_t lock;        /* of what follows, of the queues and of calls in them */
-    pthread_cond_t work;         /* there are calls, or it is over */
     pthread_cond_t watch;        /* a slot has retired, or works again, or it is over */
     pthread_cond_t over;         /* a worker has ended in good order, or was given up */
+    struct worker_slot *resting; /* idle of them; the last to come is the first to go */
     unsigned queued, idle, next; /* next: whose turn it is */
     bool is_watch_asleep, is_retired_seen;
     bool is_ending, is_watch_ending; /* of the workers; of the watchdog behind them */
@@ -192,10 +218,15 @@ struct handlers {
 
 /* call.c */
 
-/* Hands calls that are linked by next, oldest first, all of @desk, back to their loop. Any thread.
+/* Tasks of a desk: the end of a batch of the loop's events; calls that were refused. */
+void calls_flush(struct task *task);
+void calls_tell_refused(struct task *task);
+/* It is back on its loop. */
+void call_take_back(struct call *call);
+/* Nobody knows it any more. Home: loop; any thread, once the desk is closed. */
+void call_destroy(struct call *call);
+/* Hands calls of any desks that are linked by next, newest first, back to their loops. Any thread.
  */
-void calls_post(struct handler_desk *desk, struct call *first);
-/* The same, of any desks, newest first. */
 void calls_post_all(struct call *newest);
 /* Puts what was taken in front of its queue again. Any thread. */
 void calls_requeue(struct call *call);
@@ -203,6 +234,42 @@ void calls_requeue(struct call *call);
 void calls_drop(struct handler *handler);
 /* A call that has run: its handler's quarantine learns of it. */
 void call_tell(struct call *call, bool is_fault, int64_t now_ns);
+
+/* desk.c */
+
+/* Hands calls that are linked by next, oldest first, all of @desk, back to their loop. Any thread.
+ */
+void desk_post(struct handler_desk *desk, struct call *first);
+/* Calls of it go to workers now, which may be through with them before the loop sleeps. Home: loop.
+ */
+void desk_expect(struct handler_desk *desk);
+
+/* deal.c */
+
+/* What a worker was busy with. */
+struct deal_done {
+    struct handler *handler; /* NULL: nothing */
+    unsigned calls;
+    int64_t ns; /* that these took */
+};
+
+/* The worker of @slot is through with @done: waits for calls, and takes some of one handler. NULL:
+ * it is over. */
+struct handler *deal_take(struct worker_slot *slot, const struct deal_done *done);
+/* Gives calls that wait to workers that rest. Returns these, for deal_ring(). Under the lock of the
+ * handlers. */
+struct worker_slot *deal_out(struct handlers *handlers);
+/* Wakes them; or hands their calls to their processes, for @desk. Home: any thread; with a desk,
+ * its loop. */
+void deal_ring(struct worker_slot *dealt, struct handler_desk *desk);
+/* Wakes one that has calls. Any thread. */
+void deal_wake(struct worker_slot *slot);
+/* A loop is through with @done, in the process of @slot: its worker rests on, or gets the next
+ * calls. Home: loop. */
+void deal_put_back(struct worker_slot *slot, const struct deal_done *done,
+                   struct handler_desk *desk);
+/* Wakes all workers that rest, for the last time. Under the lock of the handlers. */
+void deal_end(struct handlers *handlers);
 
 /* fault.c: counts it, and says it in the log, at most FAULTS_LOGGED_PER_S of a handler. */
 #define FAULTS_LOGGED_PER_S 5

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,35 +23,21 @@
 #define FRAME_ALIGN 64
 #define DEMOTED_CELLS 16
 
-/* A batch on its way. */
-struct batch {
-    struct worker_slot *slot;
-    struct handler *handler;
-    struct process_area *area;
-    struct call *calls[WORKER_BATCH_MAX];
-    unsigned count;    /* calls in it */
-    unsigned first;    /* of them in the area: from here, */
-    unsigned sent;     /* up to here */
-    unsigned answered; /* those before are seen to */
-};
-
 static size_t in_bytes_of(const struct handler *handler);
 static bool may_run(const struct handler *handler);
-static void collect_calls(struct batch *batch);
-static bool make_ready(struct batch *batch);
-static void write_frames(struct batch *batch);
-static void converse(struct batch *batch);
-static void kill_process(struct batch *batch);
-static bool is_over(const struct batch *batch, int64_t now_ns);
-static void take_answers(struct batch *batch, unsigned finished);
-static void cut(struct batch *batch);
-static void give_back(struct batch *batch, unsigned from);
-static void end_of_process(struct batch *batch, bool is_hang);
-static void fail_one(struct batch *batch, const struct fault *fault, enum call_outcome outcome);
+static bool make_ready(struct process_batch *batch);
+static void attend(struct process_batch *batch);
+static void kill_process(struct process_batch *batch);
+static bool is_over(const struct process_batch *batch, int64_t now_ns);
+static void cut(struct process_batch *batch);
+static void give_back(struct process_batch *batch, unsigned from);
+static void end_of_process(struct process_batch *batch, bool is_hang);
+static void fail_one(struct process_batch *batch, const struct fault *fault,
+                     enum call_outcome outcome);
 static struct fault fault_of(const struct process_area *area);
-static void tell_lines(struct batch *batch);
-static bool order(const struct batch *batch, enum process_order what);
-static struct handler_instance *instance_of(const struct batch *batch);
+static bool order(const struct process_batch *batch, enum process_order what);
+static struct handler_instance *instance_of(const struct process_batch *batch);
+static void serve_since(const struct process_batch *batch, int64_t now_ns);
 static size_t pids_bytes(const struct handlers *handlers);
 static bool demoted_key(const struct handler *handler, char *key, size_t size);
 static struct weir_table *demoted_table(struct handlers *handlers, const struct handler *handler);
@@ -85,6 +72,8 @@ int processes_open(struct handlers *handlers) {
         handlers->pids = NULL;
         return -errno;
     }
+    for (unsigned i = 0; i < handlers->slot_count; i++)
+        handlers->slots[i].batch = xcalloc(1, sizeof *handlers->slots[i].batch);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     handlers->zygote = fork();
@@ -125,27 +114,144 @@ struct process_area *process_area_of(const struct worker_slot *slot,
     return slot->instances[handler - slot->handlers->list].area;
 }
 
-void process_run(struct worker_slot *slot, struct handler *handler) {
-    struct batch batch = {.slot = slot, .handler = handler, .area = process_area_of(slot, handler)};
+unsigned process_run(struct worker_slot *slot, struct handler *handler) {
+    struct process_batch *batch = slot->batch;
 
-    collect_calls(&batch);
-    while (batch.answered < batch.count) {
-        struct call *call = batch.calls[batch.answered];
+    if (!batch->is_lent)
+        process_collect(slot, handler);
+    else if (batch->sent > batch->answered)
+        attend(batch);
+    while (batch->answered < batch->count) {
+        struct call *call = batch->calls[batch->answered];
 
         if (clock_now_ns() >= call->deadline_ns) {
             call->outcome = CALL_HANG;
             slot_push_done(slot, call);
-            batch.answered++;
+            batch->answered++;
             continue;
         }
-        if (!make_ready(&batch))
+        if (!make_ready(batch))
             continue; /* one of them has paid for it */
-        write_frames(&batch);
-        if (batch.sent > batch.answered)
-            converse(&batch);
-        tell_lines(&batch);
+        process_fill(batch);
+        if (batch->sent > batch->answered && process_send_off(batch, PROCESS_TELL_THREAD))
+            attend(batch);
     }
+    batch->is_lent = false;
+    process_has_served(batch, clock_now_ns());
     slot_post(slot);
+    return batch->taken;
+}
+
+void process_collect(struct worker_slot *slot, struct handler *handler) {
+    struct process_batch *batch = slot->batch;
+    int64_t now_ns = clock_now_ns();
+
+    *batch = (struct process_batch){
+        .slot = slot, .handler = handler, .area = process_area_of(slot, handler)};
+    for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
+        struct call *call = atomic_exchange(&slot->taken[i], NULL);
+
+        if (!call)
+            continue;
+        batch->taken++;
+        if (now_ns >= call->deadline_ns) {
+            call->outcome = CALL_HANG;
+            slot_push_done(slot, call);
+        } else {
+            batch->calls[batch->count++] = call;
+        }
+    }
+}
+
+void process_fill(struct process_batch *batch) {
+    struct process_area *area = batch->area;
+    size_t at = 0, limit = in_bytes_of(batch->handler);
+    unsigned count = 0;
+
+    batch->sent = batch->first = batch->answered;
+    for (; batch->sent < batch->count; batch->sent++, count++) {
+        const struct frame *frame = &batch->calls[batch->sent]->frame;
+
+        if (frame->bytes > limit - at)
+            break;
+        /* The process makes the pointers right: here nothing is read back. */
+        memcpy(area->bytes + at, frame, frame->bytes);
+        area->calls[count].frame_at = (uint32_t)at;
+        at += (frame->bytes + FRAME_ALIGN - 1) & ~(size_t)(FRAME_ALIGN - 1);
+        if (at > limit)
+            at = limit;
+    }
+    area->count = count;
+    area->line_count = 0;
+    atomic_store(&area->next, 0);
+    atomic_store(&area->finished, 0);
+    if (count > 0)
+        return;
+    batch->calls[batch->answered]->outcome = CALL_FULL; /* larger than any */
+    slot_push_done(batch->slot, batch->calls[batch->answered++]);
+}
+
+bool process_send_off(struct process_batch *batch, enum process_waiter waiter) {
+    struct process_area *area = batch->area;
+    uint32_t state = PROCESS_READY;
+
+    batch->since_ns = clock_now_ns();
+    serve_since(batch, batch->since_ns);
+    atomic_store(&area->waiter, waiter);
+    if (!atomic_compare_exchange_strong(&area->state, &state, PROCESS_BUSY)) {
+        batch->sent = batch->first;
+        return false;
+    }
+    process_wake(&area->state);
+    return true;
+}
+
+bool process_take_answers(struct process_batch *batch) {
+    struct process_area *area = batch->area;
+    const char *out = area->bytes + in_bytes_of(batch->handler);
+    unsigned finished = atomic_load(&area->finished), before = batch->answered;
+
+    if (finished > batch->sent - batch->first)
+        finished = batch->sent - batch->first;
+    while (batch->answered < batch->first + finished) {
+        struct call *call = batch->calls[batch->answered];
+        unsigned i = batch->answered - batch->first;
+        size_t at = area->calls[i].answer_at, bytes = area->calls[i].answer_bytes;
+
+        if (bytes < sizeof(struct answer_head) || bytes > sizeof(struct answer_room) ||
+            at > PROCESS_OUT_BYTES || bytes > PROCESS_OUT_BYTES - at) {
+            struct fault fault = {.kind = FAULT_ANSWER, .text = "what it left is no answer"};
+
+            fail_one(batch, &fault, CALL_FAULT);
+            continue;
+        }
+        memcpy(call_packed_room(call, bytes), out + at, bytes);
+        slot_finish(batch->slot, call);
+        batch->answered++;
+    }
+    return batch->answered > before;
+}
+
+void process_tell_lines(struct process_batch *batch) {
+    struct process_area *area = batch->area;
+    uint32_t count = area->line_count;
+
+    for (uint32_t i = 0; i < count && i < PROCESS_LINES_MAX; i++) {
+        uint32_t level = area->lines[i].level, len = area->lines[i].len;
+
+        if (level <= LOG_DEBUG && len <= PROCESS_LINE_BYTES && log_is_on((enum log_level)level))
+            log_limited(batch->handler->guest.lines, (enum log_level)level, "handler '%s': %.*s",
+                        batch->handler->config->name, (int)len, area->lines[i].text);
+    }
+    area->line_count = 0;
+}
+
+void process_has_served(struct process_batch *batch, int64_t now_ns) {
+    struct handler_instance *instance = instance_of(batch);
+    int64_t since_ns = atomic_exchange(&instance->serving_since_ns, 0);
+
+    if (since_ns != 0)
+        atomic_fetch_add(&instance->served_ns, now_ns - since_ns);
 }
 
 void process_take_all(struct handlers *handlers) {
@@ -196,6 +302,22 @@ void process_wait(_Atomic uint32_t *word, uint32_t value, int64_t ns) {
     syscall(SYS_futex, word, FUTEX_WAIT, value, ns == INT64_MAX ? NULL : &most, NULL, 0);
 }
 
+void process_tell(const struct handlers *handlers, struct process_area *area) {
+    uint32_t desk = atomic_load(&area->desk);
+
+    switch (atomic_load(&area->waiter)) {
+    case PROCESS_TELL_THREAD:
+        process_wake(&area->state);
+        break;
+    case PROCESS_TELL_LOOP:
+        if (desk < handlers->desk_max)
+            eventfd_write(handlers->desk_fds[desk].by_processes, 1);
+        break;
+    default:
+        break;
+    }
+}
+
 void process_wake(_Atomic uint32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
@@ -209,24 +331,9 @@ static bool may_run(const struct handler *handler) {
     return handler->config->isolation == ISOLATION_PROCESS || handler->config->fault.demote;
 }
 
-static void collect_calls(struct batch *batch) {
-    int64_t now_ns = clock_now_ns();
-
-    for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
-        struct call *call = atomic_exchange(&batch->slot->taken[i], NULL);
-
-        if (call && now_ns >= call->deadline_ns) {
-            call->outcome = CALL_HANG;
-            slot_push_done(batch->slot, call);
-        } else if (call) {
-            batch->calls[batch->count++] = call;
-        }
-    }
-}
-
 /* A process that waits for calls. False: there is none, and the first call is answered with that.
  */
-static bool make_ready(struct batch *batch) {
+static bool make_ready(struct process_batch *batch) {
     struct process_area *area = batch->area;
     int64_t until_ns = clock_now_ns() + PROCESS_START_NS;
     struct fault fault;
@@ -235,7 +342,9 @@ static bool make_ready(struct batch *batch) {
     if (state == PROCESS_READY)
         return true;
     area->has_fault = 0;
+    serve_since(batch, clock_now_ns()); /* init() counts, too */
     atomic_store(&instance_of(batch)->is_spent, false);
+    atomic_store(&area->waiter, PROCESS_TELL_THREAD);
     atomic_store(&area->state, PROCESS_STARTING);
     if (!order(batch, PROCESS_START)) {
         fault =
@@ -258,122 +367,63 @@ static bool make_ready(struct batch *batch) {
     return false;
 }
 
-/* As many as there is room for. */
-static void write_frames(struct batch *batch) {
+/* Until the process is through with the batch, or has ended. */
+static void attend(struct process_batch *batch) {
     struct process_area *area = batch->area;
-    size_t at = 0, limit = in_bytes_of(batch->handler);
-    unsigned count = 0;
 
-    batch->sent = batch->first = batch->answered;
-    for (; batch->sent < batch->count; batch->sent++, count++) {
-        const struct frame *frame = &batch->calls[batch->sent]->frame;
-
-        if (frame->bytes > limit - at)
-            break;
-        /* The process makes the pointers right: here nothing is read back. */
-        memcpy(area->bytes + at, frame, frame->bytes);
-        area->calls[count].frame_at = (uint32_t)at;
-        at += (frame->bytes + FRAME_ALIGN - 1) & ~(size_t)(FRAME_ALIGN - 1);
-        if (at > limit)
-            at = limit;
-    }
-    area->count = count;
-    area->line_count = 0;
-    atomic_store(&area->next, 0);
-    atomic_store(&area->finished, 0);
-    if (count > 0)
-        return;
-    batch->calls[batch->answered]->outcome = CALL_FULL; /* larger than any */
-    slot_push_done(batch->slot, batch->calls[batch->answered++]);
-}
-
-static void converse(struct batch *batch) {
-    struct process_area *area = batch->area;
-    int64_t since_ns = clock_now_ns(), now_ns;
-    uint32_t state = PROCESS_READY;
-
-    if (!atomic_compare_exchange_strong(&area->state, &state, PROCESS_BUSY))
-        return; /* it has just ended: another one is started */
-    process_wake(&area->state);
+    atomic_store(&area->waiter, PROCESS_TELL_THREAD);
     for (;;) {
-        uint32_t finished;
+        uint32_t state;
+        int64_t now_ns;
 
         process_wait(&area->state, PROCESS_BUSY, LOOK_NS);
         state = atomic_load(&area->state);
-        finished = atomic_load(&area->finished);
         now_ns = clock_now_ns();
-        if (finished > batch->sent - batch->first)
-            finished = batch->sent - batch->first;
-        if (batch->first + finished > batch->answered) {
-            take_answers(batch, batch->first + finished);
-            since_ns = now_ns;
-        }
+        if (process_take_answers(batch))
+            batch->since_ns = now_ns;
         if (state == PROCESS_READY || batch->answered == batch->sent)
-            return; /* what it has left goes with the next batch */
+            break; /* what it has left goes with the next batch */
         if (state == PROCESS_ENDED) {
             end_of_process(batch, false);
-            return;
+            break;
         }
-        if (now_ns - since_ns < LOOK_NS)
+        if (now_ns - batch->since_ns < LOOK_NS)
             continue;
         cut(batch);
         slot_post(batch->slot);
-        if (now_ns - since_ns >= batch->handler->config->timeout_ns || is_over(batch, now_ns)) {
+        if (now_ns - batch->since_ns >= batch->handler->config->timeout_ns ||
+            is_over(batch, now_ns)) {
             kill_process(batch);
-            return;
+            break;
         }
     }
+    process_tell_lines(batch);
 }
 
 /* It is gone before anything else is done: it may have become ready again meanwhile, and must not
  * be killed in the next batch. If it has got on in its last moment it is not at the call that took
  * too long any more, and what it is at is done again. */
-static void kill_process(struct batch *batch) {
+static void kill_process(struct process_batch *batch) {
     struct process_area *area = batch->area;
     int64_t until_ns = clock_now_ns() + PROCESS_START_NS;
-    uint32_t state, finished;
+    uint32_t state;
 
     order(batch, PROCESS_KILL);
     while ((state = atomic_load(&area->state)) != PROCESS_ENDED && clock_now_ns() < until_ns)
         process_wait(&area->state, state, LOOK_NS);
-    finished = atomic_load(&area->finished);
-    if (finished <= batch->sent - batch->first && batch->first + finished > batch->answered)
-        take_answers(batch, batch->first + finished);
-    else
+    if (!process_take_answers(batch))
         end_of_process(batch, true);
 }
 
 /* All is coming to its end, and has waited long enough. */
-static bool is_over(const struct batch *batch, int64_t now_ns) {
+static bool is_over(const struct process_batch *batch, int64_t now_ns) {
     int64_t end_ns = atomic_load(&batch->slot->handlers->end_ns);
 
     return end_ns != 0 && now_ns >= end_ns;
 }
 
-static void take_answers(struct batch *batch, unsigned finished) {
-    struct process_area *area = batch->area;
-    const char *out = area->bytes + in_bytes_of(batch->handler);
-
-    while (batch->answered < finished) {
-        struct call *call = batch->calls[batch->answered];
-        unsigned i = batch->answered - batch->first;
-        size_t at = area->calls[i].answer_at, bytes = area->calls[i].answer_bytes;
-
-        if (bytes < sizeof(struct answer_head) || bytes > sizeof(struct answer_room) ||
-            at > PROCESS_OUT_BYTES || bytes > PROCESS_OUT_BYTES - at) {
-            struct fault fault = {.kind = FAULT_ANSWER, .text = "what it left is no answer"};
-
-            fail_one(batch, &fault, CALL_FAULT);
-            continue;
-        }
-        memcpy(call_packed_room(call, bytes), out + at, bytes);
-        slot_finish(batch->slot, call);
-        batch->answered++;
-    }
-}
-
 /* It takes its time: what it has not begun goes to others. */
-static void cut(struct batch *batch) {
+static void cut(struct process_batch *batch) {
     uint32_t claimed = atomic_exchange(&batch->area->next, PROCESS_CUT);
     unsigned from;
 
@@ -383,17 +433,19 @@ static void cut(struct batch *batch) {
     give_back(batch, from > batch->answered ? from : batch->answered + 1);
 }
 
-static void give_back(struct batch *batch, unsigned from) {
+static void give_back(struct process_batch *batch, unsigned from) {
     for (unsigned i = batch->count; i-- > from;)
         calls_requeue(batch->calls[i]);
-    if (batch->count > from)
+    if (batch->count > from) {
+        batch->taken -= batch->count - from;
         batch->count = from;
+    }
     if (batch->sent > from)
         batch->sent = from;
 }
 
 /* With the call that it was at. */
-static void end_of_process(struct batch *batch, bool is_hang) {
+static void end_of_process(struct process_batch *batch, bool is_hang) {
     struct fault fault = {.kind = FAULT_CPU};
 
     if (is_hang)
@@ -403,7 +455,8 @@ static void end_of_process(struct batch *batch, bool is_hang) {
     fail_one(batch, &fault, is_hang ? CALL_HANG : CALL_FAULT);
 }
 
-static void fail_one(struct batch *batch, const struct fault *fault, enum call_outcome outcome) {
+static void fail_one(struct process_batch *batch, const struct fault *fault,
+                     enum call_outcome outcome) {
     struct call *call = batch->calls[batch->answered++];
 
     if (fault->kind != FAULT_CPU) /* the watchdog has told of it */
@@ -435,29 +488,20 @@ static struct fault fault_of(const struct process_area *area) {
     return fault;
 }
 
-static void tell_lines(struct batch *batch) {
-    struct process_area *area = batch->area;
-    uint32_t count = area->line_count;
-
-    for (uint32_t i = 0; i < count && i < PROCESS_LINES_MAX; i++) {
-        uint32_t level = area->lines[i].level, len = area->lines[i].len;
-
-        if (level <= LOG_DEBUG && len <= PROCESS_LINE_BYTES && log_is_on((enum log_level)level))
-            log_limited(batch->handler->guest.lines, (enum log_level)level, "handler '%s': %.*s",
-                        batch->handler->config->name, (int)len, area->lines[i].text);
-    }
-    area->line_count = 0;
-}
-
-static bool order(const struct batch *batch, enum process_order what) {
+static bool order(const struct process_batch *batch, enum process_order what) {
     struct handlers *handlers = batch->slot->handlers;
 
     return process_order(handlers, what, batch->slot->index,
                          (unsigned)(batch->handler - handlers->list));
 }
 
-static struct handler_instance *instance_of(const struct batch *batch) {
+static struct handler_instance *instance_of(const struct process_batch *batch) {
     return &batch->slot->instances[batch->handler - batch->slot->handlers->list];
+}
+
+/* The time that its calls have (process_cpu.c) begins. */
+static void serve_since(const struct process_batch *batch, int64_t now_ns) {
+    atomic_compare_exchange_strong(&instance_of(batch)->serving_since_ns, &(int64_t){0}, now_ns);
 }
 
 static size_t pids_bytes(const struct handlers *handlers) {

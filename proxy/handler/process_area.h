@@ -19,6 +19,13 @@ enum process_state {
     PROCESS_ENDED,
 };
 
+/* Whom a process tells that it is through with its calls: */
+enum process_waiter {
+    PROCESS_TELL_THREAD, /* by the futex of its state */
+    PROCESS_TELL_LOOP,   /* by the eventfd of a desk */
+    PROCESS_TELL_NOBODY, /* a loop that is awake: it looks before it sleeps */
+};
+
 #define PROCESS_LINE_BYTES 1024
 #define PROCESS_CUT UINT32_MAX /* nobody may begin another call of the batch */
 
@@ -26,9 +33,11 @@ struct process_area {
     _Atomic uint32_t state; /* enum process_state; what is waited for */
     _Atomic uint32_t next;  /* the call that is begun next; PROCESS_CUT */
     _Atomic uint32_t finished;
-    uint32_t count;     /* of calls */
-    int32_t status;     /* wait(2) */
-    uint32_t has_fault; /* fault says how it ended */
+    _Atomic uint32_t waiter; /* enum process_waiter */
+    _Atomic uint32_t desk;   /* of PROCESS_TELL_LOOP: its index */
+    uint32_t count;          /* of calls */
+    int32_t status;          /* wait(2) */
+    uint32_t has_fault;      /* fault says how it ended */
     struct fault fault;
     struct {
         uint32_t frame_at; /* in bytes */
@@ -43,6 +52,21 @@ struct process_area {
     _Alignas(64) char bytes[];
 };
 
+/* Calls on their way through a process. Home: whoever has them: the slot's thread, or a loop. */
+struct process_batch {
+    struct worker_slot *slot;
+    struct handler *handler;
+    struct process_area *area;
+    struct call *calls[WORKER_BATCH_MAX];
+    unsigned taken;    /* calls that began here; those given back count elsewhere */
+    unsigned count;    /* calls in it */
+    unsigned first;    /* of them in the area: from here, */
+    unsigned sent;     /* up to here */
+    unsigned answered; /* those before are seen to */
+    int64_t since_ns;  /* when it was sent off, or last got on */
+    bool is_lent;      /* sent off by a loop: the thread that has it now goes on with it */
+};
+
 /* To the zygote, one a message. */
 struct process_message {
     uint32_t order; /* enum process_order */
@@ -52,6 +76,25 @@ struct process_message {
 struct process_area *process_area_of(const struct worker_slot *slot, const struct handler *handler);
 
 /* Waits until *@word is not @value any more, or for @ns. */
+/* process.c */
+
+/* What the slot has taken becomes its batch. */
+void process_collect(struct worker_slot *slot, struct handler *handler);
+/* Puts calls into the area: as many as there is room for. */
+void process_fill(struct process_batch *batch);
+/* Lets the process begin. False: it has just ended. */
+bool process_send_off(struct process_batch *batch, enum process_waiter waiter);
+/* Takes the answers of what it has finished. False: there are none. */
+bool process_take_answers(struct process_batch *batch);
+/* Logs what the plugin said. */
+void process_tell_lines(struct process_batch *batch);
+/* Its calls are through with their process: the time that they had counts for it (process_cpu.c).
+ */
+void process_has_served(struct process_batch *batch, int64_t now_ns);
+
+/* Tells whoever waits for @area that its state has changed. Home: the process, the zygote. */
+void process_tell(const struct handlers *handlers, struct process_area *area);
+
 void process_wait(_Atomic uint32_t *word, uint32_t value, int64_t ns);
 void process_wake(_Atomic uint32_t *word);
 

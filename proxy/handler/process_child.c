@@ -6,6 +6,7 @@
 #include "handler/trap.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ struct zygote {
 };
 
 static void rename_process(const char *name);
-static void close_others(int keep);
+static void close_others(const struct handlers *handlers, int keep);
 static bool hear(struct zygote *zygote);
 static void start(struct zygote *zygote, unsigned slot, unsigned handler);
 static void bury(struct zygote *zygote);
@@ -47,7 +48,7 @@ _Noreturn void process_zygote(struct handlers *handlers, int socket) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "weir-zygote");
     rename_process("handlers");
-    close_others(socket);
+    close_others(handlers, socket);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     signal(SIGCHLD, SIG_DFL);
@@ -86,11 +87,23 @@ static void rename_process(const char *name) {
     strncpy(first + own, name, len - own - 1);
 }
 
-/* Nothing of the gateway's is needed, and it would stay open with us. */
-static void close_others(int keep) {
-    if (keep > STDERR_FILENO + 1)
-        close_range(STDERR_FILENO + 1, (unsigned)keep - 1, 0);
-    close_range((unsigned)keep + 1, ~0U, 0);
+/* Nothing else of the gateway's is needed than @keep and what wakes its loops, and it would stay
+ * open with us. */
+static void close_others(const struct handlers *handlers, int keep) {
+    unsigned from = STDERR_FILENO + 1, next;
+
+    do {
+        next = keep >= (int)from ? (unsigned)keep : UINT_MAX;
+        for (unsigned i = 0; i < handlers->desk_max; i++) {
+            unsigned fd = (unsigned)handlers->desk_fds[i].by_processes;
+
+            if (fd >= from && fd < next)
+                next = fd;
+        }
+        if (next > from)
+            close_range(from, next - 1, 0);
+        from = next + 1;
+    } while (next < UINT_MAX);
 }
 
 static bool hear(struct zygote *zygote) {
@@ -133,7 +146,7 @@ static void start(struct zygote *zygote, unsigned slot, unsigned handler) {
     if (pid < 0) {
         area->status = 0;
         atomic_store(&area->state, PROCESS_ENDED);
-        process_wake(&area->state);
+        process_tell(zygote->handlers, area);
     }
 }
 
@@ -153,7 +166,7 @@ static void bury(struct zygote *zygote) {
             zygote->handlers->pids[i] = 0;
             area->status = status;
             atomic_store(&area->state, PROCESS_ENDED);
-            process_wake(&area->state);
+            process_tell(zygote->handlers, area);
         }
 }
 
@@ -173,7 +186,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "weir-plugin");
-    close_range(STDERR_FILENO + 1, ~0U, 0);
+    close_others(zygote->handlers, -1);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     munmap(zygote->handlers->pids, /* a plugin need not know, nor change, whose are whose */
@@ -191,7 +204,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
     if (!instance_start(&slot->guest, handler, instance, fault.text, WHY_BYTES))
         end(area, slot->guest.fault.kind != FAULT_NONE ? &slot->guest.fault : &fault);
     atomic_store(&area->state, PROCESS_READY);
-    process_wake(&area->state);
+    process_tell(zygote->handlers, area);
     for (;;) {
         uint32_t state = atomic_load(&area->state);
 
@@ -201,7 +214,7 @@ _Noreturn static void live(struct zygote *zygote, unsigned at, unsigned number) 
         }
         work(slot, handler, area);
         atomic_store(&area->state, PROCESS_READY);
-        process_wake(&area->state);
+        process_tell(zygote->handlers, area);
     }
 }
 

@@ -104,6 +104,7 @@ static int64_t look(struct handlers *handlers, int64_t now_ns) {
         case SLOT_RUNNING:
             if (look_at(slot, now_ns))
                 wait_ns = KICK_NS;
+            process_loan_look(slot, now_ns);
             break;
         case SLOT_RETIRED:
             replace(slot);
@@ -234,7 +235,7 @@ static void look_at_abandoned(struct worker_slot *slot, int64_t now_ns) {
     pthread_join(slot->thread, NULL);
     slot->abandoned->outcome = CALL_HANG;
     slot->abandoned->next = NULL;
-    calls_post(slot->abandoned->desk, slot->abandoned);
+    desk_post(slot->abandoned->desk, slot->abandoned);
     slot->abandoned = NULL;
     atomic_fetch_sub(&slot->handlers->lost_bytes, slot->held_bytes);
     losses_add(slot->handlers, slot_clear(slot));

@@ -23,12 +23,8 @@
 
 #define GUARD_BYTES 65536ul
 #define WHY_BYTES 256
-#define MEAN_WEIGHT 8 /* a new time counts for one of so many */
 
 static void *work(void *arg);
-static struct handler *take(struct worker_slot *slot);
-static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot);
-static unsigned batch_of(const struct handlers *handlers, const struct handler *handler);
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns);
 static bool prepare(struct worker_slot *slot, struct call *call, struct handler_instance *instance);
 static void finish(struct worker_slot *slot, struct call *call);
@@ -79,6 +75,7 @@ void slot_close(struct worker_slot *slot) {
     if (slot->memory)
         munmap(slot->memory,
                (size_t)((char *)slot->room - slot->memory) + room_bytes + GUARD_BYTES);
+    free(slot->batch);
     free(slot->instances);
 }
 
@@ -86,6 +83,7 @@ int slot_start(struct worker_slot *slot) {
     int err;
 
     atomic_store(&slot->tid, 0);
+    atomic_store(&slot->bell, BELL_SILENT);
     atomic_store(&slot->state, SLOT_RUNNING);
     err = thread_start_on(&slot->thread, slot->stack, WORKER_STACK_BYTES, work, slot);
     if (err)
@@ -202,6 +200,7 @@ bool instance_end(struct guest *guest, struct handler *handler, struct handler_i
 static void *work(void *arg) {
     struct worker_slot *slot = arg;
     struct handlers *handlers = slot->handlers;
+    struct deal_done done = {NULL, 0, 0};
     struct handler *handler;
     char name[16];
 
@@ -209,20 +208,15 @@ static void *work(void *arg) {
     pthread_setname_np(pthread_self(), name);
     trap_enter_thread(&slot->guest, slot->signal_stack);
     atomic_store(&slot->tid, (pid_t)syscall(SYS_gettid));
-    while ((handler = take(slot))) {
+    while ((handler = deal_take(slot, &done))) {
         int64_t begun_ns = clock_now_ns(), now_ns = begun_ns;
         unsigned count = 0;
 
-        if (atomic_load(&handler->is_in_process)) {
-            struct handler_instance *instance = &slot->instances[handler - handlers->list];
-
-            atomic_store(&instance->serving_since_ns, begun_ns);
-            for (unsigned i = 0; i < WORKER_BATCH_MAX; i++)
-                count += atomic_load(&slot->taken[i]) != NULL;
-            process_run(slot, handler);
+        if (process_is_lent(slot))
+            begun_ns = atomic_load(&slot->lent_ns);
+        if (process_is_lent(slot) || atomic_load(&handler->is_in_process)) {
+            count = process_run(slot, handler);
             now_ns = clock_now_ns();
-            atomic_store(&instance->serving_since_ns, 0);
-            atomic_fetch_add(&instance->served_ns, now_ns - begun_ns);
         }
         for (unsigned i = 0; i < WORKER_BATCH_MAX; i++) {
             struct call *call = atomic_exchange(&slot->taken[i], NULL);
@@ -234,12 +228,7 @@ static void *work(void *arg) {
         }
         slot_post(slot);
         atomic_fetch_add(&handler->calls, count);
-        pthread_mutex_lock(&handlers->lock);
-        if (atomic_exchange(&slot->busy, NULL))
-            handler->running--;
-        if (count > 0)
-            handler->mean_ns += ((now_ns - begun_ns) / count - handler->mean_ns) / MEAN_WEIGHT;
-        pthread_mutex_unlock(&handlers->lock);
+        done = (struct deal_done){handler, count, now_ns - begun_ns};
     }
     for (size_t i = 0; i < handlers->count; i++)
         if (!instance_end(&slot->guest, &handlers->list[i], &slot->instances[i]))
@@ -254,70 +243,6 @@ static void *work(void *arg) {
 
 void slot_post(struct worker_slot *slot) {
     calls_post_all(atomic_exchange(&slot->done, NULL));
-}
-
-/* Waits for calls and takes some of one handler. NULL: it is over. */
-static struct handler *take(struct worker_slot *slot) {
-    struct handlers *handlers = slot->handlers;
-    struct handler *handler = NULL;
-    unsigned count = 0;
-
-    pthread_mutex_lock(&handlers->lock);
-    while (!handlers->is_ending && !(handler = next_handler(handlers, slot))) {
-        handlers->idle++;
-        pthread_cond_wait(&handlers->work, &handlers->lock);
-        handlers->idle--;
-    }
-    if (handler) {
-        count = batch_of(handlers, handler);
-        handler->running++;
-        handler->queued_count -= count;
-        handlers->queued -= count;
-        atomic_store(&slot->busy, handler);
-        for (unsigned i = 0; i < count; i++) {
-            struct call *call = CONTAINER_OF(list_pop(&handler->queued), struct call, link);
-
-            call->place = CALL_TAKEN;
-            atomic_store_explicit(&slot->taken[i], call, memory_order_release);
-        }
-        if (handlers->queued > 0 && handlers->idle > 0)
-            pthread_cond_signal(&handlers->work);
-        if (handlers->is_watch_asleep) {
-            handlers->is_watch_asleep = false;
-            pthread_cond_signal(&handlers->watch);
-        }
-    }
-    pthread_mutex_unlock(&handlers->lock);
-    return handler;
-}
-
-/* Each in its turn. Where there are several, none may have all workers. */
-static struct handler *next_handler(struct handlers *handlers, const struct worker_slot *slot) {
-    unsigned most = handlers->count > 1 && handlers->worker_count > 1 ? handlers->worker_count - 1
-                                                                      : handlers->worker_count;
-
-    for (size_t i = 0; handlers->queued > 0 && i < handlers->count; i++) {
-        size_t at = (handlers->next + i) % handlers->count;
-        struct handler *handler = &handlers->list[at];
-
-        if (handler->queued_count > 0 && handler->running < most &&
-            (slot->instances[at].image || atomic_load(&handler->is_in_process))) {
-            handlers->next = (unsigned)(at + 1);
-            return handler;
-        }
-    }
-    return NULL;
-}
-
-/* Short calls many at a time, because handing over costs more than they do; long ones singly. */
-static unsigned batch_of(const struct handlers *handlers, const struct handler *handler) {
-    int64_t most = WORKER_BATCH_NS / (handler->mean_ns > 0 ? handler->mean_ns : 1);
-
-    if (most < 1)
-        most = 1;
-    if (most > WORKER_BATCH_MAX)
-        most = WORKER_BATCH_MAX;
-    return handler->queued_count < most ? handler->queued_count : (unsigned)most;
 }
 
 static void run(struct worker_slot *slot, struct call *call, int64_t *now_ns) {

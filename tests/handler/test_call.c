@@ -2,12 +2,14 @@
  */
 #include "support/unit.h"
 
-#include "handler/handlers_state.h"
+#include "handler/process_area.h"
 #include "handler/trap.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define CALLS_MAX 4200
@@ -30,6 +32,7 @@ struct asked {
 };
 
 static struct world world;
+static unsigned loops = 1;
 static enum config_isolation isolation; /* of all handlers */
 static unsigned done;
 static char gate[] = "/tmp/weir-gate-XXXXXX/open"; /* what "wait" waits for */
@@ -67,7 +70,7 @@ static void begin(const char *plugin, unsigned threads, unsigned handlers, int64
                                    .handler_count = handlers};
     if (handlers_prepare(
             &world.all,
-            &(struct handlers_options){.config = &world.config, .loops = 1, .cells_fd = -1},
+            &(struct handlers_options){.config = &world.config, .loops = loops, .cells_fd = -1},
             &why) ||
         handlers_start(world.all, &why))
         fail_msg("%s", why);
@@ -100,7 +103,8 @@ static void on_done(struct call *call, void *ctx) {
     call_free(call);
 }
 
-static void ask(struct asked *asked, size_t handler, const char *what) {
+static void ask_at(struct handler_desk *desk, struct asked *asked, size_t handler,
+                   const char *what) {
     struct field fields[] = {{SLICE("x-fault"), slice_str(what), FIELD_OTHER, false}};
     const struct request_head head = {
         .version = HTTP_1_1,
@@ -112,7 +116,11 @@ static void ask(struct asked *asked, size_t handler, const char *what) {
         .handler = handler, .request = &head, .request_id = SLICE("some-id")};
 
     memset(asked, 0, sizeof *asked);
-    asked->call = call_submit(world.desk, &input, on_done, asked);
+    asked->call = call_submit(desk, &input, on_done, asked);
+}
+
+static void ask(struct asked *asked, size_t handler, const char *what) {
+    ask_at(world.desk, asked, handler, what);
 }
 
 static unsigned queued_of(size_t handler) {
@@ -304,6 +312,66 @@ static void a_handler_in_quarantine_is_not_called(void **state) {
     end();
 }
 
+/* One that sleeps in the kernel, and has long stopped looking by itself, is woken. */
+static void a_loop_that_rests_hears_of_its_calls(void **state) {
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    for (unsigned i = 1; i <= 3; i++) {
+        ask(&asked, 0, NULL);
+        while (done < i)
+            uv_run(&world.loop.uv, UV_RUN_ONCE); /* waits for as long as it takes */
+        assert_int_equal(asked.outcome, CALL_CONTINUE);
+        for (unsigned turn = 0; turn < 1000; turn++)
+            uv_run(&world.loop.uv, UV_RUN_NOWAIT);
+    }
+    end();
+}
+
+/* As of a process that writes where it should not: they cost a look each, and do not go on. */
+static void wake_ups_without_news_come_to_an_end(void **state) {
+    struct pollfd polled = {.events = POLLIN};
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 10);
+    polled.fd = uv_backend_fd(&world.loop.uv);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(eventfd_write(world.all->desk_fds[0].by_processes, 1), 0);
+        assert_int_equal(eventfd_write(world.all->desk_fds[0].by_threads, 1), 0);
+        AWAIT(&world.loop, NULL, poll(&polled, 1, 0) == 0);
+    }
+    ask(&asked, 0, NULL);
+    while (done == 0)
+        uv_run(&world.loop.uv, UV_RUN_ONCE);
+    end();
+}
+
+static void calls_of_two_loops_share_a_worker(void **state) {
+    struct asked first[40], second[40];
+    struct handler_desk *other;
+    struct loop loop;
+
+    loops = 2;
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    loops = 1;
+    assert_int_equal(loop_open(&loop, 1), 0);
+    other = handler_desk_open(world.all, &loop);
+    for (unsigned i = 0; i < 40; i++) {
+        ask(&first[i], 0, NULL);
+        ask_at(other, &second[i], 0, NULL);
+        if (i % 8 == 0)
+            spin(&world.loop, &loop);
+    }
+    AWAIT(&world.loop, &loop, done == 80);
+    for (unsigned i = 0; i < 40; i++) {
+        assert_int_equal(first[i].outcome, CALL_CONTINUE);
+        assert_int_equal(second[i].outcome, CALL_CONTINUE);
+    }
+    handler_desk_close(other);
+    end();
+    assert_int_equal(finish_loop(&loop), 0);
+}
+
 static void count_to(const char *expected) {
     struct asked asked;
     unsigned before = done;
@@ -385,6 +453,69 @@ static void a_process_that_is_killed_costs_a_call_at_most(void **state) {
     end();
 }
 
+/* Lends the only process, which is at work, to the loop. */
+static void lend(struct asked *asked, const char *what) {
+    ask(asked, 0, NULL); /* its thread has it started */
+    AWAIT(&world.loop, NULL, done == 1);
+    AWAIT(&world.loop, NULL, is_running(0, 0));
+    AWAIT(&world.loop, NULL,
+          atomic_load(&world.all->slots[0].instances[0].area->state) == PROCESS_READY);
+    assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
+    ask(asked, 0, what);
+    calls_flush(&world.desk->flush);
+    task_cancel(&world.desk->flush);
+    assert_int_not_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
+}
+
+static void a_process_that_is_late_is_left_to_its_thread(void **state) {
+    struct asked slow, quick;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    lend(&slow, "wait");
+    AWAIT(&world.loop, NULL, !atomic_load(&world.all->slots[0].lender));
+    assert_true(is_running(1, 0));
+    ask(&quick, 0, NULL);
+    open_gate();
+    AWAIT(&world.loop, NULL, done == 3);
+    assert_int_equal(slow.outcome, CALL_CONTINUE);
+    assert_int_equal(quick.outcome, CALL_CONTINUE);
+    assert_int_equal(atomic_load(&world.all->list[0].calls), 3);
+    end();
+}
+
+/* As one that a loop would copy for too long. */
+static void what_is_large_is_left_to_the_thread(void **state) {
+    static char text[100000];
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    lend(&asked, "large_reply");
+    AWAIT(&world.loop, NULL, done == 2);
+    assert_int_equal(asked.content, 500000);
+    AWAIT(&world.loop, NULL, is_running(0, 0));
+    atomic_store(&world.all->slots[0].lent_ns, 0);
+    memset(text, 'x', sizeof text - 1);
+    ask(&asked, 0, text);
+    AWAIT(&world.loop, NULL, done == 3);
+    assert_int_equal(asked.outcome, CALL_CONTINUE);
+    assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
+    end();
+}
+
+static void a_loop_may_end_while_it_is_lent_a_process(void **state) {
+    struct asked asked;
+
+    begin("fault", 1, 1, 20 * NS_PER_S, 100);
+    lend(&asked, "wait");
+    call_forget(asked.call);
+    handler_desk_close(world.desk);
+    world.desk = NULL;
+    assert_null(atomic_load(&world.all->slots[0].lender));
+    open_gate();
+    end();
+    assert_int_equal(done, 1);
+}
+
 /* The others of its batch are run by somebody else meanwhile. */
 static void one_slow_call_does_not_hold_up_its_batch(void **state) {
     struct asked slow, quick[8];
@@ -430,6 +561,9 @@ int main(void) {
         cmocka_unit_test(a_large_reply_arrives_whole),
         cmocka_unit_test(to_respond_without_a_reply_is_a_fault),
         cmocka_unit_test(a_handler_in_quarantine_is_not_called),
+        cmocka_unit_test(a_loop_that_rests_hears_of_its_calls),
+        cmocka_unit_test(wake_ups_without_news_come_to_an_end),
+        cmocka_unit_test(calls_of_two_loops_share_a_worker),
         cmocka_unit_test(a_lost_instance_begins_anew),
         cmocka_unit_test(each_instance_has_its_own_statics),
         cmocka_unit_test(one_slow_call_does_not_hold_up_its_batch),
@@ -449,6 +583,14 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_process_that_is_killed_costs_a_call_at_most, in_process,
                                         in_thread),
         cmocka_unit_test_setup_teardown(one_slow_call_does_not_hold_up_its_batch, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(a_loop_that_rests_hears_of_its_calls, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(calls_of_two_loops_share_a_worker, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(a_process_that_is_late_is_left_to_its_thread, in_process,
+                                        in_thread),
+        cmocka_unit_test_setup_teardown(what_is_large_is_left_to_the_thread, in_process, in_thread),
+        cmocka_unit_test_setup_teardown(a_loop_may_end_while_it_is_lent_a_process, in_process,
                                         in_thread),
     };
 
