@@ -112,7 +112,8 @@ static void count_high(struct limiter *limiter) {
         return;
     }
     limiter->is_starting = false;
-    if (limiter->highs == 0 || limiter->short_ns < limiter->high_ns)
+    /* The first of them may still be of what was before. */
+    if (limiter->highs <= 1 || limiter->short_ns < limiter->high_ns)
         limiter->high_ns = limiter->short_ns;
     limiter->highs++;
 }
@@ -133,8 +134,8 @@ static void cut(struct limiter *limiter) {
     limiter->limit =
         clamp(limiter->limit * clamp(gain, LIMITER_CUT_MAX, 1), limiter->min, limiter->max);
     limiter->highs = 0;
+    limiter->is_cut = !limiter->is_checked;
     limiter->is_checked = false;
-    limiter->is_cut = true;
 }
 
 static void grow(struct limiter *limiter) {

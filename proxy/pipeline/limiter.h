@@ -77,7 +77,7 @@ struct limiter {
     unsigned inflight_max; /* in this window */
 
     unsigned highs;     /* windows beyond the tolerance in a row */
-    int64_t high_ns;    /* the shortest of them */
+    int64_t high_ns;    /* the shortest of them, but for the first */
     bool is_checked;    /* a probe came just before them: the base is fresh */
     bool is_cut;        /* without a fresh probe, and it is not known whether that has helped */
     bool is_slow;       /* the probe is because of slow answers */
