@@ -127,10 +127,13 @@ static bool may_cut(const struct limiter *limiter) {
 }
 
 /* Little's law: with as many in flight as answers would then take the base, but for the tolerance.
- */
+ * Half the way, unless it is far: too much at once makes an upstream slower than that law knows,
+ * and what is too low is found out slowly. */
 static void cut(struct limiter *limiter) {
     double gain = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->high_ns;
 
+    if ((double)limiter->high_ns < LIMITER_SLOW * (double)limiter->base_ns)
+        gain = (1 + gain) / 2;
     limiter->limit =
         clamp(limiter->limit * clamp(gain, LIMITER_CUT_MAX, 1), limiter->min, limiter->max);
     limiter->highs = 0;

@@ -54,7 +54,7 @@
 #define LIMITER_CUT_MAX 0.25           /* it is lowered by no more at once */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
-#define LIMITER_WINDOW_COUNT 40 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
+#define LIMITER_WINDOW_COUNT 64 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
 #define LIMITER_PROBE_NS (10 * NS_PER_S)
 #define LIMITER_PROBE_TIMES 50 /* answers' times: where they take long it is probed less often */
 #define LIMITER_PROBE_MAX_NS (60 * NS_PER_S)
