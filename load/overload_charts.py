@@ -132,6 +132,7 @@ def in_ms(axes):
     axes.set_yscale("log")
     axes.set_yticks(MS_TICKS, [str(tick) for tick in MS_TICKS])
     axes.minorticks_off()
+    axes.set_ylim(bottom=15)
 
 
 def style(pyplot):
