@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define GATHERED_BYTES 4096 /* of several pieces, copied together before they are sent */
@@ -28,6 +29,8 @@ static void on_closed(uv_handle_t *handle);
 static void on_broken(struct conn *conn, int err);
 static void on_linger_over(struct timer *timer);
 static struct slice ipv4_text(const unsigned char *octets, char *to);
+static void hear(struct conn *conn);
+static ssize_t receive(struct conn *conn, char *to, size_t room);
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
 static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
@@ -177,12 +180,10 @@ void conn_close(struct conn *conn) {
 
 void conn_reset(struct conn *conn) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
-    uv_os_fd_t fd;
 
     if (conn->is_closed)
         return;
-    if (uv_fileno(&conn->uv.handle, &fd) == 0)
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     conn->is_notified = true; /* a close_notify would say that it is whole */
     conn_close(conn);
 }
@@ -243,6 +244,7 @@ static struct conn *make(struct loop *loop, bool is_unix, const struct conn_acco
     struct conn *conn = xcalloc(1, sizeof *conn);
 
     conn->loop = loop;
+    conn->fd = -1;
     conn->account = *account;
     conn->is_unix = is_unix;
     loop->conns++;
@@ -252,38 +254,46 @@ static struct conn *make(struct loop *loop, bool is_unix, const struct conn_acco
 
 /* Gives the libuv handle to h2o: from here on only h2o closes it. */
 static void adopt(struct conn *conn) {
+    uv_fileno(&conn->uv.handle, &conn->fd);
     conn->sock = h2o_uv_socket_create(&conn->uv.stream, on_closed);
     conn->sock->data = conn;
 }
 
+/* libuv says when something has come, but is given no room to read it to: it calls on_read() with
+ * UV_ENOBUFS then, and nothing else (uv_alloc_cb). By recv(2) one read costs less than by its
+ * read(2), and the end of what has come is known without a second one. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-    struct loop *loop = handle->loop->data;
-
-    *buf = conn_of(handle)->tls
-               ? uv_buf_init(loop->read_buffer + CONN_TLS_AHEAD, LOOP_READ_BYTES - CONN_TLS_AHEAD)
-               : uv_buf_init(loop->read_buffer, LOOP_READ_BYTES);
+    *buf = (uv_buf_t){0};
 }
 
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
+static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room) {
     struct conn *conn = conn_of((uv_handle_t *)stream);
+
+    hear(conn);
+}
+
+static void hear(struct conn *conn) {
     struct loop *loop = conn->loop;
+    size_t ahead = conn->tls ? CONN_TLS_AHEAD : 0;
+    char *base = loop->read_buffer + ahead;
+    ssize_t nread = receive(conn, base, LOOP_READ_BYTES - ahead);
 
     if (nread == 0)
         return;
     loop->now_ns = clock_now_ns();
-    if (nread < 0)
-        conn->is_reading = false;
-    if (nread == UV_EOF)
+    if (nread < 0) {
+        conn_pause(conn);
         conn->is_eof = true;
+    }
     if (conn->tls && !conn->is_lingering) {
-        conn_tls_heard(conn, nread, buf->base);
+        conn_tls_heard(conn, nread, base);
     } else if (conn->is_lingering) {
         if (nread > 0)
             linger_data(conn, (size_t)nread);
         else if (nread != UV_EOF || conn->out.bytes == 0)
             conn_close(conn); /* else once the queue is sent */
     } else if (nread > 0) {
-        conn->events->on_data(conn, slice_of(buf->base, (size_t)nread));
+        conn->events->on_data(conn, slice_of(base, (size_t)nread));
     } else if (nread == UV_EOF) {
         conn->events->on_eof(conn);
     } else {
@@ -311,16 +321,15 @@ static void on_connect(uv_connect_t *request, int status) {
 }
 
 /* What the kernel takes of it, or -errno. By send(2) and from one place: write(2) and writev(2),
- * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. */
+ * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. This and
+ * receive() go by libc's functions of those names, which make ready for pthread_cancel() around
+ * each call in a process that has threads. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
     char gathered[GATHERED_BYTES];
     struct iovec one = {gathered, 0};
-    uv_os_fd_t fd;
     ssize_t n;
 
-    if (uv_fileno(&conn->uv.handle, &fd) != 0)
-        return -EPIPE;
     if (count == 1) {
         one = *message.msg_iov;
     } else if (total <= sizeof gathered) {
@@ -330,12 +339,27 @@ static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count,
         }
     }
     do
-        n = one.iov_len > 0 ? send(fd, one.iov_base, one.iov_len, MSG_NOSIGNAL)
-                            : sendmsg(fd, &message, MSG_NOSIGNAL);
+        n = one.iov_len > 0
+                ? syscall(SYS_sendto, conn->fd, one.iov_base, one.iov_len, MSG_NOSIGNAL, NULL, 0)
+                : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n >= 0)
         return n;
     return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno;
+}
+
+/* What the socket has, up to @room bytes; 0: nothing now; UV_EOF, or -errno. */
+static ssize_t receive(struct conn *conn, char *to, size_t room) {
+    ssize_t n;
+
+    do
+        n = syscall(SYS_recvfrom, conn->fd, to, room, 0, NULL, NULL);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        return n;
+    if (n == 0)
+        return UV_EOF;
+    return errno == EAGAIN ? 0 : -errno;
 }
 
 static int write_queued(struct conn *conn) {
@@ -417,13 +441,10 @@ static void linger_data(struct conn *conn, size_t len) {
 }
 
 static void shut_down(struct conn *conn) {
-    uv_os_fd_t fd;
-
     if (conn->is_write_closed || conn->is_closed)
         return;
     conn->is_write_closed = true;
-    if (uv_fileno(&conn->uv.handle, &fd) == 0)
-        shutdown(fd, SHUT_WR);
+    shutdown(conn->fd, SHUT_WR);
 }
 
 /* libuv would tell of the end again with each uv_read_start(). */

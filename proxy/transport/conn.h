@@ -80,8 +80,9 @@ struct conn {
     conn_ready_fn *on_ready; /* while dialling or in a TLS handshake */
     struct tls *tls;         /* owned; NULL: plain */
     size_t in_flight;        /* bytes of `out` under way in `write` */
+    int fd;                  /* owned: sock; -1 when it could not even be dialled */
     bool is_reading : 1;
-    bool is_eof : 1;          /* the other side has closed its sending side */
+    bool is_eof : 1;          /* no more is to be read: the other side has closed, or broke */
     bool is_closed : 1;       /* conn_close() was called */
     bool is_write_closed : 1; /* our side is shut down */
     bool is_finishing : 1;    /* shut down once `out` is empty */
