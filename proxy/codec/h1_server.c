@@ -292,6 +292,7 @@ static void say_refusal(struct h1_server *server, enum fail fail, const char *wh
     buf = uv_buf_init(out->base, (unsigned)out->len);
     server->reading = H1_CLOSED;
     loop_timer_stop(server->shared->loop, &server->timer);
+    conn_end_follows(server->conn);
     if (conn_send(server->conn, &buf, 1) < 0)
         conn_close(server->conn);
 }

@@ -49,6 +49,7 @@ static void send_response(struct exchange *x, struct content content) {
     out->len = 0;
     h1_write_response(out, &x->response_head, server->send.framing, connection_option(server, x),
                       show_length);
+    server->send.is_connection_last = server->is_closing;
     x->response.sink = &response_sink;
     x->response.sink_ctx = server;
     if (server->send.framing.kind == CONTENT_TUNNEL) {

@@ -326,6 +326,7 @@ static void on_connect(uv_connect_t *request, int status) {
  * each call in a process that has threads. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
+    int flags = MSG_NOSIGNAL | (conn->is_ending ? MSG_MORE : 0);
     char gathered[GATHERED_BYTES];
     struct iovec one = {gathered, 0};
     ssize_t n;
@@ -340,8 +341,8 @@ static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count,
     }
     do
         n = one.iov_len > 0
-                ? syscall(SYS_sendto, conn->fd, one.iov_base, one.iov_len, MSG_NOSIGNAL, NULL, 0)
-                : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+                ? syscall(SYS_sendto, conn->fd, one.iov_base, one.iov_len, flags, NULL, 0)
+                : sendmsg(conn->fd, &message, flags);
     while (n < 0 && errno == EINTR);
     if (n >= 0)
         return n;

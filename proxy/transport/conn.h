@@ -86,6 +86,7 @@ struct conn {
     bool is_closed : 1;       /* conn_close() was called */
     bool is_write_closed : 1; /* our side is shut down */
     bool is_finishing : 1;    /* shut down once `out` is empty */
+    bool is_ending : 1;       /* conn_end_follows() was called */
     bool is_lingering : 1;
     bool is_unix : 1;
     bool is_secured : 1;  /* the TLS handshake is through */
@@ -137,6 +138,12 @@ enum conn_send_outcome {
 
 /* Sends @count buffers (at most CONN_SEND_BUFS_MAX). An outcome, or -errno: broken, close it. */
 int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+
+/* What is sent from now on is the last: in the same turn the connection is finished, made to linger
+ * or closed. So its end (FIN) goes with the last bytes, not in a packet of its own. */
+static inline void conn_end_follows(struct conn *conn) {
+    conn->is_ending = true;
+}
 
 /* Is nothing queued, so that a send may go out at once? */
 static inline bool conn_is_drained(const struct conn *conn) {

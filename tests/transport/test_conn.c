@@ -292,6 +292,19 @@ static void reset_gives_the_other_side_econnreset(void **state) {
     AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == -ECONNRESET);
 }
 
+/* With the last bytes, not behind them: they wait for it. */
+static void an_end_that_follows_goes_with_the_last_bytes(void **state) {
+    char text[16];
+
+    conn_end_follows(codec.conn);
+    assert_int_equal(send_text(codec.conn, "farewell"), CONN_SENT);
+    assert_int_equal(hear(wire, text, sizeof text), -EAGAIN);
+    conn_close(codec.conn);
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 8);
+    assert_string_equal(text, "farewell");
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 0);
+}
+
 static void a_reset_by_the_other_side_is_an_error(void **state) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
@@ -555,6 +568,7 @@ int main(void) {
         ON_TCP(bytes_arrive_both_ways),
         ON_TCP(a_slow_reader_gets_every_byte_in_order),
         ON_TCP(reset_gives_the_other_side_econnreset),
+        ON_TCP(an_end_that_follows_goes_with_the_last_bytes),
         ON_TCP(a_reset_by_the_other_side_is_an_error),
         ON_TCP(a_queue_to_a_reset_connection_is_an_error),
         ON_TCP(linger_lets_the_last_message_be_read_by_one_who_still_sends),
