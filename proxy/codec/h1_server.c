@@ -274,6 +274,7 @@ static void end_content(struct h1_server *server) {
     h1_chunked_deinit(&server->chunked);
     body_end(&server->x->request);
     server->reading = H1_WAIT;
+    conn_has_all(server->conn);
 }
 
 /* The head cannot be read: the reply goes out without an exchange, and the connection ends. */

@@ -75,13 +75,16 @@ struct conn {
     union conn_address peer; /* AF_UNSPEC on unix sockets */
     struct chunks out;       /* what the socket has not taken yet */
     uv_write_t write;
-    struct timer linger;
+    struct timer later; /* the end of lingering, or the begin of watching */
     size_t linger_bytes_left;
-    conn_ready_fn *on_ready; /* while dialling or in a TLS handshake */
-    struct tls *tls;         /* owned; NULL: plain */
-    size_t in_flight;        /* bytes of `out` under way in `write` */
-    int fd;                  /* owned: sock; -1 when it could not even be dialled */
-    bool is_reading : 1;
+    conn_ready_fn *on_ready;  /* while dialling or in a TLS handshake */
+    struct tls *tls;          /* owned; NULL: plain */
+    size_t in_flight;         /* bytes of `out` under way in `write` */
+    int fd;                   /* owned: sock; -1 when it could not even be dialled */
+    bool is_reading : 1;      /* not paused */
+    bool is_watched : 1;      /* by libuv, for bytes that come */
+    bool is_new : 1;          /* conn_look() is still to come */
+    bool is_satisfied : 1;    /* conn_has_all() was called */
     bool is_eof : 1;          /* no more is to be read: the other side has closed, or broke */
     bool is_closed : 1;       /* conn_close() was called */
     bool is_write_closed : 1; /* our side is shut down */
@@ -104,6 +107,14 @@ struct conn_parcel {
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account);
 void conn_start(struct conn *conn, const struct conn_events *events, void *codec);
+/* Behind conn_start() of a conn that is_new: what its client has sent already is read and told
+ * now, without waiting for libuv to see it. */
+void conn_look(struct conn *conn);
+/* The codec needs nothing more from the other side for now: a new connection need not be watched
+ * before conn_resume(), or it takes long. */
+static inline void conn_has_all(struct conn *conn) {
+    conn->is_satisfied = true;
+}
 
 /* Starts to connect, and behind that the handshake of @tls (the conn's from now on; NULL: none);
  * on_ready() is called once, unless the conn is closed first. -errno when it cannot even start. */

@@ -25,7 +25,7 @@ struct codec {
     unsigned eofs, errors, drains, closed;
     int err;
     uint32_t used_at_close; /* of the ledger, as on_closed() was called */
-    bool is_closing_on_data;
+    bool is_closing_on_data, is_pausing_on_data;
 };
 
 static struct codec codec;
@@ -39,6 +39,8 @@ static void on_data(struct conn *conn, struct slice bytes) {
     buffer_append(&own->heard, bytes);
     if (own->is_closing_on_data)
         conn_close(conn);
+    if (own->is_pausing_on_data)
+        conn_pause(conn);
 }
 
 static void on_eof(struct conn *conn) {
@@ -208,6 +210,79 @@ static void a_paused_conn_leaves_bytes_with_the_sender(void **state) {
     assert_int_equal(codec.heard.len, 0);
     conn_resume(codec.conn);
     conn_resume(codec.conn);
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+}
+
+/* As an acceptor opens it: with what the client has said meanwhile. */
+static void start_new(const char *said) {
+    int pair[2];
+    struct conn_account account = {&fds, FD_CLIENT, &gate};
+
+    stream_pair(pair);
+    wire = pair[0];
+    SAY(wire, said);
+    assert_true(gate_try(&gate));
+    fds_force(&fds, FD_CLIENT);
+    codec.conn = conn_open(&loops[0], pair[1], true, NULL, &account);
+    codec.conn->is_new = true;
+    conn_start(codec.conn, &events, &codec);
+    assert_int_equal(codec.heard.len, 0); /* not from within the call */
+}
+
+static void a_new_conn_is_heard_at_once_and_then_watched(void **state) {
+    start_new("hello");
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    SAY(wire, "again");
+    AWAIT(&loops[0], NULL, codec.heard.len == 10);
+}
+
+static void a_new_conn_that_is_silent_is_watched(void **state) {
+    start_new("");
+    conn_look(codec.conn);
+    SAY(wire, "hello");
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+}
+
+static void a_new_conn_that_has_all_is_not_watched_before_it_takes_long(void **state) {
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    assert_false(uv_is_active(&codec.conn->uv.handle));
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+}
+
+static void a_new_conn_that_has_all_is_watched_when_it_is_resumed(void **state) {
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    conn_resume(codec.conn);
+    assert_true(uv_is_active(&codec.conn->uv.handle));
+}
+
+static void a_new_conn_that_is_paused_stays_so(void **state) {
+    codec.is_pausing_on_data = true;
+    start_new("hello");
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    SAY(wire, "again");
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.heard.len, 5);
+    codec.is_pausing_on_data = false;
+    conn_resume(codec.conn);
+    AWAIT(&loops[0], NULL, codec.heard.len == 10);
+}
+
+/* What another conn has lent the turn is in the buffer that both are read to. */
+static void a_new_conn_is_not_heard_within_a_turn(void **state) {
+    start_new("hello");
+    loops[0].in_turn = true;
+    conn_look(codec.conn);
+    loops[0].in_turn = false;
+    assert_int_equal(codec.heard.len, 0);
     AWAIT(&loops[0], NULL, codec.heard.len == 5);
 }
 
@@ -579,6 +654,12 @@ int main(void) {
         ON_TCP(linger_after_the_other_sides_end_still_sends_what_is_queued),
         ON_TCP(a_lingering_conn_hears_no_more_of_a_reset),
         ON_PAIR(an_exported_connection_goes_on_elsewhere_with_its_bytes),
+        ON_LOOPS(a_new_conn_is_heard_at_once_and_then_watched),
+        ON_LOOPS(a_new_conn_that_is_silent_is_watched),
+        ON_LOOPS(a_new_conn_that_has_all_is_not_watched_before_it_takes_long),
+        ON_LOOPS(a_new_conn_that_has_all_is_watched_when_it_is_resumed),
+        ON_LOOPS(a_new_conn_that_is_paused_stays_so),
+        ON_LOOPS(a_new_conn_is_not_heard_within_a_turn),
         ON_LOOPS(a_dialled_conn_is_like_any_other),
         ON_LOOPS(a_refused_dial_says_so_once),
         ON_LOOPS(a_dial_to_a_socket_file_that_is_not_there_says_so),
