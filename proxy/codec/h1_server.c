@@ -192,7 +192,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     const struct h1_server_settings *settings = server->shared->settings;
 
     server->x = x;
-    server->shared->active++;
+    h1_server_count(&server->shared->active, 1);
     server->seen = 0;
     server->head_since_ns = 0;
     server->requests++;
@@ -360,7 +360,7 @@ void h1_server_client_gone(struct h1_server *server, enum fail fail) {
     server->reading = H1_CLOSED;
     if (x) {
         server->x = NULL;
-        server->shared->active--;
+        h1_server_count(&server->shared->active, -1);
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);
         exchange_client_gone(x, fail);

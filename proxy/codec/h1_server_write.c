@@ -147,7 +147,7 @@ static void finished(struct exchange *x) {
 
     assert(server->x == x);
     server->x = NULL;
-    server->shared->active--;
+    h1_server_count(&server->shared->active, -1);
     h1_chunked_deinit(&server->chunked);
     if (is_broken || x->is_tunnel) {
         server->reading = H1_CLOSED;

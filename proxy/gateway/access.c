@@ -27,14 +27,13 @@ void access_record(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
     /* What the client would have got when it had stayed. */
     unsigned status = c->status ? c->status : c->fail ? fail_row(c->fail)->http : 0;
-    int64_t now_ns = clock_now_ns();
     struct counters_exchange done = {
         .listener = c->listener->index,
         .route = c->route ? c->route_index : COUNTERS_NO_ROUTE,
         .pipeline = c->part ? c->pipeline_index : COUNTERS_NO_PIPELINE,
         .protocol = x->request_head.version == HTTP_2 ? COUNTERS_HTTP2 : COUNTERS_HTTP1,
         .status = status,
-        .duration_ns = now_ns - x->started_ns,
+        .duration_ns = x->loop->now_ns - x->started_ns,
         .first_byte_ns = c->first_byte_ns ? c->first_byte_ns - x->started_ns : -1,
         .queue_wait_ns = c->queued_ns && c->sent_ns ? c->sent_ns - c->queued_ns : -1,
         .fail = c->fail,
