@@ -1,6 +1,7 @@
 /* One program with its minder, as the nursery sees it. */
 #include "base/alloc.h"
 #include "base/control.h"
+#include "child/cgroup.h"
 #include "child/nursery_state.h"
 #include "child/tree.h"
 
@@ -116,6 +117,7 @@ static void kill_left(struct nursery *nursery, const struct child *child) {
         minders[count++] = CONTAINER_OF(at, struct child, link)->minder;
     tree_signal(SIGKILL, minders, count);
     free(minders);
+    cgroup_sweep("");
 }
 
 void children_free(struct nursery *nursery) {
@@ -223,6 +225,10 @@ static void take_end(struct nursery *nursery, struct child *child,
         child->instance = NULL;
         return;
     }
+    if (report->has_run_out)
+        log_limited(child->output.limit, LOG_ERROR,
+                    "a program of '%s' was killed: it needed more than limits.total_memory",
+                    child->program->name);
     atomic_fetch_sub(child->is_ending ? &child->row->ending : &child->row->running, 1);
     child->channel = NULL;
     list_remove(&child->in_channel);

@@ -24,7 +24,7 @@ static int set_streams(const struct launch *launch);
 static void reset_signals(void);
 static void fail(int tell, enum launch_step step, int err) __attribute__((__noreturn__));
 
-void launch_become(const struct launch *launch, int tell) {
+void launch_become(const struct launch *launch, const struct cgroup *group, int tell) {
     const struct config_process *process = launch->process;
     pid_t parent = getppid();
     int err;
@@ -36,6 +36,9 @@ void launch_become(const struct launch *launch, int tell) {
     err = set_limits(process);
     if (err)
         fail(tell, LAUNCH_SETUP, err);
+    err = cgroup_join(group);
+    if (err)
+        fail(tell, LAUNCH_GROUP, err);
     err = become_user(process->user);
     if (err)
         fail(tell, LAUNCH_USER, err);
@@ -54,8 +57,12 @@ void launch_become(const struct launch *launch, int tell) {
 }
 
 void launch_describe(const struct launch_failure *failure, char *to, size_t max) {
-    static const char *const steps[] = {"set its limits", "become its user", "enter its directory",
-                                        "give it its standard streams", "execute it"};
+    static const char *const steps[] = {"set its limits",
+                                        "bound its memory or processes by a control group",
+                                        "become its user",
+                                        "enter its directory",
+                                        "give it its standard streams",
+                                        "execute it"};
 
     snprintf(to, max, "cannot %s: %s",
              (unsigned)failure->step < sizeof steps / sizeof *steps ? steps[failure->step]

@@ -28,6 +28,7 @@ struct minder {
     enum minding state;
     int socket;  /* to the nursery; -1: at its end */
     int signals; /* signalfd */
+    struct cgroup group;
     pid_t program;
     int status;
     bool was_killed;
@@ -109,16 +110,25 @@ static int open_signals(void) {
 
 /* False: there is no program, and the nursery was told why. */
 static bool start_program(struct minder *minder) {
+    const struct config_process *process = minder->launch->process;
+    const struct cgroup_limits limits = {process->limits.total_memory_bytes,
+                                         process->limits.processes};
     struct minder_report report = {.word = MINDER_STARTED};
     const int fds[] = {minder->launch->in, minder->launch->out, minder->launch->err};
     int ends[2];
     ssize_t got;
+    int err = cgroup_open(&minder->group, "", &limits, getpid());
 
+    if (err) {
+        tell(minder,
+             &(struct minder_report){.word = MINDER_FAILED, .failure = {LAUNCH_GROUP, err}});
+        return false;
+    }
     if (pipe2(ends, O_CLOEXEC) < 0)
         return false;
     minder->program = fork();
     if (minder->program == 0)
-        launch_become(minder->launch, ends[1]);
+        launch_become(minder->launch, &minder->group, ends[1]);
     close(ends[1]);
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
@@ -131,6 +141,10 @@ static bool start_program(struct minder *minder) {
     close(ends[0]);
     report.pid = minder->program;
     tell(minder, &report);
+    if (report.word == MINDER_FAILED && minder->program > 0)
+        waitpid(minder->program, NULL, 0);
+    if (report.word == MINDER_FAILED)
+        cgroup_close(&minder->group);
     return report.word == MINDER_STARTED;
 }
 
@@ -163,13 +177,16 @@ static void turn(struct minder *minder) {
     if (reap(minder)) {
         tell(minder, &(struct minder_report){.word = MINDER_GONE,
                                              .status = minder->status,
-                                             .was_killed = minder->was_killed});
+                                             .was_killed = minder->was_killed,
+                                             .has_run_out = cgroup_has_run_out(&minder->group)});
+        cgroup_close(&minder->group);
         _exit(0);
     }
     if (minder->state == RUNNING || clock_now_ns() < minder->kill_at_ns)
         return;
     minder->state = KILLING;
     minder->was_killed = true;
+    cgroup_kill(&minder->group);
     tree_signal(SIGKILL, NULL, 0);
     minder->kill_at_ns = clock_now_ns() + minder->look_ns;
     if (minder->look_ns < KILL_LOOK_MAX_NS)

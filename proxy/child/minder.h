@@ -22,6 +22,7 @@ struct minder_report {
     struct launch_failure failure; /* FAILED */
     int status;                    /* GONE: of the program, as by wait(2) */
     int was_killed;                /* GONE: some of the tree had to be killed */
+    int has_run_out;               /* GONE: of limits.total_memory */
 };
 
 #define MINDER_ORPHAN_GRACE_NS INT64_C(400000000) /* at most, when the nursery itself has ended */

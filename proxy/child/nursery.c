@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/control.h"
+#include "child/cgroup.h"
 #include "child/nursery_state.h"
 #include "child/tree.h"
 
@@ -78,6 +79,8 @@ static int open_all(struct nursery *nursery, int socket) {
     err = tree_hold();
     if (err)
         return err;
+    cgroup_prepare("");
+    cgroup_sweep("");
     list_init(&nursery->channels);
     list_init(&nursery->children);
     list_init(&nursery->residents);

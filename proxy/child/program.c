@@ -98,20 +98,22 @@ static json_t *write_program(const struct config_pipeline *pipeline) {
     for (size_t i = 0; i < pipeline->endpoint_count; i++)
         json_array_append_new(addresses, json_string(pipeline->endpoints[i].text));
     return json_pack(
-        "{s:b, s:o, s:o, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*, s:I, s:I, "
+        "{s:b, s:o, s:o, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*, "
+        "s:I, s:I, "
         "s:I, "
         "s:I, s:o}",
         "exec", pipeline->protocol == PROTOCOL_EXEC, "command",
         write_list(process->command, process->command_count), "env",
         write_list(process->variables, process->variable_count), "dir", process->dir, "user",
         process->user, "memory", (json_int_t)process->limits.memory_bytes, "cpu_ns",
-        (json_int_t)process->limits.cpu_ns, "fds", (json_int_t)process->limits.fds, "signal",
-        (json_int_t)process->stop.signal, "grace_ns", (json_int_t)process->stop.grace_ns, "check",
-        (json_int_t)process->ready.check, "path", process->ready.path, "line", process->ready.line,
-        "service", process->ready.service, "timeout_ns", (json_int_t)process->ready.timeout_ns,
-        "deaths", (json_int_t)process->crash.deaths, "window_ns",
-        (json_int_t)process->crash.window_ns, "hold_ns", (json_int_t)process->crash.hold_ns,
-        "addresses", addresses);
+        (json_int_t)process->limits.cpu_ns, "fds", (json_int_t)process->limits.fds, "total_memory",
+        (json_int_t)process->limits.total_memory_bytes, "processes",
+        (json_int_t)process->limits.processes, "signal", (json_int_t)process->stop.signal,
+        "grace_ns", (json_int_t)process->stop.grace_ns, "check", (json_int_t)process->ready.check,
+        "path", process->ready.path, "line", process->ready.line, "service", process->ready.service,
+        "timeout_ns", (json_int_t)process->ready.timeout_ns, "deaths",
+        (json_int_t)process->crash.deaths, "window_ns", (json_int_t)process->crash.window_ns,
+        "hold_ns", (json_int_t)process->crash.hold_ns, "addresses", addresses);
 }
 
 static json_t *write_list(char *const *list, size_t count) {
@@ -142,6 +144,8 @@ static bool read_process(struct config_process *process, const json_t *from) {
     process->limits.memory_bytes = (size_t)number_at(from, "memory");
     process->limits.cpu_ns = number_at(from, "cpu_ns");
     process->limits.fds = (unsigned)number_at(from, "fds");
+    process->limits.total_memory_bytes = (size_t)number_at(from, "total_memory");
+    process->limits.processes = (unsigned)number_at(from, "processes");
     process->stop.signal = (int)number_at(from, "signal");
     process->stop.grace_ns = number_at(from, "grace_ns");
     process->ready.check = (enum config_ready)number_at(from, "check");

@@ -399,6 +399,8 @@ static void note_death(struct instance *instance, const struct minder_report *re
 static void describe(char *to, size_t max, const struct minder_report *report) {
     if (report->word == MINDER_FAILED)
         snprintf(to, max, "could not be started");
+    else if (report->has_run_out)
+        snprintf(to, max, "was killed: it needed more than limits.total_memory");
     else if (WIFSIGNALED(report->status))
         snprintf(to, max, "died by signal %d (%s)", WTERMSIG(report->status),
                  strsignal(WTERMSIG(report->status)));

@@ -3,23 +3,19 @@
 #include "child/tree.h"
 
 #include "base/alloc.h"
+#include "base/proc_stat.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define STAT_MAX 1024 /* bytes of /proc/PID/stat that matter */
-
 struct member {
     pid_t pid, parent;
-    unsigned long long start; /* with the pid it names a process for good */
+    uint64_t start; /* with the pid it names a process for good */
     bool is_ours, is_spared;
 };
 
@@ -82,30 +78,12 @@ static void look(struct members *members) {
         qsort(members->list, members->count, sizeof *members->list, by_pid);
 }
 
-/* The name, in brackets, may have anything in it. */
 static bool look_at(pid_t pid, struct member *member) {
-    char path[32], text[STAT_MAX];
-    const char *rest;
-    ssize_t len;
-    int fd, parent;
+    struct proc_stat stat;
 
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (!proc_stat_read(&stat, pid))
         return false;
-    len = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (len <= 0)
-        return false;
-    text[len] = '\0';
-    rest = strrchr(text, ')');
-    *member = (struct member){.pid = pid};
-    if (!rest || sscanf(rest + 1,
-                        " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                        "%*d %llu",
-                        &parent, &member->start) != 2)
-        return false;
-    member->parent = parent;
+    *member = (struct member){.pid = pid, .parent = stat.parent, .start = stat.start_ticks};
     return true;
 }
 

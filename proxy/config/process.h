@@ -36,9 +36,13 @@ struct config_process {
     char *dir;  /* where it is started; NULL: where weir was; owned */
     char *user; /* who it runs as when root starts it; NULL: server.user; owned */
     struct {
+        /* Of each process. */
         size_t memory_bytes; /* of address space, RLIMIT_AS; 0: no bound */
         int64_t cpu_ns;      /* RLIMIT_CPU; 0: no bound */
         unsigned fds;        /* RLIMIT_NOFILE; 0: what is usual */
+        /* Of all together, by a control group. */
+        size_t total_memory_bytes; /* resident; 0: no bound */
+        unsigned processes;        /* with threads; 0: no bound */
     } limits;
     struct {
         int signal;       /* that asks it to end */

@@ -73,6 +73,8 @@ static const struct schema_key process_keys[] = {
     {"limits.memory", value_size, AT(limits.memory_bytes), NULL, 1 << 20, INT64_MAX},
     {"limits.cpu", value_duration, AT(limits.cpu_ns), NULL, SECONDS(1), HOURS(10000)},
     {"limits.fds", value_count, AT(limits.fds), NULL, 8, 1 << 20},
+    {"limits.total_memory", value_size, AT(limits.total_memory_bytes), NULL, 1 << 20, INT64_MAX},
+    {"limits.processes", value_count, AT(limits.processes), NULL, 1, 1 << 22},
     {"stop.signal", value_choice, AT(stop.signal), "\"TERM\"", .choices = signals},
     {"stop.grace", value_duration, AT(stop.grace_ns), NULL, NS_PER_MS, HOURS(1),
      .is_never_off = true},

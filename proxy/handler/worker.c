@@ -426,7 +426,7 @@ static void fail(struct worker_slot *slot, struct call *call, enum call_outcome 
                  enum fault_kind kind, const char *text) {
     struct fault fault = {.kind = kind};
 
-    strncpy(fault.text, text, sizeof fault.text - 1);
+    snprintf(fault.text, sizeof fault.text, "%s", text);
     fault_report(call->handler, &fault, frame_slice(call->frame.request.id));
     call->outcome = outcome;
     call_tell(call, true, clock_now_ns());

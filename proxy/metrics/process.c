@@ -2,6 +2,7 @@
 #include "metrics/process.h"
 
 #include "base/clock.h"
+#include "base/proc_stat.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,36 +12,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Fields of /proc/self/stat behind the command name, counted from 0 (proc(5) counts from 3). */
-enum stat_field {
-    STAT_THREADS = 17,
-    STAT_START_TICKS = 19,
-    STAT_VIRTUAL_BYTES = 20,
-    STAT_RESIDENT_PAGES = 21,
-    STAT_FIELDS = 22,
-};
-
 static void head(struct buffer *out, const char *name, const char *type, const char *help);
 static void render_gauge(struct buffer *out, const char *name, const char *help, uint64_t value);
-static bool read_stat(uint64_t fields[STAT_FIELDS]);
 static double start_time(uint64_t ticks);
 static bool count_fds(uint64_t *count);
 
 bool process_look(struct process_figures *figures) {
-    uint64_t fields[STAT_FIELDS], open_fds;
+    struct proc_stat stat;
+    uint64_t open_fds;
 
-    if (!read_stat(fields) || !count_fds(&open_fds))
+    if (!proc_stat_read(&stat, getpid()) || !count_fds(&open_fds))
         return false;
     *figures = (struct process_figures){
-        .resident_bytes = fields[STAT_RESIDENT_PAGES] * (uint64_t)sysconf(_SC_PAGESIZE),
-        .threads = fields[STAT_THREADS],
+        .resident_bytes = stat.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE),
+        .threads = stat.threads,
         .open_fds = open_fds,
     };
     return true;
 }
 
 void process_render(struct buffer *out) {
-    uint64_t fields[STAT_FIELDS], open_fds;
+    struct proc_stat stat;
+    uint64_t open_fds;
     struct timespec cpu;
     struct rlimit limit;
 
@@ -52,16 +45,15 @@ void process_render(struct buffer *out) {
         render_gauge(out, "process_open_fds", "Open file descriptors.", open_fds);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         render_gauge(out, "process_max_fds", "Limit of open file descriptors.", limit.rlim_cur);
-    if (!read_stat(fields))
+    if (!proc_stat_read(&stat, getpid()))
         return;
-    render_gauge(out, "process_virtual_memory_bytes", "Virtual memory.",
-                 fields[STAT_VIRTUAL_BYTES]);
+    render_gauge(out, "process_virtual_memory_bytes", "Virtual memory.", stat.virtual_bytes);
     render_gauge(out, "process_resident_memory_bytes", "Resident memory.",
-                 fields[STAT_RESIDENT_PAGES] * (uint64_t)sysconf(_SC_PAGESIZE));
-    render_gauge(out, "process_threads", "Threads of the process.", fields[STAT_THREADS]);
+                 stat.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
+    render_gauge(out, "process_threads", "Threads of the process.", stat.threads);
     head(out, "process_start_time_seconds", "gauge",
          "Start of the process, seconds since the Unix epoch.");
-    buffer_printf(out, "process_start_time_seconds %.2f\n", start_time(fields[STAT_START_TICKS]));
+    buffer_printf(out, "process_start_time_seconds %.2f\n", start_time(stat.start_ticks));
 }
 
 static void head(struct buffer *out, const char *name, const char *type, const char *help) {
@@ -71,29 +63,6 @@ static void head(struct buffer *out, const char *name, const char *type, const c
 static void render_gauge(struct buffer *out, const char *name, const char *help, uint64_t value) {
     head(out, name, "gauge", help);
     buffer_printf(out, "%s %" PRIu64 "\n", name, value);
-}
-
-static bool read_stat(uint64_t fields[STAT_FIELDS]) {
-    char text[1024];
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t len;
-    char *at;
-
-    if (fd < 0)
-        return false;
-    len = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (len <= 0)
-        return false;
-    text[len] = '\0';
-    at = strrchr(text, ')'); /* the name may hold anything */
-    if (!at || strlen(at) < 4)
-        return false;
-    at += 3; /* the state letter stands for field 0 */
-    fields[0] = 0;
-    for (unsigned i = 1; i < STAT_FIELDS; i++)
-        fields[i] = (uint64_t)strtoll(at, &at, 10);
-    return true;
 }
 
 /* From ticks since the boot to seconds since 1970. */

@@ -3,6 +3,7 @@
  * stopped. Each acceptor tells how often it has looked: one that does not, while its socket has
  * clients in its backlog, has been lost. */
 #include "base/log.h"
+#include "base/proc_stat.h"
 #include "base/thread.h"
 #include "supervisor/state.h"
 
@@ -169,24 +170,10 @@ static void watch_taint(struct supervisor *s, int64_t now_ns) {
     s->start_at_ns = now_ns;
 }
 
-/* State T or t of /proc/PID/stat. */
 static bool is_stopped(pid_t pid) {
-    char path[32], text[256];
-    const char *at;
-    ssize_t len;
-    int fd;
+    struct proc_stat stat;
 
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    len = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (len <= 0)
-        return false;
-    text[len] = '\0';
-    at = strrchr(text, ')'); /* the name may hold anything */
-    return at && at[1] == ' ' && (at[2] == 'T' || at[2] == 't');
+    return proc_stat_read(&stat, pid) && (stat.state == 'T' || stat.state == 't');
 }
 
 static void ask_for_stacks(pid_t pid) {

@@ -13,7 +13,8 @@ static void all_keys_arrive(void **state) {
     struct config *config = parse(
         "[server]\nuser = 'w'\n" HEAD "endpoints = ['127.0.0.1:1']\n[pipeline.process]\n"
         "command = ['a', '', 'c d']\nenv = { A = '1', B_2 = '' }\ndir = '/srv/x'\nuser = 'u'\n"
-        "limits = { memory = '1GiB', cpu = '1m', fds = 77 }\n"
+        "limits = { memory = '1GiB', cpu = '1m', fds = 77,\n"
+        "total_memory = '2GiB', processes = 9 }\n"
         "stop = { signal = 'INT', grace = '3s' }\n"
         "ready = { check = 'http', path = '/ok', timeout = '4s' }\n"
         "crash = { deaths = 7, window = '8s', hold = '9s' }\ninstances = 1\n");
@@ -32,6 +33,8 @@ static void all_keys_arrive(void **state) {
     assert_int_equal(p->limits.memory_bytes, 1 << 30);
     assert_int_equal(p->limits.cpu_ns, 60 * NS_PER_S);
     assert_int_equal(p->limits.fds, 77);
+    assert_int_equal(p->limits.total_memory_bytes, (size_t)2 << 30);
+    assert_int_equal(p->limits.processes, 9);
     assert_int_equal(p->stop.signal, SIGINT);
     assert_int_equal(p->stop.grace_ns, 3 * NS_PER_S);
     assert_int_equal(p->ready.check, READY_HTTP);
@@ -52,6 +55,7 @@ static void everything_else_has_a_default(void **state) {
     assert_string_equal(p->user, "w");
     assert_null(p->dir);
     assert_int_equal(p->limits.memory_bytes + (size_t)p->limits.cpu_ns + p->limits.fds, 0);
+    assert_int_equal(p->limits.total_memory_bytes + p->limits.processes, 0);
     assert_int_equal(p->stop.signal, SIGTERM);
     assert_int_equal(p->stop.grace_ns, 10 * NS_PER_S);
     assert_int_equal(p->ready.check, READY_TCP);

@@ -60,14 +60,14 @@ def own_demo(tmp_path):
 
 @pytest.fixture
 def client(demo):
-    with connect(demo.port, timeout=20) as wire:
+    with connect(demo.port) as wire:
         yield wire
 
 
 @pytest.fixture
 def direct(demo):
     """To the engine itself."""
-    with connect(demo.engine_port, timeout=20) as wire:
+    with connect(demo.engine_port) as wire:
         yield wire
 
 
@@ -152,7 +152,7 @@ def test_echo_gives_content_that_is_no_text_in_base64(client):
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_echo_takes_a_mebibyte_and_no_more(demo, is_chunked):
     for size, status in (MIB, 200), (MIB + 1, 413):
-        with connect(demo.port, timeout=20) as wire:
+        with connect(demo.port) as wire:
             if is_chunked:
                 wire.send(request("POST", "/echo", ["Transfer-Encoding: chunked"]) + chunked(b"x" * size))
             else:
@@ -371,7 +371,7 @@ def test_what_is_not_there_is_404(client):
 
 @pytest.mark.parametrize("how, status", [("reset", 502), ("close", 502), ("garbage", 502), ("hang", 504)])
 def test_weir_answers_for_an_engine_that_fails(demo, how, status):
-    with connect(demo.port, timeout=20) as wire:
+    with connect(demo.port) as wire:
         wire.send(request(target=f"/fail?how={how}"))
         answer = wire.read_response()
     assert answer.status == status and answer.fields.get("proxy-status")
@@ -454,7 +454,7 @@ def test_many_connections_at_once(demo):
     statuses = []
 
     def visit():
-        with connect(demo.port, timeout=20) as wire:
+        with connect(demo.port) as wire:
             for target in "/slow?ms=20", "/bytes?n=100000", "/status/404", "/flaky?percent=0":
                 wire.send(request(target=target))
                 statuses.append(wire.read_response().status)
@@ -478,7 +478,7 @@ def test_sigterm_ends_both(own_demo):
 
 
 def test_ctrl_c_lets_what_is_under_way_finish(own_demo):
-    with connect(own_demo.port, timeout=20) as wire:
+    with connect(own_demo.port) as wire:
         wire.send(request(target="/slow?ms=700"))
         own_demo.await_metric("weir_exchanges_active", 1)
         os.killpg(own_demo.pid, signal.SIGINT)  # as a terminal does: to both
@@ -514,7 +514,7 @@ def test_an_engine_that_is_told_to_end_ends_its_streams(own_demo):
 def test_an_engine_that_dies_is_started_again(own_demo):
     os.kill(own_demo.engine_pid, signal.SIGKILL)
     wait_for("it is gone", lambda: is_gone(own_demo.engine_pid))
-    wait_for("another one answers", lambda: http_get(own_demo.url("/"))[0] == 200, 10)
+    wait_for("another one answers", lambda: http_get(own_demo.url("/"))[0] == 200)
 
 
 @pytest.mark.parametrize("args, words", [

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from harness.env import free_port, scaled, wait_for
+from harness.env import AT_ONCE, free_port, scaled, wait_for
 from harness.replies import expect_problem
 from harness.upstream import answering, fill_backlog
 from harness.wire import connect, request, response
@@ -44,7 +44,7 @@ def test_with_nothing_to_finish_it_ends_at_once(weir, up):
     start = time.monotonic()
     w.signal()
     assert w.await_exit() == 0
-    assert time.monotonic() - start < scaled(2)
+    assert time.monotonic() - start < scaled(AT_ONCE)
 
 
 def test_idle_connections_do_not_hold_up_the_end(weir, serve):
@@ -169,7 +169,7 @@ def test_a_second_signal_ends_it_at_once(weir, up):
     start = time.monotonic()
     w.signal()
     w.await_exit()
-    assert time.monotonic() - start < scaled(1.5)
+    assert time.monotonic() - start < scaled(AT_ONCE)
 
 
 def test_it_is_not_ready_while_it_drains(weir, up):
@@ -186,7 +186,7 @@ def test_it_is_not_ready_while_it_drains(weir, up):
         except OSError:
             return False
 
-    wait_for("readyz is 503", not_ready, 3)
+    wait_for("readyz is 503", not_ready)
     assert w.admin("/healthz")[0] == 200
     server.send(response())
     assert client.read_response().status == 200

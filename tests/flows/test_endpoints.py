@@ -10,7 +10,7 @@ from concurrent import futures
 import grpc
 import pytest
 from harness.certs import Authority, over_tls
-from harness.env import VARIANT, free_port, scaled, wait_for
+from harness.env import PATIENCE, VARIANT, free_port, scaled, wait_for
 from harness.upstream import Server, answering
 from harness.weir import run_cli
 from harness.wire import Closed, connect, request, response
@@ -30,7 +30,7 @@ def endpoint(w, upstream, pipeline="up"):
     raise AssertionError(f"no pipeline {pipeline}")
 
 
-def await_state(w, upstream, state, timeout=5):
+def await_state(w, upstream, state, timeout=PATIENCE):
     return wait_for(f"it is {state}",
                     lambda: (lambda e: e if e["state"] == state else None)(endpoint(w, upstream)), timeout)
 
@@ -48,7 +48,7 @@ def await_sections(path, condition):
         sections = json.loads(path.read_text())["sections"] if path.exists() else {}
         return sections if condition(sections) else None
 
-    return wait_for("the state file has it", look, 15)
+    return wait_for("the state file has it", look)
 
 
 class Faulty:
@@ -130,7 +130,7 @@ def test_one_of_three_that_is_ill_is_left_alone(weir, faulty, mode, share):
     three = [faulty() for _ in range(3)]
     w = weir(*three, pipeline={"deadline": "4s"})
     asking = Asking(w.port)
-    wait_for("all are known", lambda: all(one.count > 200 for one in three), 20)
+    wait_for("all are known", lambda: all(one.count > 200 for one in three))
     three[0].share, three[0].mode = share, mode
     began = time.monotonic()
     row = await_state(w, three[0], "ejected", 10)
@@ -181,7 +181,7 @@ def test_answers_are_only_held_against_one_that_has_peers(weir, serve):
     assert sum(len(one.requests) for one in busy) == 2 * 60
     well = serve()
     w = weir(busy[0], well)
-    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, busy[0])["state"] == "ejected", 10)
+    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, busy[0])["state"] == "ejected")
     assert endpoint(w, busy[0])["reason"] == "failures_in_a_row: status_503"
     assert all(w.exchange(request()).status == 200 for _ in range(20))
 
@@ -194,7 +194,7 @@ def test_one_that_refuses_connections_is_probed_when_its_time_is_over(weir, serv
              endpoint(w, f"127.0.0.1:{port}")["state"] == "ejected", 10)
     assert endpoint(w, f"127.0.0.1:{port}")["reason"] == "failures_in_a_row: connect_refused"
     back = serve(port=port)
-    wait_for("it is used again", lambda: w.exchange(request()).status == 200 and len(back.requests) > 3, 10)
+    wait_for("it is used again", lambda: w.exchange(request()).status == 200 and len(back.requests) > 3)
     wait_for("it is let in", lambda: w.exchange(request()).status == 200 and endpoint(w, back)["state"] == "up")
 
 
@@ -300,7 +300,7 @@ def test_the_checks_of_an_endpoint_do_not_grow_with_the_threads(weir, serve):
     w = weir(upstream, threads=4, pipeline={"health": {"path": "/healthz", "interval": "400ms"}})
     wait_for("it is checked", lambda: len(upstream.checks) >= 2)
     began, before = time.monotonic(), len(upstream.checks)
-    wait_for("and again", lambda: len(upstream.checks) >= before + 3, 10)
+    wait_for("and again", lambda: len(upstream.checks) >= before + 3)
     assert time.monotonic() - began > 3 * 0.4 * 0.8
     assert upstream.server.open <= 1
     w.await_metric("weir_endpoint_connections", 0)
@@ -409,7 +409,7 @@ def test_grpc_health_of_endpoints(weir, grpc_server, tmp_path, is_secure):
     one, two = grpc_server(credentials=credentials), grpc_server(credentials=credentials)
     w = weir(one, two, **HTTP2,
              pipeline={"protocol": "http2", "health": {"grpc_service": "test.Echo", **FAST}, **tls})
-    wait_for("both are checked", lambda: len(one.asked) > 2 and len(two.asked) > 2, 10)
+    wait_for("both are checked", lambda: len(one.asked) > 2 and len(two.asked) > 2)
     assert one.asked[0] == b"\x0a\x09test.Echo"
     assert say(w) == b"x"
     one.answer = NOT_SERVING
@@ -525,7 +525,7 @@ def test_enabling_closes_the_breaker(weir, serve):
     statuses = {"now": 503}
     upstream, other = serve(answering(lambda _: response(statuses["now"]))), serve()
     w = weir(upstream, other, pipeline={"breaker": {"open_for": "1000s"}})
-    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, upstream)["state"] == "ejected", 10)
+    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, upstream)["state"] == "ejected")
     statuses["now"] = 200
     asked = len(upstream.requests)
     assert post(w, "enable", upstream).status == 200
@@ -569,7 +569,7 @@ def test_what_is_known_survives_reloads_and_deaths(weir, serve, tmp_path):
     ill, out, well = serve(answering(response(503))), serve(), serve()
     w = weir(ill, out, well, server={"state_file": str(path)}, pipeline={"breaker": {"open_for": "1000s",
                                                                                     "open_max": "2000s"}})
-    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, ill)["state"] == "ejected", 10)
+    wait_for("it is ejected", lambda: w.exchange(request()) and endpoint(w, ill)["state"] == "ejected")
     assert post(w, "disable", out).body == b"done\n"
 
     def are_known(sections):

@@ -7,14 +7,15 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from harness.env import VARIANT, scaled, wait_for
+from harness.env import AT_ONCE, VARIANT, scaled, wait_for
 from harness.programs import PYTHON, await_none, descendants, exec_config, minders, nursery, pids_with, process_of
 from harness.wire import chunked, request
 
-# What weir owes; a loaded test machine gets a little more.
-WITHIN_S = 1.0 if VARIANT == "release" else 3.0
+# weir owes 1 s, as load/incident-4 shows; a loaded test machine gets more.
+WITHIN_S = AT_ONCE
 
 
 @pytest.fixture
@@ -232,6 +233,81 @@ def test_limits_hold(exec_weir):
     assert ask(w).body == b"[(536870912, 536870912), (7, 8), (77, 77)]\n"
 
 
+def groups():
+    """Control groups that weir has made here."""
+    roots = [Path("/sys/fs/cgroup")] + [Path(f"/sys/fs/cgroup/{name}") for name in ("pids", "memory")]
+    own = {line.rstrip().split(":", 2)[2] for line in open("/proc/self/cgroup")} | {"/"}
+    return {group for root in roots for path in own for group in Path(f"{root}{path}").glob("weir-[0-9]*")}
+
+
+def bounded(exec_weir, command, limits):
+    """Where this machine lets nobody make a control group, that is told instead."""
+    w = exec_weir(command, process={"limits": limits})
+    reply = ask(w)
+    if reply.status == 502:
+        assert "bound its memory or processes by a control group" in json.loads(reply.body)["detail"]
+        pytest.skip("no control groups here")
+    wait_for("its group is gone", lambda: not any(group.exists() for group in groups()))
+    return w, reply
+
+
+def test_so_many_processes_and_no_more(exec_weir):
+    w, reply = bounded(exec_weir, python("""
+import os, sys, time
+made = 0
+try:
+    for _ in range(50):
+        if os.fork() == 0:
+            time.sleep(751)
+        made += 1
+except OSError as failure:
+    print(made, failure.strerror, flush=True)
+os._exit(3)
+""", "token-751"), {"processes": 20})
+    assert reply.body == b"19 Resource temporarily unavailable\n"
+    assert reply.trailers.get("weir-exit-status") == "3"
+    await_none("token-751", WITHIN_S)
+
+
+def test_a_fork_bomb_is_ended(exec_weir):
+    """Every one of them forks as fast as it can and takes no notice of SIGTERM."""
+    w, reply = bounded(exec_weir, python("""
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    print("bang", flush=True)
+    os._exit(0)
+os.setsid()
+os.close(1)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    try:
+        os.fork()
+    except OSError:
+        pass
+""", "token-752"), {"processes": 60})
+    assert reply.body == b"bang\n"
+    await_none("token-752")
+    assert process_of(w)["killed_total"] == 1
+
+
+def test_so_much_memory_together_and_no_more(exec_weir):
+    w, reply = bounded(exec_weir, python("""
+import os, sys
+print("on", flush=True)
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(40 << 20)
+        held[::4096] = b"x" * len(held[::4096])
+        os._exit(0 if len(held) else 1)
+ends = [os.wait()[1] for _ in range(4)]
+held = [bytearray(b"x" * (40 << 20)) for _ in range(4)]
+print("all", flush=True)
+""", "token-753"), {"total_memory": "100MiB"})
+    assert b"all" not in reply.body
+    wait_for("it is told", lambda: "a program of 'up' was killed: it needed more than limits.total_memory" in w.log())
+
+
 def test_the_deadline_ends_the_program(exec_weir):
     w = exec_weir(["sleep", "732"], pipeline={"deadline": "200ms"})
     reply = ask(w)
@@ -366,7 +442,7 @@ def test_a_fork_bomb_of_200_is_gone_in_time(exec_weir):
     with w.client() as client:
         client.send(request())
         client.read_response_head()
-        wait_for("all are there", lambda: len(pids_with("token-739")) >= 201, 20)
+        wait_for("all are there", lambda: len(pids_with("token-739")) >= 201)
     await_none("token-739", WITHIN_S)
     wait_for("all are reaped", lambda: [p for p in descendants(w.pid) if p not in w.gateways()] == [nursery(w)],
              WITHIN_S)
@@ -382,7 +458,7 @@ def test_programs_that_fork_as_fast_as_they_can_are_caught(exec_weir):
             "    if os.fork(): os._exit(0)\n"
             "    os.setsid()\n")
     w = exec_weir(python(code, "token-740"), process={"stop": {"grace": "100ms"}})
-    with w.client(timeout=20) as client:  # it has little of the machine until they are caught
+    with w.client() as client:  # it has little of the machine until they are caught
         client.send(request())
         assert client.read_response().body == b"on\n"
     await_none("token-740", WITHIN_S)
@@ -491,7 +567,7 @@ def test_when_the_nursery_is_killed_its_programs_end_and_another_comes(exec_weir
             again.send(request())
             return again.read_response_head().status == 200
 
-    wait_for("another nursery serves", is_served, 10)
+    wait_for("another nursery serves", is_served)
     assert nursery(w) != first
 
 

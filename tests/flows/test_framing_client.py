@@ -484,7 +484,7 @@ def test_a_megabyte_in_one_go_does_not_lose_the_answer_either(front):
 
 
 def test_lingering_does_not_last_for_ever(front):
-    with front.client(timeout=20) as client:
+    with front.client() as client:
         client.send(head(b"Content-Length: x\r\n"))
         assert client.read_response().status == 400
         client.expect_end()  # weir has closed its side
@@ -500,10 +500,10 @@ def test_a_refused_client_gives_its_connection_back(front):
     def open_clients():
         return metrics().sum("weir_connections", listener="http")
 
-    wait_for("no client is connected", lambda: open_clients() == 0, 10)
+    wait_for("no client is connected", lambda: open_clients() == 0)
     for _ in range(20):
         front.refuses(head(b"Content-Length: x\r\n"), 400)
-    wait_for("all refused connections are gone", lambda: open_clients() == 0, 10)
+    wait_for("all refused connections are gone", lambda: open_clients() == 0)
 
 
 def test_a_bad_request_behind_a_good_one_does_not_harm_it(front):

@@ -3,7 +3,7 @@ directly and through weir, with the same outcome."""
 
 import pytest
 
-from harness.env import scaled, wait_for
+from harness.env import AT_ONCE, scaled, wait_for
 from harness.grpc_interop import CASES, NodeClient, NodeServer, PythonClient, PythonServer
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,7 +36,7 @@ def run(client, server, target, case):
     outcome = client.run(target, case)
     if outcome["code"] != 12:
         took = server.heard.get(timeout=scaled(10)) - outcome.pop("cancelled_at", float("inf"))
-        assert took < scaled(0.1), f"the server heard of it {took:.3f} s later"
+        assert took < scaled(AT_ONCE), f"the server heard of it {took:.3f} s later"
     if outcome["code"] in (1, 4):
         outcome.pop("details")  # of the client's own making, with times in it
     return outcome

@@ -290,7 +290,7 @@ def test_messages_arrive_as_they_are_sent(weir, server, service, over, kind):
         client.await_("a message", lambda: len(client.streams[stream].body) >= len(expected))
         got = bytes(client.streams[stream].body)
     assert got == expected
-    wait_for("it is a stream", lambda: w.metrics().sum("weir_streams_active") == 1, 10)
+    wait_for("it is a stream", lambda: w.metrics().sum("weir_streams_active") == 1)
     service.go.set()
     if over == "http1":
         rest = b""
@@ -336,7 +336,7 @@ def test_a_client_that_leaves_cancels_the_call(weir, server, service, over, kind
         client.await_("content", lambda: client.streams[stream].body)
         client.cancel(stream)
     assert service.is_over.wait(scaled(10)), "the upstream is told"
-    wait_for("nothing is left", lambda: w.metrics().sum("weir_exchanges_active") == 0, 10)
+    wait_for("nothing is left", lambda: w.metrics().sum("weir_exchanges_active") == 0)
     assert_calls(w, "CANCELLED", 1)
 
 
@@ -355,7 +355,7 @@ def test_a_slow_reader_holds_the_upstream_back(weir, server, over, kind):
     else:
         client = Http2Client(w.port)
         stream = ask(client, "Bulk", kind, content)
-    wait_for("something is held", lambda: w.metrics().sum("weir_buffered_bytes") > 0, 10)
+    wait_for("something is held", lambda: w.metrics().sum("weir_buffered_bytes") > 0)
     most = max(w.metrics().sum("weir_buffered_bytes") for _ in range(50))
     assert most < 1_000_000, "a window and a read, not all of it"
     answer = read_http1(client) if over == "http1" else read_http2(client, stream)
@@ -376,7 +376,7 @@ def test_a_slow_upstream_holds_the_client_back(weir, server, service, kind):
         assert client.send_until_stuck(block, limit) < limit
         assert w.metrics().sum("weir_buffered_bytes") < 1_000_000
     service.go.set()
-    wait_for("nothing is left", lambda: w.metrics().sum("weir_exchanges_active") == 0, 10)
+    wait_for("nothing is left", lambda: w.metrics().sum("weir_exchanges_active") == 0)
     assert w.metrics().sum("weir_buffered_bytes") == 0
 
 

@@ -579,7 +579,7 @@ def test_a_dead_connection_is_found_by_a_ping(weir, nghttpd):
     assert w.exchange(request(target="/a.txt")).body == b"hello"
     nghttpd.send_signal(signal.SIGSTOP)
     start = time.monotonic()
-    with w.client(timeout=20) as client:
+    with w.client() as client:
         client.send(request("POST", "/a.txt", body="x"))
         reply = client.read_response()
     assert reply.status == 502

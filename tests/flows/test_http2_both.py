@@ -132,7 +132,7 @@ def test_much_crosses_both_ways_at_once(cross):
     w, client, server = cross(serve)
     sids = [client.ask("POST", body=bytes([n]) * MIB) for n in range(4)]
     for n, sid in enumerate(sids):
-        assert bytes(client.response(sid, timeout=20).body) == bytes([n]) * MIB
+        assert bytes(client.response(sid).body) == bytes([n]) * MIB
 
 
 def test_a_websocket_crosses(cross):
@@ -175,14 +175,14 @@ def test_a_thousand_streams_at_once(weir):
     clients = [Http2Client(w.port) for _ in range(10)]
     try:
         asked = [(c, [c.ask("POST", body=b"x") for _ in range(100)]) for c in clients]
-        streams = server.await_streams(1000, timeout=20)
+        streams = server.await_streams(1000)
         assert server.accepted <= 12  # of 100 streams each, and one per thread
         for stream in streams:
             wait_for("it is whole", lambda: stream.is_ended)
             stream.respond(body=b"late")
         for c, sids in asked:
             for sid in sids:
-                assert c.response(sid, timeout=20).status == 200
+                assert c.response(sid).status == 200
     finally:
         for c in clients:
             c.close()

@@ -8,7 +8,7 @@ import time
 import pytest
 from h2.errors import ErrorCodes
 
-from harness.env import VARIANT, scaled, wait_for
+from harness.env import AT_ONCE, VARIANT, scaled, wait_for
 from harness.http2 import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, Http2Client
 from harness.wire import request, response
 from harness.ws import UPGRADE, WsReader, accept_of, frame
@@ -178,8 +178,23 @@ def test_a_cancel_reaches_an_http2_upstream_at_once(weir, h2_serve, connect, is_
     client.cancel(sid)
     wait_for("the upstream hears of it", lambda: stream.reset_code is not None)
     assert stream.reset_code == CANCEL
-    assert stream.reset_time - before < scaled(0.1)
+    assert stream.reset_time - before < scaled(AT_ONCE)
     assert not stream.connection.is_gone
+
+
+def test_a_cancel_is_passed_on_within_a_tenth_of_a_second(weir, h2_serve, connect):
+    """The quickest of ten, because the machine may have other work: a timer in between would delay each of them."""
+    server = h2_serve(lambda s, e: e == "head" and s.head(200))
+    client = connect(front(weir, server))
+    took = []
+    for n in range(1, 11):
+        sid = client.ask("POST", end=False)
+        stream = server.await_streams(n)[n - 1]
+        before = time.monotonic()
+        client.cancel(sid)
+        wait_for("the upstream hears of it", lambda s=stream: s.reset_code is not None)
+        took.append(stream.reset_time - before)
+    assert min(took) < scaled(0.1)
 
 
 def test_a_reset_by_the_upstream_reaches_the_client_at_once(weir, h2_serve, connect):
@@ -190,7 +205,7 @@ def test_a_reset_by_the_upstream_reaches_the_client_at_once(weir, h2_serve, conn
     before = time.monotonic()
     server.streams[0].reset(ErrorCodes.ENHANCE_YOUR_CALM)
     assert client.await_reset(sid) == ENHANCE_YOUR_CALM
-    assert time.monotonic() - before < scaled(0.1)
+    assert time.monotonic() - before < scaled(AT_ONCE)
     assert not client.goaways
 
 
@@ -204,7 +219,7 @@ def test_an_http1_upstream_that_breaks_off_reaches_the_client_at_once(weir, up, 
     before = time.monotonic()
     wire.reset()
     assert client.await_reset(sid) == INTERNAL_ERROR
-    assert time.monotonic() - before < scaled(0.1)
+    assert time.monotonic() - before < scaled(AT_ONCE)
 
 
 # Slow readers.
@@ -276,7 +291,7 @@ def test_slow_readers_of_much_hold_little(weir, engine, h2_serve, connect, way):
         time.sleep(0.05)
         return len(held) > 5 and len(set(held[-5:])) == 1
 
-    wait_for("nothing more comes from the upstream", is_still, 20)
+    wait_for("nothing more comes from the upstream", is_still)
     assert 0 < max(held) < SLOW * 512 * 1024
     if VARIANT == "release":
         assert w.rss() - before < SLOW * 512 * 1024
@@ -339,7 +354,7 @@ def test_a_cancelled_tunnel_ends_at_the_http1_server(weir, up, connect):
     before = time.monotonic()
     client.cancel(sid)
     wire.expect_gone()
-    assert time.monotonic() - before < scaled(0.1)
+    assert time.monotonic() - before < scaled(AT_ONCE)
     w.await_metric("weir_streams_active", 0)
 
 

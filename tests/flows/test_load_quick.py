@@ -13,7 +13,8 @@ def test_the_bare_upstream_fails_its_clients():
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_one_upstream_connection_serves_a_storm_of_clients(threads):
-    scenario("reconnect-storm", "--parts", "B,C", "--threads", threads)
+    """How much is served may be half of it: the machine may have other work."""
+    scenario("reconnect-storm", "--parts", "B,C", "--slack", "2", "--threads", threads)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -272,7 +272,7 @@ def test_mixed_traffic_leaves_nothing_behind(weir, engine, seconds):
         assert metrics.sum("weir_rejected_total", reason="abuse") == 0
         # What came to ask for metrics may still be closing; and libuv keeps a /dev/null for each of the
         # two loops from the first stream that it has.
-        wait_for(f"{fds[1]} fds are {fds[0]} again", lambda: w.fds() <= fds[0] + 2, 10)
+        wait_for(f"{fds[1]} fds are {fds[0]} again", lambda: w.fds() <= fds[0] + 2)
         if VARIANT == "release":
             assert rss[1] - rss[0] < RSS_GROWTH_MAX, rss
     finally:

@@ -19,7 +19,7 @@ def overload(w, action):
 
 
 def await_overload(w, action, state=1):
-    wait_for(f"'{action}' is {state}", lambda: overload(w, action) == state, 10)
+    wait_for(f"'{action}' is {state}", lambda: overload(w, action) == state)
 
 
 def test_at_rest_nothing_is_under_pressure(weir, serve):
@@ -47,7 +47,7 @@ def test_each_address_has_so_many_connections(weir, serve):
     late.expect_end()
     assert w.metrics().sum("weir_rejected_total", reason="address_connections") == 1
     first.pop().close()
-    wait_for("its place is free", lambda: w.metrics().sum("weir_fds", **{"class": "client"}) == 2, 10)
+    wait_for("its place is free", lambda: w.metrics().sum("weir_fds", **{"class": "client"}) == 2)
     again = w.client()
     again.send(request())
     assert again.read_response().status == 200
@@ -69,10 +69,10 @@ def test_idle_connections_are_evicted_to_make_room(weir, serve):
         assert response.fields.get("connection") != "close"
         return w.metrics().sum("weir_evicted_total") >= 2
 
-    wait_for("some were evicted", ask, 10)
+    wait_for("some were evicted", ask)
     for client in idle[:2]:
         client.expect_end()
-    wait_for("'evict' has ended", lambda: overload(w, "evict") == 0 or ask() is None, 10)
+    wait_for("'evict' has ended", lambda: overload(w, "evict") == 0 or ask() is None)
     busy.send(request())
     assert busy.read_response().status == 200
     assert w.metrics().sum("weir_evicted_total") < 10, "no more than had to be"
@@ -129,7 +129,7 @@ def test_without_memory_only_what_is_critical_is_served(weir, serve):
     w = weir(serve(answering()), admission={"memory": "16MiB", "shed_at": {"memory": 0.10}}, threads=1,
              routes=ROUTES)
     await_overload(w, "shed_more")
-    wait_for("it accepts nothing", lambda: overload(w, "stop") == 1, 10)
+    wait_for("it accepts nothing", lambda: overload(w, "stop") == 1)
     waiting = w.client()  # it is in the backlog: neither refused nor reset
     waiting.send(request())
     assert waiting.is_quiet(scaled(0.3))
@@ -189,7 +189,7 @@ def test_http2_connections_are_ended_too(weir, serve):
     w = weir(serve(answering()), listener={"protocol": "auto"}, admission={"max_connections": 10}, threads=1)
     with Http2Client(w.port) as client:
         stream = client.ask("POST", "/x", end=False)
-        wait_for("it is there", lambda: w.metrics().sum("weir_exchanges_active") == 1, 10)
+        wait_for("it is there", lambda: w.metrics().sum("weir_exchanges_active") == 1)
         busy = [w.client() for _ in range(9)]
         for one in busy:
             one.send(request("POST", "/x", fields=["Content-Length: 1"]))
@@ -209,6 +209,6 @@ def test_a_late_loop_sheds(weir, serve):
     os.kill(w.gateway, signal.SIGSTOP)
     time.sleep(0.5)  # that is how late it is to be
     os.kill(w.gateway, signal.SIGCONT)
-    wait_for("it says so", lambda: "overload: 'shed_more' begins on loop 0, because of loop_lag" in w.log(), 10)
+    wait_for("it says so", lambda: "overload: 'shed_more' begins on loop 0, because of loop_lag" in w.log())
     await_overload(w, "shed_more", 0)
     assert w.exchange(request()).status == 200

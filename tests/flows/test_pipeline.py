@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from harness.env import free_port, has_ipv6, scaled, wait_for
+from harness.env import AT_ONCE, free_port, has_ipv6, scaled, wait_for
 from harness.replies import expect_problem
 from harness.upstream import answering, fill_backlog
 from harness.wire import request, response
@@ -109,7 +109,7 @@ def test_the_number_of_connections_is_told(weir, up):
 def occupied(weir, up, **queue):
     """A pipeline of one place, which is taken."""
     w = weir(up, pipeline={"limits": {"concurrency": 1, "connections": 1}, "queue": queue})
-    client = w.client(timeout=15)
+    client = w.client()
     client.send(request(target="/first"))
     server = up.accept()
     server.read_request()
@@ -120,14 +120,14 @@ def test_a_full_queue_refuses_at_once_and_says_why(weir, up):
     w, first, server = occupied(weir, up, size=2, max_wait="20s")
     waiting = []
     for i in range(2):
-        waiting.append(w.client(timeout=15))
+        waiting.append(w.client())
         waiting[-1].send(request(target=f"/waiting/{i}"))
         w.await_metric("weir_pipeline_queue_length", i + 1, pipeline="up")
     start = time.monotonic()
     over = w.client()
     over.send(request(target="/over"))
     answer = over.read_response()
-    assert time.monotonic() - start < scaled(1)
+    assert time.monotonic() - start < scaled(AT_ONCE)
     problem = expect_problem(answer, 503, pipeline="up", errors=BUSY)
     assert "queue" in problem["detail"].lower()
     assert w.metrics().sum("weir_rejected_total", pipeline="up") == 1
@@ -187,7 +187,7 @@ def test_first_come_first_served(weir, up):
     w, first, server = occupied(weir, up, size=8, max_wait="20s")
     waiting = []
     for i in range(4):
-        waiting.append(w.client(timeout=15))
+        waiting.append(w.client())
         waiting[-1].send(request(target=f"/{i}"))
         w.await_metric("weir_pipeline_queue_length", i + 1, pipeline="up")
     server.send(response())
@@ -340,7 +340,7 @@ def test_an_upstream_that_closes_at_random_loses_no_get(weir, serve):
 
 def test_a_refused_dial_is_told(weir):
     w = weir(f"127.0.0.1:{free_port()}", pipeline={"deadline": "5s", "hold": 0})
-    client = w.client(timeout=10)
+    client = w.client()
     client.send(request())
     expect_problem(
         client.read_response(), 502, 503, pipeline="up", errors={"connection_refused", "destination_unavailable"}
@@ -352,7 +352,7 @@ def test_a_refused_dial_is_told(weir):
 
 def test_a_unix_socket_that_is_not_there_is_told(weir, tmp_path):
     w = weir(f"unix:{tmp_path}/nobody.sock", pipeline={"deadline": "5s", "hold": 0})
-    client = w.client(timeout=10)
+    client = w.client()
     client.send(request())
     expect_problem(client.read_response(), 502, 503, pipeline="up")
 
@@ -381,7 +381,7 @@ def test_dials_back_off(weir, serve):
 def test_an_endpoint_that_comes_back_is_used_again(weir, serve):
     port = free_port()
     w = weir(f"127.0.0.1:{port}", pipeline={"deadline": "5s", "hold": 0})
-    client = w.client(timeout=10)
+    client = w.client()
     client.send(request())
     assert client.read_response().status in (502, 503)
     upstream = serve(port=port)
@@ -390,7 +390,7 @@ def test_an_endpoint_that_comes_back_is_used_again(weir, serve):
         client.send(request())
         return client.read_response().status == 200
 
-    wait_for("it is found again", works, 10)
+    wait_for("it is found again", works)
     assert upstream.accepted >= 1
 
 
@@ -529,7 +529,7 @@ def test_traffic_moves_when_a_name_does(weir, names, serve):
         flood(w, 1)
         return len(a.requests) == before
 
-    wait_for("requests go to the new address", moved, 10)
+    wait_for("requests go to the new address", moved)
     before = len(a.requests)
     flood(w, 5)
     assert len(a.requests) == before
@@ -542,7 +542,7 @@ def test_a_name_that_stops_resolving_keeps_its_last_addresses(weir, names, serve
     flood(w, 1)
     del names.records["engine.test"]
     asked = len(names.queries)
-    wait_for("weir has asked again and again", lambda: len(names.queries) >= asked + 4, 10)
+    wait_for("weir has asked again and again", lambda: len(names.queries) >= asked + 4)
     assert all(a.status == 200 for a in flood(w, 5))
 
 
@@ -553,7 +553,7 @@ def test_a_name_server_that_falls_silent_blocks_nobody(weir, names, serve):
     flood(w, 1)
     names.is_silent = True
     asked = len(names.queries)
-    wait_for("weir has asked in vain", lambda: len(names.queries) > asked, 10)
+    wait_for("weir has asked in vain", lambda: len(names.queries) > asked)
     start = time.monotonic()
     assert all(a.status == 200 for a in flood(w, 5))
     assert time.monotonic() - start < scaled(2)
@@ -568,7 +568,7 @@ def test_connections_beyond_the_limit_wait_or_are_told(weir, serve):
     for client in held:
         client.send(request())
         assert client.read_response().status == 200
-    over = w.client(timeout=10)
+    over = w.client()
     over.try_send(request())
     for client in held[:4]:
         client.close()

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from harness.env import VARIANT, free_port, scaled, wait_for
+from harness.env import PATIENCE, VARIANT, free_port, scaled, wait_for
 from harness.programs import (PYTHON, await_none, descendants, engine_config, minders, nursery, pids_with,
                               process_of)
 from harness.weir import run_cli, toml
@@ -31,7 +31,7 @@ def engine_weir(weir, tmp_path):
     return make
 
 
-def await_state(w, state, timeout=10):
+def await_state(w, state, timeout=PATIENCE):
     wait_for(f"its engine is {state}", lambda: process_of(w).get("state") == state, timeout)
 
 
@@ -57,7 +57,7 @@ def reload(w, config=None, expect=True):
         w.file.write_text(toml(config))
     w.signal(signal.SIGHUP)
     if expect:
-        wait_for("the next one serves", lambda: w.log().count(" serves (") > served, 10)
+        wait_for("the next one serves", lambda: w.log().count(" serves (") > served)
 
 
 def starts(w):
@@ -160,7 +160,7 @@ Server(os.environ["WEIR_SOCKET"], Handler).serve_forever()
     await_state(w, "ready")
     assert ask(w).body == b"ok\n"
     os.kill(process_of(w)["instances"][0]["pid"], signal.SIGKILL)  # it leaves its socket behind
-    wait_for("another one serves", lambda: ask(w).status == 200, 10)
+    wait_for("another one serves", lambda: ask(w).status == 200)
 
 
 def test_one_that_dies_is_started_again(engine_weir):
@@ -194,7 +194,7 @@ def test_what_it_left_behind_is_gone_before_the_next_one_starts(engine_weir):
     wait_for("its child is there", lambda: len(pids_with("sleep\x00751")) == 1)
     [old] = pids_with("sleep\x00751")
     os.kill(engine_pid(w), signal.SIGKILL)
-    wait_for("another one serves", lambda: starts(w) == 2 and process_of(w)["state"] == "ready", 10)
+    wait_for("another one serves", lambda: starts(w) == 2 and process_of(w)["state"] == "ready")
     wait_for("with one child", lambda: len(pids_with("sleep\x00751")) == 1)
     assert pids_with("sleep\x00751") != [old]
 
@@ -222,7 +222,7 @@ def test_a_crash_loop_is_held_told_once_and_tried_again_after_the_hold(engine_we
     assert w.log().count("it is not started again") == 1
     assert w.metrics().sum("weir_child_held", pipeline="up") == 1
     assert json.loads(w.admin("/healthz")[2])["children"]["held"] == 1
-    wait_for("it is tried again", lambda: starts(w) == 5, 10)
+    wait_for("it is tried again", lambda: starts(w) == 5)
     assert time.monotonic() - held > 1.5
     await_state(w, "held")  # one death is enough now
     assert starts(w) == 5
@@ -280,11 +280,11 @@ def test_sustained_uptime_clears_the_history(engine_weir):
     w = engine_weir(process={"crash": {"deaths": 2, "window": "1s", "hold": "60s"}})
     for _ in range(2):
         os.kill(engine_pid(w), signal.SIGKILL)
-        wait_for("another one serves", lambda: process_of(w)["state"] == "ready" and ask(w).status == 200, 10)
+        wait_for("another one serves", lambda: process_of(w)["state"] == "ready" and ask(w).status == 200)
     wait_for("all is forgiven", lambda: process_of(w)["deaths_lately"] == 0)
     for _ in range(2):
         os.kill(engine_pid(w), signal.SIGKILL)
-        wait_for("another one serves", lambda: process_of(w)["state"] == "ready" and ask(w).status == 200, 10)
+        wait_for("another one serves", lambda: process_of(w)["state"] == "ready" and ask(w).status == 200)
     assert process_of(w)["deaths_total"] == 4
 
 
@@ -321,7 +321,7 @@ def test_a_reload_that_changes_it_replaces_it(engine_weir):
     pid = engine_pid(w)
     w.config["pipeline"][0]["process"]["env"] = {"COLOUR": "red"}
     reload(w, w.config)
-    wait_for("the new one serves", lambda: ask(w).body.endswith(b" red"), 10)
+    wait_for("the new one serves", lambda: ask(w).body.endswith(b" red"))
     assert pids_with(w.code) == [engine_pid(w)] and engine_pid(w) != pid
     assert process_of(w)["deaths_total"] == 0
 
@@ -390,7 +390,7 @@ def test_two_instances_are_replaced_one_after_the_other(weir):
         thread.start()
     w.config["pipeline"][0]["process"]["env"] = {"COLOUR": "blue"}
     reload(w, w.config)
-    wait_for("both are new", lambda: starts(w) == 4 and process_of(w)["state"] == "ready", 20)
+    wait_for("both are new", lambda: starts(w) == 4 and process_of(w)["state"] == "ready")
     is_over.set()
     for thread in threads:
         thread.join()
@@ -418,7 +418,7 @@ def test_when_the_nursery_is_killed_the_engine_comes_back_with_its_history(engin
     os.kill(engine_pid(w), signal.SIGKILL)
     wait_for("another one serves", lambda: starts(w) == 2 and process_of(w)["state"] == "ready")
     os.kill(nursery(w), signal.SIGKILL)
-    wait_for("it is back", lambda: starts(w) == 3 and process_of(w)["state"] == "ready", 10)
+    wait_for("it is back", lambda: starts(w) == 3 and process_of(w)["state"] == "ready")
     assert pids_with(w.code) == [engine_pid(w)]
     assert process_of(w)["deaths_lately"] == 1
 
@@ -427,12 +427,12 @@ def test_an_upgrade_keeps_nursery_and_engine(engine_weir):
     w = engine_weir()
     pid, old = engine_pid(w), nursery(w)
     w.signal(signal.SIGUSR2)
-    wait_for("it took over", lambda: "took over from the binary before" in w.log(), 10)
+    wait_for("it took over", lambda: "took over from the binary before" in w.log())
     reload_count = w.log().count(" serves (")
     assert engine_pid(w) == pid and nursery(w) == old
-    wait_for("a gateway of the new binary serves", lambda: w.log().count(" serves (") >= reload_count, 10)
+    wait_for("a gateway of the new binary serves", lambda: w.log().count(" serves (") >= reload_count)
     os.kill(pid, signal.SIGKILL)
-    wait_for("another one serves", lambda: starts(w) == 2 and process_of(w)["state"] == "ready", 10)
+    wait_for("another one serves", lambda: starts(w) == 2 and process_of(w)["state"] == "ready")
     reload(w)
     assert len(minders(w)) == 1 and len([p for p in descendants(w.pid)]) >= 3
 

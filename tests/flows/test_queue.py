@@ -16,7 +16,7 @@ ONE = {"concurrency": 1, "connections": 1}
 def occupied(weir, up, **more):
     """A pipeline of one place, which is taken: (weir, the client in it, the upstream's side)."""
     w = weir(up, **more)
-    client = w.client(timeout=20)
+    client = w.client()
     client.send(request(target="/first"))
     server = up.accept()
     server.read_request()
@@ -24,9 +24,9 @@ def occupied(weir, up, **more):
 
 
 def wait_in_line(w, count, target, fields=(), source=None):
-    client = w.client(timeout=20, source=source)
+    client = w.client(source=source)
     client.send(request(target=target, fields=list(fields)))
-    wait_for(f"{count} wait", lambda: w.metrics().sum("weir_pipeline_queue_length", pipeline="up") == count, 10)
+    wait_for(f"{count} wait", lambda: w.metrics().sum("weir_pipeline_queue_length", pipeline="up") == count)
     return client
 
 
@@ -77,10 +77,10 @@ def test_clients_take_turns(weir, up):
 def test_who_has_most_waiting_makes_room(weir, up):
     w, first, server = occupied(weir, up, pipeline={"limits": ONE, "queue": {"size": 3}})
     greedy = [wait_in_line(w, i + 1, f"/{i}", source="127.0.0.2") for i in range(3)]
-    other = w.client(timeout=20, source="127.0.0.3")
+    other = w.client(source="127.0.0.3")
     other.send(request(target="/other"))
     expect_problem(greedy[2].read_response(), 503, pipeline="up")
-    late = w.client(timeout=20, source="127.0.0.2")
+    late = w.client(source="127.0.0.2")
     late.send(request(target="/late"))
     problem = expect_problem(late.read_response(), 503, pipeline="up")
     assert problem["type"] == "urn:weir:queue_full"
@@ -101,18 +101,16 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once(weir, serve):
     engine = serve(answering(pause=0.3))
     w = weir(engine, pipeline={"limits": ONE}, routes=routes(
         {"name": "hasty", "listener": "http", "match": {"path": "/hasty"}, "pipeline": "up", "deadline": "200ms"}))
-    with w.client(timeout=20) as client:
+    with w.client() as client:
         for _ in range(2):
             client.send(request())
             assert client.read_response().status == 200
         client.send(request())
         w.await_metric("weir_pipeline_inflight", 1, pipeline="up")
-        start = time.monotonic()
-        with w.client(timeout=20) as hasty:
+        with w.client() as hasty:
             hasty.send(request(target="/hasty"))
             problem = expect_problem(hasty.read_response(), 503, pipeline="up")
         assert problem["type"] == "urn:weir:deadline_unmet"
-        assert time.monotonic() - start < scaled(0.2)
         assert client.read_response().status == 200
     assert all(r.target != "/hasty" for r in engine.requests)
 
@@ -125,7 +123,7 @@ def test_overload_is_told_and_ends(weir, serve):
     reasons, answered, is_over = set(), [0], threading.Event()
 
     def ask():
-        with w.client(timeout=20) as client:
+        with w.client() as client:
             while not is_over.is_set():
                 client.send(request())
                 answer = client.read_response()
@@ -139,8 +137,8 @@ def test_overload_is_told_and_ends(weir, serve):
     for client in clients:
         client.start()
     try:
-        wait_for("overload", lambda: w.status()["pipelines"][0]["queue_state"] == "overloaded", 20)
-        wait_for("refusals", lambda: "urn:weir:overloaded" in reasons, 20)
+        wait_for("overload", lambda: w.status()["pipelines"][0]["queue_state"] == "overloaded")
+        wait_for("refusals", lambda: "urn:weir:overloaded" in reasons)
     finally:
         is_over.set()
         for client in clients:

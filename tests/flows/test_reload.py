@@ -28,7 +28,7 @@ def reload(w, config=None, result="ok"):
     if config is not None:
         w.file.write_text(config if isinstance(config, str) else toml(config))
     w.signal(signal.SIGHUP)
-    wait_for(f"a reload is {result}", lambda: reloads(w, result) == before + 1, 15)
+    wait_for(f"a reload is {result}", lambda: reloads(w, result) == before + 1)
 
 
 def sse(wire):
@@ -311,8 +311,8 @@ def reload_under_load(weir, serve, engine, times):
     traffic.expect_no_failure()
     assert not failures, failures[:3]
     assert most <= 6  # four that finish, one that serves, one that starts
-    wait_for("one gateway is left", lambda: len(w.gateways()) == 1, 10)
-    wait_for("fds are at rest", lambda: w.fds() <= fds + 3, 10)  # what /metrics adds
+    wait_for("one gateway is left", lambda: len(w.gateways()) == 1)
+    wait_for("fds are at rest", lambda: w.fds() <= fds + 3)  # what /metrics adds
     assert w.threads() <= threads
     answered = len(traffic.answered)
     assert w.metrics().sum("weir_requests_total", code="200") >= answered

@@ -21,14 +21,14 @@ class Rest:
 
     def settle(self):
         w = self.w
-        wait_for("no exchange is left", lambda: w.metrics().sum("weir_exchanges_active") == 0, 10)
-        wait_for("no client is left", lambda: w.metrics().sum("weir_connections", listener="http") == 0, 10)
-        wait_for("no idle upstream is left", lambda: w.metrics().sum("weir_endpoint_connections") == 0, 10)
+        wait_for("no exchange is left", lambda: w.metrics().sum("weir_exchanges_active") == 0)
+        wait_for("no client is left", lambda: w.metrics().sum("weir_connections", listener="http") == 0)
+        wait_for("no idle upstream is left", lambda: w.metrics().sum("weir_endpoint_connections") == 0)
 
     def again(self):
         self.settle()
-        wait_for(f"fds are {self.fds} again", lambda: self.w.fds() <= self.fds, 10)
-        wait_for(f"threads are {self.threads} again", lambda: self.w.threads() <= self.threads, 10)
+        wait_for(f"fds are {self.fds} again", lambda: self.w.fds() <= self.fds)
+        wait_for(f"threads are {self.threads} again", lambda: self.w.threads() <= self.threads)
         m = self.w.metrics()
         for name in ("weir_pipeline_inflight", "weir_pipeline_queue_length", "weir_streams_active", "weir_buffered_bytes"):
             assert m.sum(name) == 0, name
@@ -178,7 +178,7 @@ def idle_connections(weir, serve, n):
         before = w.rss()
         clients = []
         for _ in range(n):
-            client = w.client(timeout=20)
+            client = w.client()
             client.send(request())
             assert client.read_response().status == 200
             clients.append(client)

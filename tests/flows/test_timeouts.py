@@ -151,7 +151,7 @@ def test_a_client_that_reads_slowly_is_served(weir, up):
 
 def test_an_upstream_that_does_not_read_is_given_up(weir, up):
     w = weir(up, listener={"timeouts": {"body": "500ms"}})
-    client = w.client(timeout=10)
+    client = w.client()
     client.send(request("POST", fields=["Content-Length: 1000000000"]))
     server = up.accept()
     server.read_request_head()
@@ -280,7 +280,7 @@ def test_a_dial_that_is_not_answered_is_given_up(weir, attempts):
             f"127.0.0.1:{blackhole.getsockname()[1]}",
             pipeline={"timeouts": {"dial": "300ms"}, "deadline": "20s", "hold": 0, "retry": {"attempts": attempts}},
         )
-        client = w.client(timeout=10)
+        client = w.client()
         clock = Clock()
         client.send(request())
         expect_problem(
@@ -307,7 +307,7 @@ def test_the_deadline_holds_while_dialling(weir):
             f"127.0.0.1:{blackhole.getsockname()[1]}",
             pipeline={"timeouts": {"dial": "30s"}, "deadline": "400ms"},
         )
-        client = w.client(timeout=10)
+        client = w.client()
         clock = Clock()
         client.send(request())
         expect_problem(client.read_response(), 502, 503, 504, pipeline="up")

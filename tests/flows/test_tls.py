@@ -452,14 +452,14 @@ def test_new_certificates_are_taken_without_a_restart(tls_weir, ca, echo, tmp_pa
     ends = not_after(w, listener="http", certificate=str(pair[0]))
     assert abs(ends - time.time() - 5 * 86400) < 3600
     own.issue("c", "a.test", days=9)
-    wait_for("the new end", lambda: not_after(w) > ends + 86400, 15)
+    wait_for("the new end", lambda: not_after(w) > ends + 86400)
     wait_for("a line in the log", lambda: "the certificates of listener 'http' were read again" in w.log())
     fresh = secure_client(w, own.client())
     serial = fresh.sock.getpeercert()["serialNumber"]
     assert serial != old.sock.getpeercert()["serialNumber"]
     assert ask(old).status == ask(fresh).status == 200
     pair[0].write_text("-----BEGIN CERTIFICATE-----\nhalf of")
-    wait_for("a word about it", lambda: "cannot use the new certificates" in w.log(), 15)
+    wait_for("a word about it", lambda: "cannot use the new certificates" in w.log())
     third = secure_client(w, own.client())
     assert third.sock.getpeercert()["serialNumber"] == serial
     assert ask(third).status == 200
@@ -651,7 +651,7 @@ def test_the_upstream_s_files_are_read_again(weir, ca, tls_upstream, tmp_path):
     )
     assert ask(w.client()).status == 502
     authorities.write_text(ca.crt.read_text())
-    wait_for("the new authorities", lambda: "certificates of pipeline 'up' were read again" in w.log(), 15)
+    wait_for("the new authorities", lambda: "certificates of pipeline 'up' were read again" in w.log())
     wait_for("an answer", lambda: ask(w.client()).status == 200)
 
 

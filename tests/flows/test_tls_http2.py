@@ -61,7 +61,7 @@ def test_a_client_that_cannot_speak_it_is_told_in_the_handshake(weir, ca, fields
     w = start(weir, ca, fields, "http2")
     done = openssl("s_client", "-connect", f"127.0.0.1:{w.port}", "-alpn", "http/1.1", check=False)
     assert b"no application protocol" in done.stderr + done.stdout
-    wait_for("it is gone", lambda: w.metrics().sum("weir_fds", **{"class": "client"}) == 0, 10)
+    wait_for("it is gone", lambda: w.metrics().sum("weir_fds", **{"class": "client"}) == 0)
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -108,7 +108,7 @@ def test_an_upstream_without_http2_is_unavailable(weir, ca, serve):
             channel.unary_unary("/s/M")(b"x", timeout=scaled(10))
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "no TLS with the upstream" in caught.value.details()
-    wait_for("it is logged", lambda: "does not agree on HTTP/2 by ALPN" in w.log(), 10)
+    wait_for("it is logged", lambda: "does not agree on HTTP/2 by ALPN" in w.log())
 
 
 def test_http1_clients_reach_an_http2_upstream_over_tls(weir, ca, secure_server):

@@ -330,8 +330,12 @@ static void nap(struct scene *s) {
     usleep(50000);
 }
 
-static void long_nap(struct scene *s) {
-    usleep(500000);
+/* Until the test has made the file that the environment names. */
+static void wait_at_gate(struct scene *s) {
+    const char *gate = getenv("WEIR_TEST_GATE");
+
+    while (gate && access(gate, F_OK) != 0)
+        usleep(1000);
 }
 
 static void say(struct scene *s) {
@@ -467,7 +471,7 @@ static const struct {
     {"race", race},
     {"block_signals", block_signals},
     {"nap", nap},
-    {"long_nap", long_nap},
+    {"wait", wait_at_gate},
     {"say", say},
     {"kill", call_kill},
     {"count", count},

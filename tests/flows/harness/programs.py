@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from .env import free_port, wait_for
+from .env import PATIENCE, free_port, wait_for
 from .weir import base_config, merged
 
 PYTHON = "/usr/bin/python3"
@@ -68,7 +68,7 @@ def pids_with(token):
     return found
 
 
-def await_none(token, timeout=5):
+def await_none(token, timeout=PATIENCE):
     wait_for(f"no process has {token!r}", lambda: not pids_with(token), timeout)
 
 

@@ -80,22 +80,21 @@ class Server:
                 sock, _ = self.listener.sock.accept()
             except OSError:
                 return
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire = Wire(sock, 60)
+            wire.server = self
             with self.lock:
                 if self.is_stopping:
-                    sock.close()
+                    wire.close()
                     return
                 self.accepted += 1
                 self.open += 1
                 self.most_open = max(self.most_open, self.open)
-            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
+                self.wires.add(wire)
+            threading.Thread(target=self._run, args=(wire,), daemon=True).start()
 
-    def _run(self, sock):
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire = Wire(sock, 60)
-        wire.server = self
-        with self.lock:
-            self.wires.add(wire)
+    def _run(self, wire):
         try:
             self.serve(wire)
         except (Closed, OSError):
@@ -131,14 +130,14 @@ class Server:
         return wait_for(f"{n} requests at the upstream", lambda: len(self.requests) >= n, timeout)
 
     def close(self):
-        self.is_stopping = True
+        with self.lock:
+            self.is_stopping = True
+            wires = list(self.wires)
         try:
             self.listener.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
         self.listener.sock.close()
-        with self.lock:
-            wires = list(self.wires)
         for wire in wires:
             try:
                 wire.sock.shutdown(socket.SHUT_RDWR)

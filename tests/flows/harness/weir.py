@@ -178,7 +178,7 @@ class Weir:
 
     # Coming up and going down.
 
-    def await_ready(self, timeout=10):
+    def await_ready(self, timeout=PATIENCE):
         def is_ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"weir ended with {self.process.returncode} at start:\n{self.log()}")
@@ -192,7 +192,7 @@ class Weir:
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
-    def await_exit(self, timeout=10):
+    def await_exit(self, timeout=PATIENCE):
         try:
             return self.process.wait(scaled(timeout))
         except subprocess.TimeoutExpired:
@@ -326,7 +326,7 @@ class Weir:
         raise AssertionError("no VmRSS")
 
 
-def run_cli(*args, timeout=10, cwd=None, limit_nofile=None):
+def run_cli(*args, timeout=PATIENCE, cwd=None, limit_nofile=None):
     """One run of the binary to its end: (status, stdout, stderr)."""
 
     def prepare():
