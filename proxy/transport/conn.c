@@ -26,7 +26,7 @@
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account);
 static void adopt(struct conn *conn);
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
+static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room);
 static void on_connect(uv_connect_t *request, int status);
 static void on_written(uv_write_t *request, int status);
 static void on_closed(uv_handle_t *handle);
@@ -40,7 +40,6 @@ static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
 static void linger_data(struct conn *conn, size_t len);
 static bool may_read(const struct conn *conn);
-static struct conn *conn_of(uv_handle_t *handle);
 
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account) {
@@ -290,9 +289,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
 }
 
 static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room) {
-    struct conn *conn = conn_of((uv_handle_t *)stream);
-
-    hear(conn);
+    hear(CONTAINER_OF(stream, struct conn, uv.stream));
 }
 
 static void hear(struct conn *conn) {
@@ -479,10 +476,4 @@ static void shut_down(struct conn *conn) {
 /* libuv would tell of the end again with each uv_read_start(). */
 static bool may_read(const struct conn *conn) {
     return !conn->is_eof && uv_is_readable(&conn->uv.stream);
-}
-
-static struct conn *conn_of(uv_handle_t *handle) {
-    h2o_socket_t *sock = handle->data;
-
-    return sock->data;
 }
