@@ -189,7 +189,11 @@ struct weir_host {
     /* The answer for WEIR_RESPOND (request() only): a status of 200 to 599 and a content of up to
      * 1 MiB; fields by respond_field(). Of a gRPC call the status becomes the grpc-status that
      * corresponds (401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 429: RESOURCE_EXHAUSTED, ...) and
-     * the content, if it is text, its message. False: too large, or no such status. */
+     * the content, if it is text, its message. False: too large, or no such status.
+     *
+     * Fields beside WEIR_CONTINUE, without respond(), are of the answer that weir itself, or a
+     * handler behind this one, may have to give in the upstream's place; response() does not see
+     * those. */
     bool (*respond)(struct weir_call *call, unsigned status, struct weir_text content);
     bool (*respond_field)(struct weir_call *call, struct weir_text name, struct weir_text value);
     /* The same with weir's own form (application/problem+json, or trailers of gRPC): @title says

@@ -27,6 +27,11 @@ static const struct setting settings[] = {
     {"max_age", SETTING_DURATION, AT(max_age_ns), 0, 86400 * S},
 };
 
+/* A function of the host that puts a field somewhere. */
+typedef bool field_fn(struct weir_call *call, struct weir_text name, struct weir_text value);
+
+static void allow(const struct cors *cors, struct weir_call *call,
+                  const struct weir_request *request, field_fn *add);
 static int check_origin(struct weir_text origin, char *why, size_t why_size);
 static int check_tokens(const json_t *list, const char *name, char *why, size_t why_size);
 static bool get_one(const struct weir_request *request, struct weir_text name,
@@ -113,21 +118,34 @@ enum weir_verdict cors_answer(const struct cors *cors, const struct weir_host *h
 /* That an answer depends on the origin is said also to those who sent none: caches keep it. */
 void cors_edit(const struct cors *cors, const struct weir_host *host, struct weir_call *call,
                const struct weir_request *request, const struct weir_response *response) {
-    struct weir_text origin;
-    char exposed[LIST_MAX];
-
     host->remove_field(call, ALLOW_ORIGIN);
     host->remove_field(call, ALLOW_CREDENTIALS);
     host->remove_field(call, EXPOSE_HEADERS);
     if (!cors->is_for_all && !varies_by_origin(response))
         host->add_field(call, VARY, WEIR_TEXT("Origin"));
+    allow(cors, call, request, host->add_field);
+}
+
+void cors_prepare(const struct cors *cors, const struct weir_host *host, struct weir_call *call,
+                  const struct weir_request *request) {
+    if (!cors->is_for_all)
+        host->respond_field(call, VARY, WEIR_TEXT("Origin"));
+    allow(cors, call, request, host->respond_field);
+}
+
+/* Says that its page may read what @add adds to, if it may. */
+static void allow(const struct cors *cors, struct weir_call *call,
+                  const struct weir_request *request, field_fn *add) {
+    struct weir_text origin;
+    char exposed[LIST_MAX];
+
     if (!get_one(request, ORIGIN, &origin) || !is_allowed(cors, origin))
         return;
-    host->set_field(call, ALLOW_ORIGIN, cors->is_for_all ? WEIR_TEXT("*") : origin);
+    add(call, ALLOW_ORIGIN, cors->is_for_all ? WEIR_TEXT("*") : origin);
     if (cors->has_credentials)
-        host->set_field(call, ALLOW_CREDENTIALS, WEIR_TEXT("true"));
+        add(call, ALLOW_CREDENTIALS, WEIR_TEXT("true"));
     if (cors->expose)
-        host->set_field(call, EXPOSE_HEADERS, join(cors->expose, exposed));
+        add(call, EXPOSE_HEADERS, join(cors->expose, exposed));
 }
 
 /* "https://host[:port]", the same with "*." in front of the host, or "null". */

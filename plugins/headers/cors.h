@@ -22,3 +22,6 @@ enum weir_verdict cors_answer(const struct cors *cors, const struct weir_host *h
 /* Edits the response: what it says of CORS is what @cors says. */
 void cors_edit(const struct cors *cors, const struct weir_host *host, struct weir_call *call,
                const struct weir_request *request, const struct weir_response *response);
+/* The same of the answers that weir and the handlers behind may give to a request that goes on. */
+void cors_prepare(const struct cors *cors, const struct weir_host *host, struct weir_call *call,
+                  const struct weir_request *request);

@@ -85,6 +85,8 @@ static enum weir_verdict on_request(void *state, struct weir_call *call,
         plugin->host->count(call, EVENT_PREFLIGHT, 1);
         return cors_answer(&plugin->cors, plugin->host, call, request);
     }
+    if (plugin->cors_table)
+        cors_prepare(&plugin->cors, plugin->host, call, request);
     edit(plugin, call, request, &plugin->request, request->fields, request->field_count);
     return WEIR_CONTINUE;
 }

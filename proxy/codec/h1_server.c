@@ -15,7 +15,6 @@
 #define REFUSED_BYTES_MAX (64 * 1024)
 
 /* The timer looks at a connection at least this often. */
-#define CHECK_MAX_NS (60 * NS_PER_S)
 
 static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn);
 static void on_data(struct conn *conn, struct slice bytes);
@@ -42,7 +41,6 @@ static int64_t check_idle(struct h1_server *server);
 static int64_t check_reading(struct h1_server *server);
 static int64_t check_writing(struct h1_server *server);
 static int64_t check_stream(struct h1_server *server);
-static int64_t left_ns(const struct h1_server *server, int64_t since_ns, int64_t timeout_ns);
 
 static const struct conn_events events = {
     .on_data = on_data,
@@ -78,7 +76,7 @@ static struct h1_server *open_server(struct h1_server_loop *shared, struct conn 
     server->read_ns = shared->loop->now_ns;
     list_push_back(&shared->all, &server->link);
     shared->count++;
-    timer_init(&server->timer, on_timer);
+    timer_init(&server->watch.timer, on_timer);
     h1_server_arm(server, shared->settings->header_timeout_ns);
     conn_start(conn, &events, server);
     return server;
@@ -92,7 +90,7 @@ void h1_server_continue(struct h1_server *server) {
         bool is_unread = server->reading != H1_WAIT || rest.len > 0;
 
         server->reading = H1_CLOSED;
-        loop_timer_stop(server->shared->loop, &server->timer);
+        loop_timer_stop(server->shared->loop, &server->watch.timer);
         /* Bytes that nobody reads would turn the close into a reset (RFC 9112 section 9.6). */
         if (is_unread || server->conn->out.bytes > 0)
             conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
@@ -200,8 +198,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     if (settings->max_requests && server->requests >= settings->max_requests)
         server->is_persistent = false;
     server->is_sending = server->is_sent = false;
-    server->stuck_bytes = 0;
-    server->stuck_since_ns = server->shared->loop->now_ns;
+    conn_watch_forgive(&server->watch, server->shared->loop);
     x->client = &h1_server_client;
     x->client_ctx = server;
     x->client_address = &server->conn->peer.any;
@@ -292,7 +289,7 @@ static void say_refusal(struct h1_server *server, enum fail fail, const char *wh
     server->shared->write_refusal(server->shared, &refusal, out);
     buf = uv_buf_init(out->base, (unsigned)out->len);
     server->reading = H1_CLOSED;
-    loop_timer_stop(server->shared->loop, &server->timer);
+    loop_timer_stop(server->shared->loop, &server->watch.timer);
     conn_end_follows(server->conn);
     if (conn_send(server->conn, &buf, 1) < 0)
         conn_close(server->conn);
@@ -374,8 +371,7 @@ void h1_server_client_gone(struct h1_server *server, enum fail fail) {
 static void on_drained(struct conn *conn) {
     struct h1_server *server = conn->codec;
 
-    server->stuck_bytes = 0;
-    server->stuck_since_ns = server->shared->loop->now_ns;
+    conn_watch_forgive(&server->watch, server->shared->loop);
     if (server->is_sending)
         h1_server_pump(server, false);
 }
@@ -384,7 +380,7 @@ static void on_closed(struct conn *conn) {
     struct h1_server *server = conn->codec;
 
     assert(!server->x);
-    loop_timer_stop(server->shared->loop, &server->timer);
+    loop_timer_stop(server->shared->loop, &server->watch.timer);
     list_remove(&server->link);
     server->shared->count--;
     h1_chunked_deinit(&server->chunked);
@@ -408,22 +404,9 @@ static void source_taken(struct body *body, size_t n) {
     }
 }
 
-/* One timer for everything: it never fires too late, and when it fires too early it looks what is
- * really due. So it is moved once per phase at most, not once per read. */
-void h1_server_arm(struct h1_server *server, int64_t timeout_ns) {
-    struct loop *loop = server->shared->loop;
-
-    if (timeout_ns == 0 || timeout_ns > CHECK_MAX_NS)
-        timeout_ns = CHECK_MAX_NS;
-    if (timer_is_running(&server->timer) &&
-        server->timer.at_ms <= (loop->now_ns + timeout_ns) / NS_PER_MS)
-        return;
-    loop_timer_start(loop, &server->timer, timeout_ns);
-}
-
 static void on_timer(struct timer *timer) {
-    struct h1_server *server = CONTAINER_OF(timer, struct h1_server, timer);
-    int64_t next_ns = CHECK_MAX_NS;
+    struct h1_server *server = CONTAINER_OF(timer, struct h1_server, watch.timer);
+    int64_t next_ns = CONN_WATCH_MAX_NS;
 
     if (!server->x) {
         next_ns = check_idle(server);
@@ -449,13 +432,15 @@ static int64_t check_idle(struct h1_server *server) {
     int64_t left;
 
     if (server->head_since_ns) {
-        left = left_ns(server, server->head_since_ns, settings->header_timeout_ns);
+        left = conn_watch_left_ns(server->shared->loop, server->head_since_ns,
+                                  settings->header_timeout_ns);
         if (left == 0)
             refuse(server, FAIL_REQUEST_TIMEOUT, "the head was not complete in time");
         return left;
     }
-    left = left_ns(server, server->read_ns,
-                   server->requests ? settings->idle_timeout_ns : settings->header_timeout_ns);
+    left = conn_watch_left_ns(server->shared->loop, server->read_ns,
+                              server->requests ? settings->idle_timeout_ns
+                                               : settings->header_timeout_ns);
     if (left == 0) {
         server->reading = H1_CLOSED;
         conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
@@ -469,15 +454,16 @@ static int64_t check_reading(struct h1_server *server) {
     int64_t now_ns = server->shared->loop->now_ns, left;
 
     if (server->reading != H1_CONTENT)
-        return left_ns(server, now_ns, timeout_ns);
+        return conn_watch_left_ns(server->shared->loop, now_ns, timeout_ns);
     if (server->conn->is_reading) {
-        left = left_ns(server, server->read_ns, timeout_ns);
+        left = conn_watch_left_ns(server->shared->loop, server->read_ns, timeout_ns);
         if (left == 0)
             fail_content(server, FAIL_REQUEST_TIMEOUT);
         return left;
     }
     /* We are held back: by an upstream that takes nothing, or because there is none yet. */
-    left = left_ns(server, request->sink ? request->moved_ns : now_ns, timeout_ns);
+    left = conn_watch_left_ns(server->shared->loop, request->sink ? request->moved_ns : now_ns,
+                              timeout_ns);
     if (left == 0)
         fail_content(server, FAIL_UPSTREAM_STALLED);
     return left;
@@ -485,14 +471,9 @@ static int64_t check_reading(struct h1_server *server) {
 
 /* A client that takes nothing of what is queued for it. */
 static int64_t check_writing(struct h1_server *server) {
-    size_t unsent = uv_stream_get_write_queue_size(&server->conn->uv.stream);
-    int64_t left;
+    int64_t left = conn_watch_stuck_ns(&server->watch, server->conn,
+                                       server->shared->settings->body_timeout_ns);
 
-    if (unsent == 0 || unsent != server->stuck_bytes) {
-        server->stuck_bytes = unsent;
-        server->stuck_since_ns = server->shared->loop->now_ns;
-    }
-    left = left_ns(server, server->stuck_since_ns, server->shared->settings->body_timeout_ns);
     if (left == 0)
         h1_server_client_gone(server, FAIL_CLIENT_SLOW);
     return left;
@@ -502,18 +483,10 @@ static int64_t check_stream(struct h1_server *server) {
     const struct exchange *x = server->x;
     int64_t moved_ns =
         x->request.moved_ns > x->response.moved_ns ? x->request.moved_ns : x->response.moved_ns;
-    int64_t left = left_ns(server, moved_ns, server->shared->settings->stream_idle_timeout_ns);
+    int64_t left = conn_watch_left_ns(server->shared->loop, moved_ns,
+                                      server->shared->settings->stream_idle_timeout_ns);
 
     if (left == 0)
         h1_server_client_gone(server, FAIL_STREAM_IDLE);
     return left;
-}
-
-/* How long until @since + @timeout; 0 when that has passed, INT64_MAX when there is no timeout. */
-static int64_t left_ns(const struct h1_server *server, int64_t since_ns, int64_t timeout_ns) {
-    int64_t left = since_ns + timeout_ns - server->shared->loop->now_ns;
-
-    if (timeout_ns == 0)
-        return INT64_MAX;
-    return left > 0 ? left : 0;
 }

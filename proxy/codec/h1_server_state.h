@@ -1,6 +1,7 @@
 /* The insides of the HTTP/1 server codec, shared by its reading and its writing half. */
 #pragma once
 
+#include "codec/conn_watch.h"
 #include "codec/h1_chunked.h"
 #include "codec/h1_send.h"
 #include "codec/h1_server.h"
@@ -32,10 +33,8 @@ struct h1_server {
     bool is_sending : 1; /* send_response() was called, the end is not sent yet */
     bool is_sent : 1;    /* the whole response is written */
     bool is_closing : 1; /* no further request: close after this exchange */
-    size_t stuck_bytes;  /* unsent bytes at the last look of the timer */
-    int64_t stuck_since_ns;
 
-    struct timer timer;
+    struct conn_watch watch;
 };
 
 extern const struct exchange_client h1_server_client;
@@ -54,8 +53,10 @@ void h1_server_continue(struct h1_server *server);
  * the scratch buffer. */
 void h1_server_pump(struct h1_server *server, bool has_head);
 
-/* Reading half: has the timer look after @timeout_ns at the latest. */
-void h1_server_arm(struct h1_server *server, int64_t timeout_ns);
+/* Has the timer look after @timeout_ns at the latest. */
+static inline void h1_server_arm(struct h1_server *server, int64_t timeout_ns) {
+    conn_watch_arm(&server->watch, server->shared->loop, timeout_ns);
+}
 
 /* Reading half: the connection is of no use any more. */
 void h1_server_client_gone(struct h1_server *server, enum fail fail);

@@ -62,7 +62,8 @@ void h2_server_open(struct h2_server_loop *shared, struct conn *conn) {
 
     server->shared = shared;
     server->conn = conn;
-    server->idle_since_ns = server->stuck_since_ns = shared->loop->now_ns;
+    server->idle_since_ns = shared->loop->now_ns;
+    conn_watch_forgive(&server->watch, shared->loop);
     list_init(&server->streams);
     list_init(&server->fresh);
     list_push_back(&shared->all, &server->link);
@@ -201,7 +202,7 @@ static void detach_all(struct h2_server *server, enum fail fail) {
     struct list *link;
 
     server->session.is_deaf = server->session.is_told = true;
-    loop_timer_stop(server->shared->loop, &server->timer);
+    loop_timer_stop(server->shared->loop, &server->watch.timer);
     for (link = server->streams.next; link != &server->streams; link = link->next)
         h2_stream_detach(CONTAINER_OF(link, struct h2_stream, link), fail);
 }

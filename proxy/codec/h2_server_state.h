@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#include "codec/conn_watch.h"
 #include "codec/h2_server.h"
 
 /* Of one stream; dies with nghttp2's own. */
@@ -39,9 +40,7 @@ struct h2_server {
     int64_t head_since_ns; /* 0: none */
 
     int64_t idle_since_ns; /* no stream since */
-    size_t stuck_bytes;    /* unsent bytes at the last look of the timer */
-    int64_t stuck_since_ns;
-    struct timer timer;
+    struct conn_watch watch;
 };
 
 extern const struct exchange_client h2_server_client;
@@ -66,7 +65,9 @@ void h2_stream_fail_content(struct h2_stream *stream, enum fail fail, const char
 
 /* h2_server_watch.c: the timer, which looks after @timeout_ns at the latest. */
 void h2_server_watch_init(struct h2_server *server);
-void h2_server_arm(struct h2_server *server, int64_t timeout_ns);
+static inline void h2_server_arm(struct h2_server *server, int64_t timeout_ns) {
+    conn_watch_arm(&server->watch, server->shared->loop, timeout_ns);
+}
 
 /* h2_server.c: the connection is of no use any more. */
 void h2_server_client_gone(struct h2_server *server, enum fail fail);

@@ -11,6 +11,7 @@
 #include "config/plan.h"
 #include "config/plugins.h"
 #include "config/processes.h"
+#include "config/rewrites.h"
 #include "config/schema.h"
 
 #include <errno.h>
@@ -73,6 +74,7 @@ int config_parse(struct config **out, const char *name, const char *text, size_t
     processes_check(config, root, &found);
     balance_check(config, root, &found);
     certificates_check(config, root, &found, &warnings);
+    rewrites_check(config, root, &found); /* with TLS or without is known */
     plan_all(config, root, options, &found);
     tomlc_free(root);
     errors_finish(&warnings, &warned);
@@ -127,6 +129,7 @@ void config_free(struct config *config) {
         free(config->routes[i].affinity.cookie);
         list_free_methods(&config->routes[i]);
         list_free_fields(&config->routes[i]);
+        config_rewrite_free(config->routes[i].rewrite);
         free(config->routes[i].handlers);
     }
     free(config->routes);

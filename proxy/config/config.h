@@ -4,6 +4,7 @@
 #pragma once
 
 #include "config/process.h"
+#include "config/rewrite.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -317,7 +318,8 @@ struct config_route {
         enum config_learn learn; /* where from the header's values are known */
         bool is_strict;          /* refused when its endpoint is not there */
     } affinity;
-    size_t *handlers; /* owned; indexes, in the order in which they are called */
+    struct config_rewrite *rewrite; /* owned; NULL: URLs pass as they are */
+    size_t *handlers;               /* owned; indexes, in the order in which they are called */
     size_t handler_count;
 };
 

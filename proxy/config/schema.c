@@ -9,6 +9,7 @@
 #include "config/match.h"
 #include "config/plugins.h"
 #include "config/processes.h"
+#include "config/rewrites.h"
 #include "config/values.h"
 
 #define SECONDS(n) ((n)*NS_PER_S)
@@ -304,6 +305,7 @@ static const struct schema_key route_keys[] = {
     {"deadline", value_duration, AT(deadline_ns), NULL, NS_PER_MS, HOURS(24)},
     {"stream", value_boolean, AT(is_stream), "false"},
     {"grpc_web", value_boolean, AT(is_grpc_web), "false"},
+    {"rewrite_urls", rewrites_read, 0},
     {"priority", value_choice, AT(priority), "\"default\"", .choices = priorities},
     {"idempotent", value_boolean, AT(is_idempotent), "false"},
     {"affinity.header", balance_header, AT(affinity.header)},

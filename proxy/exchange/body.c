@@ -93,6 +93,15 @@ void body_set_filter(struct body *body, const struct body_filter *filter) {
         body_end(body);
 }
 
+void body_set_tap(struct body *body, body_tap_fn *tap) {
+    uv_buf_t bufs[BODY_BUFS_MAX];
+    unsigned count = tap ? body_peek(body, bufs, BODY_BUFS_MAX) : 0;
+
+    for (unsigned i = 0; i < count; i++)
+        tap(body, slice_of(bufs[i].base, bufs[i].len));
+    body->tap = tap;
+}
+
 void body_end(struct body *body) {
     if (body->state == BODY_OPEN && body->filter)
         body->filter->end(body);

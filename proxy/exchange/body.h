@@ -57,6 +57,10 @@ struct body_filter {
     void (*end)(struct body *body);
 };
 
+/* Sees all content as it is passed; may only note it and wake something. Returns how much of it
+ * passes: the rest is dropped. */
+typedef size_t body_tap_fn(struct body *body, struct slice bytes);
+
 struct body {
     enum body_state state;
     enum fail fail;                       /* RESET: why */
@@ -73,10 +77,8 @@ struct body {
     size_t again;
     unsigned borrowed_first, borrowed_count;
     const struct body_filter *filter; /* borrowed: static; NULL: content passes as it is */
-    size_t filtered; /* with a filter: bytes pushed that the source does not know to be taken */
-    /* Sees all content as it is passed; may only note it and wake something. Returns how much of it
-     * passes: the rest is dropped. NULL: none. */
-    size_t (*tap)(struct body *body, struct slice bytes);
+    size_t filtered;  /* with a filter: bytes pushed that the source does not know to be taken */
+    body_tap_fn *tap; /* NULL: none */
     struct task settle;
     struct fields trailers; /* ENDED; arena */
     uint64_t pushed;        /* bytes in all; of what a filter made */
@@ -105,6 +107,8 @@ void body_flush(struct body *body);
 /* Puts a filter on a body of which nothing was taken yet and that has none: what waits goes through
  * it, and the end too if that has come. */
 void body_set_filter(struct body *body, const struct body_filter *filter);
+/* Puts a tap on a body, which sees what waits, too; that passes whole. NULL takes it off. */
+void body_set_tap(struct body *body, body_tap_fn *tap);
 /* What a filter makes; as body_push() and body_push_copy(). */
 void body_pass(struct body *body, struct slice bytes);
 void body_pass_copy(struct body *body, struct slice bytes);

@@ -104,6 +104,7 @@ struct crossing {
     int64_t queued_ns, sent_ns, first_byte_ns; /* 0: not yet */
 
     bool is_grpc;
+    struct rewrite *rewrite;  /* arena; of URLs; NULL: none are rewritten */
     struct grpc_web *web;     /* arena; of a gRPC-Web call, which is a gRPC call too; NULL: none */
     int64_t grpc_deadline_ns; /* as the client set it; 0: it has none */
     struct grpc_messages asked, answered;

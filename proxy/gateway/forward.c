@@ -3,6 +3,7 @@
 #include "gateway/crossing.h"
 
 #include "base/random.h"
+#include "gateway/rewrite.h"
 
 #include <netinet/in.h>
 
@@ -77,6 +78,8 @@ void forward_request(struct crossing *c, struct request_head *out) {
     add_upgrade(c, out);
     add_forwarding(c, out);
     add_request_id(c, out);
+    if (c->rewrite)
+        rewrite_request(c, out);
 }
 
 void forward_response(struct crossing *c) {
@@ -84,18 +87,22 @@ void forward_response(struct crossing *c) {
     struct fields *fields = &x->response_head.fields;
     bool has_names = has_connection_names(fields);
     uint32_t kept = fields_may_have(fields, HOP_BY_HOP) ? 0 : fields->count;
+    /* RFC 9110 section 15.5.22: it says what to upgrade to. The tunnel goes through us. */
+    bool is_offer = x->response_head.status == 426 && fields_find(fields, FIELD_UPGRADE);
 
     for (uint32_t i = kept; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
         bool is_kept = !(FIELD_BIT(field->id) & HOP_BY_HOP) &&
                        !(has_names && is_named_by_connection(fields, field->name));
 
-        if (field->id == FIELD_UPGRADE && x->response_head.status == 101)
+        if (field->id == FIELD_UPGRADE && (is_offer || x->response_head.status == 101))
             is_kept = true;
         if (is_kept)
             fields->list[kept++] = *field;
     }
     fields->count = kept;
+    if (is_offer)
+        fields_add_known(fields, &x->arena, FIELD_CONNECTION, SLICE("upgrade"));
     if (!fields_find(fields, FIELD_DATE))
         fields_add_known(fields, &x->arena, FIELD_DATE,
                          arena_copy(&x->arena, gateway_date(c->listener->gl)));

@@ -15,8 +15,6 @@ static bool may_succeed_later(enum fail fail);
 void grpc_begin(struct crossing *c) {
     struct exchange *x = &c->x;
     const struct field *timeout = fields_find(&x->request_head.fields, FIELD_GRPC_TIMEOUT);
-    uv_buf_t bufs[BODY_BUFS_MAX];
-    unsigned count = body_peek(&x->request, bufs, BODY_BUFS_MAX);
     int64_t ns;
 
     if (timeout && grpc_parse_timeout(timeout->value, &ns))
@@ -25,9 +23,7 @@ void grpc_begin(struct crossing *c) {
         grpc_web_begin(c);
         return;
     }
-    for (unsigned i = 0; i < count; i++) /* came in one read with the head */
-        grpc_see_request(c, slice_of(bufs[i].base, bufs[i].len));
-    x->request.tap = tap_request;
+    body_set_tap(&x->request, tap_request);
 }
 
 void grpc_send(struct crossing *c, struct request_head *head, struct content *content) {
@@ -35,7 +31,7 @@ void grpc_send(struct crossing *c, struct request_head *head, struct content *co
     if (c->web)
         grpc_web_send(c, head, content);
     else
-        c->x.response.tap = tap_response;
+        body_set_tap(&c->x.response, tap_response);
 }
 
 static size_t tap_request(struct body *body, struct slice bytes) {

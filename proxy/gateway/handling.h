@@ -23,11 +23,11 @@ struct handling {
     struct slice target; /* arena; as the client asked, once a handler has set another path */
     const struct call_variable *variables; /* arena */
     unsigned variable_count;
-    size_t collected; /* bytes of content that are charged to the gateway's memory for that */
+    size_t collected;     /* bytes of content that are charged to the gateway's memory for that */
+    struct fields fields; /* arena; of any reply but the upstream's */
     /* Of a refusal (FAIL_HANDLER_REFUSED): */
     unsigned status;
     const char *title, *remedy; /* arena; NULL: nobody has refused */
-    struct fields fields;       /* arena; of the reply */
 };
 
 /* What a handler has said when it refused; NULL: none has. */

@@ -7,6 +7,7 @@ static void edit(struct fields *fields, struct arena *arena, const struct call_e
 static void set_path(struct crossing *c, struct slice path);
 static void set_status(struct crossing *c, unsigned status);
 static void keep_variables(struct crossing *c, const struct call_answer *answer);
+static void keep_fields(struct crossing *c, const struct call_answer *answer);
 static bool has_own_framing(unsigned status);
 static void respond(struct crossing *c, const struct call_answer *answer);
 static enum handling_outcome refuse(struct crossing *c, const struct config_handler *handler,
@@ -48,6 +49,7 @@ enum handling_outcome handling_apply(struct crossing *c, const struct config_han
     if (answer->status && c->handling->is_response)
         set_status(c, answer->status);
     keep_variables(c, answer);
+    keep_fields(c, answer);
     return HANDLING_DONE;
 }
 
@@ -161,6 +163,13 @@ static void keep_variables(struct crossing *c, const struct call_answer *answer)
     c->handling->variable_count = answer->variable_count;
 }
 
+/* For an answer whose form is weir's. */
+static void keep_fields(struct crossing *c, const struct call_answer *answer) {
+    for (unsigned i = 0; i < answer->field_count; i++)
+        if (field_id_of(answer->fields[i].name) != FIELD_CONTENT_TYPE)
+            edit(&c->handling->fields, &c->x.arena, &answer->fields[i]);
+}
+
 /* In the upstream's place. Of a gRPC call the content is the status's message. */
 static void respond(struct crossing *c, const struct call_answer *answer) {
     struct exchange *x = &c->x;
@@ -168,7 +177,11 @@ static void respond(struct crossing *c, const struct call_answer *answer) {
     bool has_content = !c->is_grpc && !has_own_framing(answer->status);
 
     x->response_head = (struct response_head){
-        .status = answer->status, .version = HTTP_1_1, .reason = h1_reason(answer->status)};
+        .status = answer->status,
+        .version = HTTP_1_1,
+        .reason = h1_reason(answer->status),
+        .fields = c->handling->fields,
+    };
     for (unsigned i = 0; i < answer->field_count; i++)
         if (!c->is_grpc || field_id_of(answer->fields[i].name) != FIELD_CONTENT_TYPE)
             edit(fields, &x->arena, &answer->fields[i]);
@@ -188,9 +201,7 @@ static enum handling_outcome refuse(struct crossing *c, const struct config_hand
     h->status = answer->status;
     h->title = text_of(arena, answer->title);
     h->remedy = text_of(arena, answer->remedy);
-    for (unsigned i = 0; i < answer->field_count; i++) /* the form is weir's */
-        if (field_id_of(answer->fields[i].name) != FIELD_CONTENT_TYPE)
-            edit(&h->fields, arena, &answer->fields[i]);
+    keep_fields(c, answer);
     return handling_fail(c, handler, FAIL_HANDLER_REFUSED);
 }
 

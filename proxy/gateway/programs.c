@@ -167,7 +167,7 @@ static void make_env(struct crossing *c, struct buffer *env) {
     add(env, "REQUEST_ID", c->request_id);
     add(env, "PIPELINE", slice_str(c->part->shared->config->name));
     add(env, "ROUTE", slice_str(c->route->name));
-    if (x->request_content.kind == CONTENT_LENGTH)
+    if (x->request_content.kind == CONTENT_LENGTH && !x->request.filter)
         buffer_printf(env, "WEIR_CONTENT_LENGTH=%llu%c",
                       (unsigned long long)x->request_content.length, 0);
     add_path(c, env);

@@ -36,8 +36,8 @@ void reply_make(struct crossing *c) {
     }
     *head = (struct response_head){
         .status = problem.status, .version = HTTP_1_1, .reason = h1_reason(problem.status)};
-    if (refusal)
-        head->fields = refusal->fields;
+    if (c->handling)
+        head->fields = c->handling->fields;
     if (c->is_grpc) {
         grpc_reply(c);
         add(x, FIELD_X_REQUEST_ID, c->request_id);
@@ -56,8 +56,9 @@ void reply_make(struct crossing *c) {
     if (problem.status == 503 && !fields_find(&head->fields, FIELD_RETRY_AFTER))
         add(x, FIELD_RETRY_AFTER,
             arena_printf(&x->arena, "%u", (reply_retry_ms(c) + S_MS / 2) / S_MS));
-    if (c->fail == FAIL_METHOD)
-        add(x, FIELD_ALLOW, c->allow);
+    /* RFC 9110 section 15.5.6: also where nothing is allowed, which is so for weir itself. */
+    if (c->fail == FAIL_METHOD || c->fail == FAIL_MAX_FORWARDS)
+        add(x, FIELD_ALLOW, c->allow.len > 0 ? c->allow : SLICE(""));
     x->response_content = reply_fill(c, buffer_slice(out));
 }
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "gateway/handling.h"
 #include "gateway/overload.h"
+#include "gateway/rewrite.h"
 #include "gateway/turns.h"
 
 #include <assert.h>
@@ -171,6 +172,8 @@ static enum answer route(struct crossing *c) {
         return fail(c, lost, NULL);
     if (c->is_grpc)
         grpc_begin(c);
+    else if (match.route->rewrite)
+        rewrite_begin(c);
     tunnel_begin(c);
     deadline_ns = match.route->deadline_ns >= 0 ? match.route->deadline_ns
                                                 : c->part->shared->config->deadline_ns;
@@ -350,6 +353,8 @@ static enum answer send_request(struct crossing *c) {
     forward_request(c, &head);
     if (c->is_grpc)
         grpc_send(c, &head, &content);
+    if (c->rewrite)
+        content = rewrite_length(c, content);
     tunnel_send(c);
     if (c->part->shared->config->protocol == PROTOCOL_HTTP2 || again_is_repeatable(c))
         body_keep(&x->request);
@@ -392,6 +397,8 @@ static enum answer respond(struct crossing *c) {
     affinity_respond(c);
     if (c->web)
         grpc_web_respond(c);
+    if (c->rewrite)
+        rewrite_respond(c);
     c->status = x->response_head.status;
     if (x->response_head.status == 101)
         x->is_tunnel = true;

@@ -20,8 +20,6 @@ static void say_close(struct body *body, const struct ws_frames *frames, const u
 
 void tunnel_begin(struct crossing *c) {
     struct exchange *x = &c->x;
-    uv_buf_t bufs[BODY_BUFS_MAX];
-    unsigned count;
 
     /* Content in front of the tunnel is no frames. Over HTTP/2 there can be none. */
     if (!forward_is_websocket(&x->request_head) ||
@@ -29,17 +27,14 @@ void tunnel_begin(struct crossing *c) {
         return;
     c->tunnel = arena_alloc(&x->arena, sizeof *c->tunnel);
     *c->tunnel = (struct tunnel){0};
-    count = body_peek(&x->request, bufs, BODY_BUFS_MAX);
-    for (unsigned i = 0; i < count; i++) /* came in one read with the head */
-        see_asked(&x->request, slice_of(bufs[i].base, bufs[i].len));
-    x->request.tap = see_asked;
+    body_set_tap(&x->request, see_asked);
 }
 
 void tunnel_send(struct crossing *c) {
     if (!c->tunnel)
         return;
     c->tunnel->answered = (struct ws_frames){0};
-    c->x.response.tap = see_answered;
+    body_set_tap(&c->x.response, see_answered);
 }
 
 void tunnel_end(struct crossing *c) {
@@ -96,7 +91,7 @@ static void say_close(struct body *body, const struct ws_frames *frames, const u
 
     if (body->state != BODY_OPEN || !ws_frames_at_border(frames))
         return;
-    body->tap = NULL;
+    body_set_tap(body, NULL);
     body_push_copy(body, ws_frames_close(frame, WS_GOING_AWAY, mask));
     body_end(body);
     body_flush(body);

@@ -287,8 +287,8 @@ static bool take_reply(struct unpacking *r) {
 
     if (r->head.verdict == WEIR_CONTINUE) {
         answer->outcome = CALL_CONTINUE;
-        answer->fields = NULL;
-        answer->field_count = 0;
+        if (r->frame->phase == CALL_RESPONSE)
+            answer->field_count = 0;
         return true;
     }
     if (r->head.verdict != WEIR_RESPOND || r->frame->phase != CALL_REQUEST ||

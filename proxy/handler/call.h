@@ -68,9 +68,9 @@ struct call_answer {
     struct slice path;                     /* "" : as it was */
     const struct call_variable *variables; /* all that are set now */
     unsigned variable_count;
-    unsigned status; /* 0: as it was (CALL_CONTINUE of a response) */
-    const struct call_edit
-        *fields; /* CALL_RESPOND, CALL_REFUSE: of the answer; CALL_ADD_FIELD only */
+    unsigned status;                /* 0: as it was (CALL_CONTINUE of a response) */
+    const struct call_edit *fields; /* CALL_RESPOND, CALL_REFUSE: of the answer; CALL_CONTINUE of a
+                                       request: of whoever answers. CALL_ADD_FIELD only */
     unsigned field_count;
     struct slice content;       /* CALL_RESPOND */
     struct slice title, remedy; /* CALL_REFUSE */

@@ -117,10 +117,6 @@ void loop_post(struct loop *loop, struct mail *mail) {
         uv_async_send(&loop->mailbox.async);
 }
 
-struct loop *loop_of_uv(uv_loop_t *uv) {
-    return uv->data;
-}
-
 static void run_ready(struct loop *loop) {
     struct list *link;
 

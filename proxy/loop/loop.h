@@ -117,6 +117,3 @@ static inline void loop_timer_stop(struct loop *loop, struct timer *timer) {
 
 /* Sends @mail to @loop. Any thread. */
 void loop_post(struct loop *loop, struct mail *mail);
-
-/* The loop a thread runs, NULL elsewhere. */
-struct loop *loop_of_uv(uv_loop_t *uv);

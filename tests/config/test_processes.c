@@ -13,7 +13,7 @@ static void all_keys_arrive(void **state) {
     struct config *config = parse(
         "[server]\nuser = 'w'\n" HEAD "endpoints = ['127.0.0.1:1']\n[pipeline.process]\n"
         "command = ['a', '', 'c d']\nenv = { A = '1', B_2 = '' }\ndir = '/srv/x'\nuser = 'u'\n"
-        "limits = { memory = '1GiB', cpu = '1m', fds = 77,\n"
+        "limits = { memory = '1GiB', cpu = '1m', fds = 77, "
         "total_memory = '2GiB', processes = 9 }\n"
         "stop = { signal = 'INT', grace = '3s' }\n"
         "ready = { check = 'http', path = '/ok', timeout = '4s' }\n"

@@ -508,6 +508,29 @@ static void an_early_end_is_filtered_too(void **state) {
     assert_int_equal(body.state, BODY_ENDED);
 }
 
+/* Notes what it sees, and lets only the first byte of it pass. */
+static char seen[16];
+
+static size_t see(struct body *of, struct slice bytes) {
+    strncat(seen, bytes.base, bytes.len);
+    return 1;
+}
+
+static void a_tap_sees_what_came_before_it_and_after(void **state) {
+    seen[0] = '\0';
+    body_push_copy(&body, SLICE("ab"));
+    body_push(&body, SLICE("c"));
+    body_set_tap(&body, see);
+    assert_string_equal(seen, "abc");
+    body_push(&body, SLICE("de"));
+    assert_string_equal(seen, "abcde");
+    assert_holds("abcd");
+    body_set_tap(&body, NULL);
+    body_push(&body, SLICE("fg"));
+    assert_string_equal(seen, "abcde");
+    assert_holds("abcdfg");
+}
+
 #define ON_BODY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
@@ -538,6 +561,7 @@ int main(void) {
         ON_BODY(the_source_hears_of_its_own_bytes),
         ON_BODY(what_a_filter_made_is_said_again),
         ON_BODY(an_early_end_is_filtered_too),
+        ON_BODY(a_tap_sees_what_came_before_it_and_after),
         ON_BODY(nothing_is_lost_doubled_or_turned_around),
     };
 

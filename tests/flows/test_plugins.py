@@ -394,6 +394,25 @@ def test_cors_stands_in_front_of_keys(weir, serve, keys):
                                                     "X-API-Key: alice-key").fields
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_page_can_read_why_it_was_refused(weir, listen, keys, isolation):
+    """By weir, by a handler behind; but no page of another origin can."""
+    dead = listen()
+    w = start(weir, dead,
+              plugin("headers", "cors", {"cors": {"origins": ["https://app.example"], "expose": ["retry-after"]}},
+                     isolation=isolation),
+              plugin("api_key", config={"file": str(keys)}), pipeline={"hold": 0})
+    dead.close()
+    key = "X-API-Key: alice-key"
+    for origin, allowed in (("https://app.example", ["https://app.example"]), ("https://evil.example", [])):
+        for fields, status in (([], 401), ([key], 502)):
+            reply = get(w, f"Origin: {origin}", *fields)
+            assert reply.status == status and reply.fields.get("content-type") == "application/problem+json"
+            assert reply.fields.all("access-control-allow-origin") == allowed
+            assert ("access-control-expose-headers" in reply.fields) == bool(allowed)
+            assert reply.fields.all("vary") == ["Origin"]
+
+
 def test_headers_over_grpc_and_http2(weir, service):
     w = grpc_start(weir, service, plugin("headers", config={
         "request": {"set": {"x-a": "${method} ${path}"}}, "response": {"set": {"x-b": "b"}}}))

@@ -10,6 +10,7 @@ import time
 import pytest
 import websockets
 from harness.env import scaled, wait_for
+from harness.http2 import Http2Client
 from harness.replies import expect_problem
 from harness.wire import request, response
 
@@ -230,6 +231,30 @@ def test_an_upgrade_that_is_refused_is_an_ordinary_answer(weir, up, status):
         client.send(request(target="/next"))
         server = up.accept() if up.has_connection(0.2) else server
         assert server.read_request().target == "/next"
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+def test_what_to_upgrade_to_is_passed_on(weir, up, protocol):
+    """RFC 9110 15.5.22; HTTP/2 has no such field (RFC 9113 8.2.2)."""
+    w = weir(up, listener={"protocol": protocol})
+    refusal = response(426, ["Upgrade: websocket", "Connection: Upgrade, close"], b"only so")
+    if protocol == "http1":
+        with w.client() as client:
+            client.send(request())
+            server = up.accept()
+            server.read_request()
+            server.send(refusal)
+            answer = client.read_response()
+            assert answer.status == 426 and answer.fields.list("upgrade") == ["websocket"]
+            assert "upgrade" in answer.fields.list("connection")
+    else:
+        with Http2Client(w.port) as client:
+            sid = client.ask()
+            server = up.accept()
+            server.read_request()
+            server.send(refusal)
+            answer = client.response(sid)
+            assert answer.status == 426 and "upgrade" not in answer.fields and "connection" not in answer.fields
 
 
 def test_an_upgrade_with_content_is_not_lost(weir, up):

@@ -386,6 +386,17 @@ static void a_101_keeps_its_upgrade(void **state) {
     EXPECT(f, answer(f), "upgrade", "websocket");
 }
 
+static void a_426_says_what_to_upgrade_to(void **state) {
+    struct fixture *f = *state;
+
+    f->c->x.response_head.status = 426;
+    fixture_answer(f, "Connection", "close, Upgrade");
+    EXPECT(f, answer(f), "connection", ABSENT);
+    fixture_answer(f, "Upgrade", "websocket");
+    EXPECT(f, answer(f), "upgrade", "websocket");
+    EXPECT(f, &f->c->x.response_head.fields, "connection", "upgrade");
+}
+
 static void a_response_without_a_date_gets_one(void **state) {
     struct fixture *f = *state;
     const char *text = fixture_values(f, answer(f), "date");
@@ -441,6 +452,7 @@ int main(void) {
         T(an_unsound_request_id_is_not_kept),
         T(hop_by_hop_fields_of_a_response_stay_behind),
         T(a_101_keeps_its_upgrade),
+        T(a_426_says_what_to_upgrade_to),
         T(a_response_without_a_date_gets_one),
         T(a_responses_own_date_is_kept),
     };

@@ -203,6 +203,29 @@ static void a_refusal_has_its_own_status_and_words(void **state) {
            "weir: closed (handler 'audit'); come on Monday");
 }
 
+/* Of weir, or of a handler behind, in whatever form. */
+static void fields_can_be_left_for_whoever_answers(void **state) {
+    static const struct call_edit fields[] = {
+        {CALL_ADD_FIELD, {"content-type", 12}, {"text/html", 9}},
+        {CALL_ADD_FIELD, {"x-a", 3}, {"1", 1}},
+    };
+    struct fixture *f = *state;
+    const struct fields *answered = &f->c->x.response_head.fields;
+    struct call_answer answer = {.fields = fields, .field_count = 2};
+
+    assert_int_equal(apply(f, &answer), HANDLING_DONE);
+    EXPECT(f, &f->c->x.request_head.fields, "x-a", ABSENT);
+    f->c->fail = FAIL_QUEUE_FULL;
+    reply_make(f->c);
+    EXPECT(f, answered, "x-a", "1");
+    EXPECT(f, answered, "content-type", "application/problem+json");
+    apply(f, &(struct call_answer){.outcome = CALL_RESPOND, .status = 200});
+    EXPECT(f, answered, "x-a", "1");
+    apply(f, &(struct call_answer){.outcome = CALL_REFUSE, .status = 401});
+    reply_make(f->c);
+    EXPECT(f, answered, "x-a", "1");
+}
+
 static void http_statuses_are_those_of_grpc(void **state) {
     static const struct {
         unsigned http;
@@ -241,6 +264,7 @@ int main(void) {
         T(an_answer_of_its_own_is_filled_in),
         T(of_a_grpc_call_it_is_trailers),
         T(a_refusal_has_its_own_status_and_words),
+        T(fields_can_be_left_for_whoever_answers),
         cmocka_unit_test(http_statuses_are_those_of_grpc),
     };
 

@@ -109,13 +109,16 @@ static void retry_after_is_what_the_queue_says(void **state) {
     EXPECT(f, reply(f, FAIL_DRAINING), "retry-after", "1");
 }
 
-static void allow_tells_the_methods_of_a_405(void **state) {
+static void every_405_has_an_allow(void **state) {
     struct fixture *f = *state;
 
     f->c->allow = SLICE("GET, HEAD");
     EXPECT(f, reply(f, FAIL_METHOD), "allow", "GET, HEAD");
     assert_int_equal(f->c->x.response_head.status, 405);
     EXPECT(f, reply(f, FAIL_ROUTE_NONE), "allow", ABSENT);
+    f->c->allow = SLICE_NONE;
+    EXPECT(f, reply(f, FAIL_MAX_FORWARDS), "allow", "");
+    assert_int_equal(f->c->x.response_head.status, 405);
 }
 
 static void a_head_request_gets_the_length_and_no_content(void **state) {
@@ -175,7 +178,7 @@ int main(void) {
         T(proxy_status_tells_the_error_and_its_reason),
         T(retry_after_comes_with_503_alone),
         T(retry_after_is_what_the_queue_says),
-        T(allow_tells_the_methods_of_a_405),
+        T(every_405_has_an_allow),
         T(a_head_request_gets_the_length_and_no_content),
         T(a_reason_stands_before_the_remedy),
         T(without_a_pipeline_none_is_named),

@@ -145,6 +145,16 @@ static void a_reply_comes_back(void **state) {
     assert_true(slice_equal(answer.remedy, SLICE("send one")));
 }
 
+static void fields_for_other_answers_come_back_of_requests_only(void **state) {
+    for (enum call_phase phase = CALL_REQUEST; phase <= CALL_RESPONSE; phase++) {
+        make_frame(phase);
+        assert_true(answer_add(&room, ANSWER_RESPOND_FIELD, SLICE("x-why"), SLICE("so")));
+        assert_true(read_back());
+        assert_int_equal(answer.outcome, CALL_CONTINUE);
+        assert_int_equal(answer.field_count, phase == CALL_REQUEST);
+    }
+}
+
 static void a_verdict_without_a_reply_is_no_answer(void **state) {
     make_frame(CALL_REQUEST);
     room.head.verdict = WEIR_RESPOND;
@@ -323,6 +333,7 @@ int main(void) {
         cmocka_unit_test(a_frame_can_be_moved),
         cmocka_unit_test(edits_come_back_in_order),
         cmocka_unit_test(a_reply_comes_back),
+        cmocka_unit_test(fields_for_other_answers_come_back_of_requests_only),
         cmocka_unit_test(a_verdict_without_a_reply_is_no_answer),
         cmocka_unit_test(the_budget_of_a_call_ends),
         cmocka_unit_test(there_are_so_many_variables_and_no_more),

@@ -218,6 +218,22 @@ static void test_responses_say_who_may_read_them(void **state) {
     assert_null(host_sent("access-control-allow-origin"));
 }
 
+static void test_answers_in_the_servers_place_say_so_too(void **state) {
+    host_init(CORS(", \"credentials\": true, \"expose\": [\"retry-after\"]"));
+    assert_int_equal(RUN(.fields = {{"origin", "https://a.example"}}), WEIR_CONTINUE);
+    assert_string_equal(host_answer_field("access-control-allow-origin"), "https://a.example");
+    assert_string_equal(host_answer_field("access-control-allow-credentials"), "true");
+    assert_string_equal(host_answer_field("access-control-expose-headers"), "retry-after");
+    assert_string_equal(host_answer_field("vary"), "Origin");
+    RUN(.fields = {{"origin", "https://evil.example"}});
+    assert_null(host_answer_field("access-control-allow-origin"));
+    assert_null(host_answer_field("access-control-allow-credentials"));
+    assert_string_equal(host_answer_field("vary"), "Origin");
+    host_init("{}");
+    RUN(.fields = {{"origin", "https://a.example"}});
+    assert_null(host_answer_field("access-control-allow-origin"));
+}
+
 static void test_vary_is_said_once(void **state) {
     static const char *const lists[] = {"Origin", "accept, origin", "*"};
 
@@ -301,6 +317,7 @@ int main(void) {
         TEST(test_preflights_in_all_combinations),
         TEST(test_what_is_no_preflight_goes_on),
         TEST(test_responses_say_who_may_read_them),
+        TEST(test_answers_in_the_servers_place_say_so_too),
         TEST(test_vary_is_said_once),
         TEST(test_for_all_origins),
         TEST(test_the_null_origin_must_be_named),
