@@ -9,6 +9,7 @@
 #include "demo/demo.h"
 #include "gateway/counters.h"
 #include "handler/handlers.h"
+#include "mcp/bridge.h"
 #include "serve/limits.h"
 #include "serve/serve.h"
 #include "supervisor/control.h"
@@ -80,6 +81,7 @@ static const struct {
     {"gateway", serve_command, NULL},
     {"nursery", nursery_command, NULL},
     {"engine", engine_command, NULL},
+    {"mcp-stdio", bridge_command, NULL},
 };
 
 int main(int argc, char **argv) {

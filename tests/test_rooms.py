@@ -21,10 +21,10 @@ LINES = [
     {"config", "metrics", "fds", "loop", "state"},
     {"exchange", "transport"},
     {"route", "admission", "handler", "codec"},
-    {"upstream", "child"},
+    {"upstream", "child", "origin"},
     {"pipeline"},
     {"gateway"},
-    {"supervisor", "admin", "demo"},
+    {"supervisor", "admin", "demo", "mcp"},
     {"serve"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LINES) for room in rooms}

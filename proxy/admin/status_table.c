@@ -68,6 +68,14 @@ static const struct column process_columns[] = {
     {"KILLED", "killed_total", NULL, false},
 };
 
+static const struct column mcp_columns[] = {
+    {"MCP SERVER", "pipeline", NULL, true},    {"SESSIONS", "sessions", NULL, false},
+    {"CALLS", "calls", NULL, false},           {"CALLS TOTAL", "calls_total", NULL, false},
+    {"ASKED", "asks_total", NULL, false},      {"CANCELLED", "cancelled_total", NULL, false},
+    {"REFUSED", "refused_total", NULL, false}, {"DROPPED", "dropped_total", NULL, false},
+    {"LATE", "late_total", NULL, false},
+};
+
 static const struct column handler_columns[] = {
     {"HANDLER", "name", NULL, true},        {"STATE", "state", NULL, true},
     {"ISOLATION", "isolation", NULL, true}, {"QUEUED", "queued", "queue_size", false},
@@ -162,8 +170,8 @@ static void print_facts(json_t *object, const struct column *facts, unsigned cou
 static void print_tables(json_t *status, FILE *out) {
     struct status_table listeners = TABLE(listener_columns), pipelines = TABLE(pipeline_columns),
                         endpoints = TABLE(endpoint_columns), processes = TABLE(process_columns),
-                        handlers = TABLE(handler_columns);
-    json_t *row, *endpoint, *process;
+                        mcp = TABLE(mcp_columns), handlers = TABLE(handler_columns);
+    json_t *row, *endpoint, *process, *server;
     size_t i, j;
 
     print_summary(status, out);
@@ -179,6 +187,11 @@ static void print_tables(json_t *status, FILE *out) {
             json_object_set(process, "pipeline", json_object_get(row, "name"));
             table_add(&processes, process);
         }
+        server = json_object_get(process, "mcp");
+        if (server) {
+            json_object_set(server, "pipeline", json_object_get(row, "name"));
+            table_add(&mcp, server);
+        }
     }
     json_array_foreach(json_object_get(status, "handlers"), i, row) table_add(&handlers, row);
     table_print(&listeners, out);
@@ -186,6 +199,8 @@ static void print_tables(json_t *status, FILE *out) {
     table_print(&endpoints, out);
     if (processes.row_count > 0)
         table_print(&processes, out);
+    if (mcp.row_count > 0)
+        table_print(&mcp, out);
     if (handlers.row_count > 0)
         table_print(&handlers, out);
 }

@@ -61,6 +61,16 @@ void board_read_respawn(const struct board_row *row, struct respawn *respawn) {
         respawn->at_ns[i] = atomic_load(&row->death_ns[i]);
 }
 
+void board_count_mcp(struct board_row *row, const struct mcp_counts *now,
+                     const struct mcp_counts *before) {
+    uint64_t new[MCP_COUNTS], old[MCP_COUNTS];
+
+    memcpy(new, now, sizeof new);
+    memcpy(old, before, sizeof old);
+    for (size_t i = 0; i < MCP_COUNTS; i++)
+        atomic_fetch_add(&row->mcp[i], new[i] - old[i]);
+}
+
 unsigned board_count(const struct board_row *row, enum instance_state state) {
     unsigned count = 0;
 

@@ -3,11 +3,12 @@
  * nursery; read anywhere. */
 #pragma once
 
+#include "child/mcp_counts.h"
 #include "child/respawn.h"
 
 #include <stdatomic.h>
 
-#define BOARD_MAGIC 0x7265697731ULL
+#define BOARD_MAGIC 0x7265697732ULL
 #define BOARD_ROWS_MAX \
     128 /* programs; those of old configurations included while they have children */
 #define BOARD_NAME_MAX 64
@@ -39,6 +40,7 @@ struct board_row {
     _Atomic uint32_t death_count;
     _Atomic int64_t death_ns[CONFIG_DEATHS_MAX + 1]; /* oldest first */
     _Atomic int32_t last_status;                     /* as by wait(2) */
+    _Atomic uint64_t mcp[MCP_COUNTS];                /* struct mcp_counts, of all instances ever */
 };
 
 struct board {
@@ -58,6 +60,10 @@ struct board_row *board_take(struct board *board, const char *name);
 
 void board_show_respawn(struct board_row *row, const struct respawn *respawn);
 void board_read_respawn(const struct board_row *row, struct respawn *respawn);
+
+/* A bridge has counted @now, and @before the last time. */
+void board_count_mcp(struct board_row *row, const struct mcp_counts *now,
+                     const struct mcp_counts *before);
 
 /* Instances in @state, of all. */
 unsigned board_count(const struct board_row *row, enum instance_state state);

@@ -29,6 +29,8 @@ static void kill_left(struct nursery *nursery, const struct child *child);
 static void take_end(struct nursery *nursery, struct child *child,
                      const struct minder_report *report);
 static void on_said(struct nursery *nursery, struct watch *watch);
+static void on_counts(struct nursery *nursery, struct watch *watch);
+static void close_counts(struct nursery *nursery, struct child *child);
 static void forget(struct nursery *nursery, struct child *child);
 
 int child_start(struct nursery *nursery, struct child **out, const struct child_options *options) {
@@ -63,6 +65,7 @@ int child_start(struct nursery *nursery, struct child **out, const struct child_
     child->row = options->row;
     child->socket.ready = on_minder;
     child->said.ready = on_said;
+    child->counts = (struct watch){.fd = -1, .ready = on_counts};
     output_init(&child->output, options->program->name, options->limit);
     list_init(&child->in_channel);
     list_push_back(&nursery->children, &child->link);
@@ -71,6 +74,10 @@ int child_start(struct nursery *nursery, struct child **out, const struct child_
     nursery_watch(nursery, &child->said, ends[0]);
     *out = child;
     return 0;
+}
+
+void child_watch_counts(struct nursery *nursery, struct child *child, int fd) {
+    nursery_watch(nursery, &child->counts, fd);
 }
 
 void child_end(struct child *child) {
@@ -246,7 +253,38 @@ static void on_said(struct nursery *nursery, struct watch *watch) {
     nursery_unwatch(nursery, watch);
 }
 
+static void on_counts(struct nursery *nursery, struct watch *watch) {
+    struct child *child = CONTAINER_OF(watch, struct child, counts);
+    struct control_message message;
+    struct mcp_counts counts;
+    size_t len;
+    int got = 0;
+
+    while ((got = control_receive_bytes(watch->fd, &counts, sizeof counts, &len, &message)) > 0) {
+        control_message_deinit(&message);
+        if (len != sizeof counts)
+            continue;
+        board_count_mcp(child->row, &counts, &child->counted);
+        child->counted = counts;
+    }
+    if (got < 0)
+        nursery_unwatch(nursery, watch);
+}
+
+/* What it has had open is so no more. */
+static void close_counts(struct nursery *nursery, struct child *child) {
+    struct mcp_counts last;
+
+    if (child->counts.fd >= 0)
+        on_counts(nursery, &child->counts);
+    last = child->counted;
+    last.sessions = last.calls = 0;
+    board_count_mcp(child->row, &last, &child->counted);
+    nursery_unwatch(nursery, &child->counts);
+}
+
 static void forget(struct nursery *nursery, struct child *child) {
+    close_counts(nursery, child);
     output_end(&child->output);
     nursery_unwatch(nursery, &child->socket);
     nursery_unwatch(nursery, &child->said);

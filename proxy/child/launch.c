@@ -21,6 +21,7 @@ static int become_user(const char *user);
 static int set_limits(const struct config_process *process);
 static int set_limit(int resource, rlim_t soft, rlim_t hard);
 static int set_streams(const struct launch *launch);
+static void become_bridge(const struct config_process *process);
 static void reset_signals(void);
 static void fail(int tell, enum launch_step step, int err) __attribute__((__noreturn__));
 
@@ -33,7 +34,7 @@ void launch_become(const struct launch *launch, const struct cgroup *group, int 
     reset_signals();
     /* What systemd lets us bind is not for programs. */
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    err = set_limits(process);
+    err = process->is_mcp ? 0 : set_limits(process); /* they are the server's, not the bridge's */
     if (err)
         fail(tell, LAUNCH_SETUP, err);
     err = cgroup_join(group);
@@ -52,7 +53,10 @@ void launch_become(const struct launch *launch, const struct cgroup *group, int 
     if (err)
         fail(tell, LAUNCH_STREAMS, err);
     environ = (char **)launch->env; /* its own PATH is the one that is searched */
-    execvp(process->command[0], process->command);
+    if (process->is_mcp)
+        become_bridge(process);
+    else
+        execvp(process->command[0], process->command);
     fail(tell, LAUNCH_EXEC, errno);
 }
 
@@ -131,6 +135,25 @@ static int set_streams(const struct launch *launch) {
         if (dup2(moved[i], i) < 0)
             return errno;
     return 0;
+}
+
+/* This very binary, whatever stands in its place now. What it has to know goes before the command.
+ */
+static void become_bridge(const struct config_process *process) {
+    const struct config_mcp *mcp = &process->mcp;
+    char *argv[CONFIG_ARGUMENTS_MAX + 4] = {(char *)"weir", (char *)"mcp-stdio"};
+    char settings[512];
+
+    snprintf(settings, sizeof settings,
+             "{\"sessions\":%u,\"calls\":%u,\"calls_per_session\":%u,\"queue\":%u,\"depth\":%u,"
+             "\"message\":%zu,\"idle_ns\":%lld,\"memory\":%zu,\"cpu_ns\":%lld,\"fds\":%u}",
+             mcp->sessions, mcp->calls, mcp->calls_per_session, mcp->queue, mcp->depth,
+             mcp->message_bytes, (long long)mcp->idle_ns, process->limits.memory_bytes,
+             (long long)process->limits.cpu_ns, process->limits.fds);
+    argv[2] = settings;
+    for (size_t i = 0; i < process->command_count && i < CONFIG_ARGUMENTS_MAX; i++)
+        argv[3 + i] = process->command[i];
+    execv("/proc/self/exe", argv);
 }
 
 static void reset_signals(void) {

@@ -55,6 +55,8 @@ struct child {
     struct watch socket; /* to the minder */
     struct watch said;   /* standard error, and of an instance standard output */
     struct output output;
+    struct watch counts;       /* to a bridge's standard input, on which it tells: */
+    struct mcp_counts counted; /* last */
     bool is_ending;
     bool is_told; /* of its end */
 };
@@ -135,6 +137,8 @@ struct child_options {
 };
 /* -errno. */
 int child_start(struct nursery *nursery, struct child **out, const struct child_options *options);
+/* @fd, which is the child's from now on, is where its bridge tells what it has counted. */
+void child_watch_counts(struct nursery *nursery, struct child *child, int fd);
 /* Asks for the end of its tree. */
 void child_end(struct child *child);
 /* A minder has ended. */

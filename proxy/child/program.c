@@ -10,9 +10,11 @@
 #include <string.h>
 
 static json_t *write_program(const struct config_pipeline *pipeline);
+static json_t *write_mcp(const struct config_process *process);
 static json_t *write_list(char *const *list, size_t count);
 static bool read_program(struct program *program, const json_t *from);
 static bool read_process(struct config_process *process, const json_t *from);
+static void read_mcp(struct config_process *process, const json_t *from);
 static bool read_list(char ***list, size_t *count, const json_t *from);
 static bool read_addresses(struct program *program, const json_t *from);
 static char *text_at(const json_t *from, const char *key);
@@ -101,7 +103,7 @@ static json_t *write_program(const struct config_pipeline *pipeline) {
         "{s:b, s:o, s:o, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s*, s:s*, s:s*, "
         "s:I, s:I, "
         "s:I, "
-        "s:I, s:o}",
+        "s:I, s:o, s:o*}",
         "exec", pipeline->protocol == PROTOCOL_EXEC, "command",
         write_list(process->command, process->command_count), "env",
         write_list(process->variables, process->variable_count), "dir", process->dir, "user",
@@ -113,7 +115,20 @@ static json_t *write_program(const struct config_pipeline *pipeline) {
         "path", process->ready.path, "line", process->ready.line, "service", process->ready.service,
         "timeout_ns", (json_int_t)process->ready.timeout_ns, "deaths",
         (json_int_t)process->crash.deaths, "window_ns", (json_int_t)process->crash.window_ns,
-        "hold_ns", (json_int_t)process->crash.hold_ns, "addresses", addresses);
+        "hold_ns", (json_int_t)process->crash.hold_ns, "addresses", addresses, "mcp",
+        write_mcp(process));
+}
+
+static json_t *write_mcp(const struct config_process *process) {
+    const struct config_mcp *mcp = &process->mcp;
+
+    if (!process->is_mcp)
+        return NULL;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions", (json_int_t)mcp->sessions,
+                     "calls", (json_int_t)mcp->calls, "calls_per_session",
+                     (json_int_t)mcp->calls_per_session, "queue", (json_int_t)mcp->queue, "depth",
+                     (json_int_t)mcp->depth, "message", (json_int_t)mcp->message_bytes, "idle_ns",
+                     (json_int_t)mcp->idle_ns);
 }
 
 static json_t *write_list(char *const *list, size_t count) {
@@ -156,12 +171,26 @@ static bool read_process(struct config_process *process, const json_t *from) {
     process->crash.deaths = (unsigned)number_at(from, "deaths");
     process->crash.window_ns = number_at(from, "window_ns");
     process->crash.hold_ns = number_at(from, "hold_ns");
+    read_mcp(process, json_object_get(from, "mcp"));
     return read_list(&process->command, &process->command_count,
                      json_object_get(from, "command")) &&
            read_list(&process->variables, &process->variable_count, json_object_get(from, "env")) &&
            process->command_count > 0 && process->stop.signal > 0 && process->stop.signal < 32 &&
            process->crash.deaths > 0 && process->crash.deaths <= CONFIG_DEATHS_MAX &&
            process->ready.check <= READY_NONE;
+}
+
+static void read_mcp(struct config_process *process, const json_t *from) {
+    process->is_mcp = json_is_object(from);
+    process->mcp = (struct config_mcp){
+        .sessions = (unsigned)number_at(from, "sessions"),
+        .calls = (unsigned)number_at(from, "calls"),
+        .calls_per_session = (unsigned)number_at(from, "calls_per_session"),
+        .queue = (unsigned)number_at(from, "queue"),
+        .depth = (unsigned)number_at(from, "depth"),
+        .message_bytes = (size_t)number_at(from, "message"),
+        .idle_ns = number_at(from, "idle_ns"),
+    };
 }
 
 static bool read_list(char ***list, size_t *count, const json_t *from) {

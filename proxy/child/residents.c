@@ -8,6 +8,7 @@
  * others are ready STOPPING   | -                | -          | IDLE; a death if it has failed | -
  */
 #include "base/alloc.h"
+#include "base/control.h"
 #include "child/nursery_state.h"
 
 #include <errno.h>
@@ -285,6 +286,7 @@ static void start(struct nursery *nursery, struct instance *instance, int64_t no
     const char *text = is_unix ? address->text + strlen("unix:") : address->text;
     const char *colon = strrchr(text, ':');
     struct child *child;
+    int counts[2] = {-1, -1};
     char env[1024];
     int len, err;
 
@@ -297,6 +299,8 @@ static void start(struct nursery *nursery, struct instance *instance, int64_t no
                         (int)(colon - text), text, 0, colon + 1, 0);
     if (is_unix)
         unlink(text); /* what an instance that was killed has left: nobody can bind there else */
+    if (process->is_mcp && control_pair(counts) < 0)
+        log_error("what the bridge of '%s' counts will not be known", resident->name);
     err = child_start(nursery, &child,
                       &(struct child_options){.set = resident->set,
                                               .program = resident->program,
@@ -304,14 +308,20 @@ static void start(struct nursery *nursery, struct instance *instance, int64_t no
                                               .limit = &resident->limit,
                                               .env = env,
                                               .env_bytes = (size_t)len,
-                                              .in = -1,
+                                              .in = counts[1],
                                               .out = -1});
+    if (counts[1] >= 0)
+        close(counts[1]);
     if (err) {
+        if (counts[0] >= 0)
+            close(counts[0]);
         log_error("cannot start '%s': %s", resident->name, strerror(-err));
         atomic_fetch_add(&resident->row->failed_starts, 1);
         instance->start_at_ns = now_ns + RETRY_NS;
         return;
     }
+    if (counts[0] >= 0)
+        child_watch_counts(nursery, child, counts[0]);
     child->instance = instance;
     child->output.wanted = process->ready.line;
     instance->child = child;

@@ -33,7 +33,13 @@ struct config_cidr {
     unsigned prefix;   /* bits */
 };
 
-enum config_protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_AUTO, PROTOCOL_EXEC };
+enum config_protocol {
+    PROTOCOL_HTTP1,
+    PROTOCOL_HTTP2,
+    PROTOCOL_AUTO,
+    PROTOCOL_EXEC,
+    PROTOCOL_MCP_STDIO, /* in the file: HTTP1 then, with process->is_mcp */
+};
 
 struct config_server {
     unsigned threads;          /* I/O loops, 1-64; "auto" = cores this process may use */
@@ -203,6 +209,7 @@ struct config_pipeline {
     size_t endpoint_count;
     enum config_protocol protocol;
     struct config_process *process; /* owned; NULL: weir starts no program for it */
+    struct config_mcp mcp;          /* in process->mcp, if it is one */
     struct config_pipeline_tls tls;
     char *host;              /* Host sent upstream, or NULL: the client's; owned */
     int64_t deadline_ns;     /* whole exchange, streams excepted */

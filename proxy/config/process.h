@@ -2,6 +2,7 @@
  * as long as weir runs, or (protocol = "exec") once for every request. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,7 @@
 #define CONFIG_VARIABLES_MAX 64      /* of its environment */
 #define CONFIG_INSTANCES_MAX 16      /* of a program that stays */
 #define CONFIG_DEATHS_MAX 31         /* crash.deaths */
+#define CONFIG_MCP_DEPTH_MAX 256     /* mcp.depth */
 #define CONFIG_PROGRAM_TEXT_MAX 4096 /* bytes of an argument, a variable, a path */
 
 /* How it is told that an instance is ready for requests. */
@@ -26,6 +28,16 @@ enum config_output {
     OUTPUT_RAW,   /* the content, byte by byte */
     OUTPUT_LINES, /* the same, passed on line by line */
     OUTPUT_SSE,   /* an event for each line */
+};
+
+/* Of an MCP server on standard input and output: pipeline.mcp, with protocol = "mcp-stdio". */
+struct config_mcp {
+    unsigned sessions;                 /* of one instance */
+    unsigned calls, calls_per_session; /* requests under way, of one instance */
+    unsigned queue;                    /* messages of the server that wait in a session */
+    unsigned depth;                    /* of JSON */
+    size_t message_bytes;              /* of one, either way */
+    int64_t idle_ns;                   /* of a session without a request or a stream */
 };
 
 struct config_process {
@@ -60,6 +72,8 @@ struct config_process {
         int64_t window_ns, hold_ns;
     } crash;
     unsigned instances; /* one for each endpoint */
+    bool is_mcp;        /* it is started behind a bridge (mcp/bridge.h) */
+    struct config_mcp mcp;
     /* Of one that is started for every request. */
     enum config_output output;
     char *content_type; /* of the response; NULL: what the output is; owned */

@@ -37,6 +37,8 @@ static bool is_variable(struct slice name);
 static void free_list(char **list, size_t count);
 static void check_one(struct config_pipeline *pipeline, const struct tomlc_node *section,
                       struct errors *errors);
+static void check_mcp(struct config_pipeline *pipeline, const struct tomlc_node *section,
+                      struct errors *errors);
 static void check_kind(const struct config_pipeline *pipeline, const struct tomlc_node *table,
                        struct errors *errors);
 static void check_ready(const struct config_process *process, const struct tomlc_node *table,
@@ -150,6 +152,7 @@ void processes_check(struct config *config, const struct tomlc_node *root, struc
         if (section->kind != TOMLC_TABLE)
             continue;
         check_one(pipeline, section, errors);
+        check_mcp(pipeline, section, errors);
         if (!pipeline->process)
             continue;
         if (++count == CONFIG_PROCESSES_MAX + 1)
@@ -166,13 +169,15 @@ void processes_check(struct config *config, const struct tomlc_node *root, struc
         check_routes(config, root, errors);
 }
 
-/* Each request has a program of its own: there is nothing to come back to. */
+/* With exec each request has a program of its own: there is nothing to come back to. A session of
+ * an MCP server lives in one of its instances only. */
 static void check_routes(const struct config *config, const struct tomlc_node *root,
                          struct errors *errors) {
     const struct tomlc_node *list = tomlc_find(root, "route");
 
     for (size_t i = 0; i < config->route_count; i++) {
-        const struct config_route *route = &config->routes[i];
+        struct config_route *route = &config->routes[i];
+        const struct config_pipeline *pipeline = &config->pipelines[route->pipeline];
         const struct tomlc_node *affinity = list->children[i].kind == TOMLC_TABLE
                                                 ? tomlc_find(&list->children[i], "affinity")
                                                 : NULL;
@@ -182,6 +187,12 @@ static void check_routes(const struct config *config, const struct tomlc_node *r
                        "route.affinity: found with pipeline = \"%s\", expected one with endpoints, "
                        "not with protocol = \"exec\"",
                        config->pipelines[route->pipeline].name);
+        if (affinity || !pipeline->process || !pipeline->process->is_mcp ||
+            pipeline->process->instances < 2)
+            continue;
+        route->affinity.header = xstrdup("mcp-session-id");
+        route->affinity.learn = LEARN_RESPONSE;
+        route->affinity.is_strict = true;
     }
 }
 
@@ -318,6 +329,38 @@ static void check_one(struct config_pipeline *pipeline, const struct tomlc_node 
     check_ready(pipeline->process, table, errors);
     if (endpoints)
         check_instances(pipeline, table, errors);
+}
+
+/* To who forwards to it the bridge is an HTTP/1 server like others. */
+static void check_mcp(struct config_pipeline *pipeline, const struct tomlc_node *section,
+                      struct errors *errors) {
+    const struct tomlc_node *settings = tomlc_find(section, "mcp");
+    const struct tomlc_node *table = tomlc_find(section, "process");
+    enum config_ready ready;
+
+    if (pipeline->protocol != PROTOCOL_MCP_STDIO) {
+        if (settings)
+            errors_add(errors, settings->at,
+                       "pipeline.mcp: found with protocol = \"%s\", expected only with "
+                       "\"mcp-stdio\"",
+                       config_protocol_name(pipeline->protocol));
+        return;
+    }
+    pipeline->protocol = PROTOCOL_HTTP1;
+    if (!pipeline->process || !table) {
+        errors_add(errors, section->at,
+                   "pipeline.process: found none with protocol = \"mcp-stdio\", expected the "
+                   "command of the server");
+        return;
+    }
+    ready = pipeline->process->ready.check;
+    if (ready != READY_TCP)
+        errors_add(errors, tomlc_find(table, "ready")->at,
+                   "pipeline.process.ready.check: found \"%s\" with protocol = \"mcp-stdio\", "
+                   "expected none: it is ready when it has answered initialize",
+                   config_ready_name(ready));
+    pipeline->process->is_mcp = true;
+    pipeline->process->mcp = pipeline->mcp;
 }
 
 /* A setting that would never apply is an error. */

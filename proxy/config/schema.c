@@ -38,6 +38,7 @@ static const struct choice pipeline_protocols[] = {
     {"http1", PROTOCOL_HTTP1, false},
     {"http2", PROTOCOL_HTTP2, false},
     {"exec", PROTOCOL_EXEC, false},
+    {"mcp-stdio", PROTOCOL_MCP_STDIO, false},
     {0},
 };
 
@@ -195,6 +196,14 @@ static const struct schema_key pipeline_keys[] = {
     {"endpoints", list_endpoints, 0}, /* processes.c says when it is required */
     {"process", processes_read, 0},
     {"protocol", value_choice, AT(protocol), "\"http1\"", .choices = pipeline_protocols},
+    {"mcp.sessions", value_count, AT(mcp.sessions), "1000", 1, 100000},
+    {"mcp.calls", value_count, AT(mcp.calls), "1000", 1, 100000},
+    {"mcp.calls_per_session", value_count, AT(mcp.calls_per_session), "32", 1, 100000},
+    {"mcp.queue", value_count, AT(mcp.queue), "256", 1, 100000},
+    {"mcp.depth", value_count, AT(mcp.depth), "64", 4, CONFIG_MCP_DEPTH_MAX},
+    {"mcp.message", value_size, AT(mcp.message_bytes), "\"4MiB\"", KIB(1), MIB(1024)},
+    {"mcp.idle", value_duration, AT(mcp.idle_ns), "\"30m\"", SECONDS(1), HOURS(24),
+     .is_never_off = true},
     {"tls.ca", value_file, AT(tls.ca)},
     {"tls.verify", value_boolean, AT(tls.verify), "true"},
     {"tls.server_name", value_server_name, AT(tls.server_name)},

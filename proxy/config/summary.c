@@ -51,7 +51,7 @@ const char *config_priority_name(enum config_priority priority) {
 }
 
 const char *config_protocol_name(enum config_protocol protocol) {
-    static const char *const names[] = {"http1", "http2", "auto", "exec"};
+    static const char *const names[] = {"http1", "http2", "auto", "exec", "mcp-stdio"};
 
     return names[protocol];
 }

@@ -1,7 +1,7 @@
 /* What the client sends: echoed, or counted. */
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "demo/resource.h"
-#include "demo/utf8.h"
 
 #include <inttypes.h>
 #include <jansson.h>

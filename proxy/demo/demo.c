@@ -5,8 +5,9 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "config/address.h"
-#include "demo/engine.h"
+#include "demo/resource.h"
 #include "transport/listen.h"
 
 #include <signal.h>
@@ -24,6 +25,7 @@
 #define START_LOOK_NS (5 * NS_PER_MS)
 #define ENGINE_FDS 16500 /* if there are so many */
 
+static int run_engine(int fd);
 static int read_arguments(struct demo *demo, int argc, char **argv);
 static int check_address(const char *option, const char *text);
 static int find_port(unsigned *port);
@@ -105,12 +107,30 @@ int demo_engine(void) {
         fprintf(stderr, "weir engine: %s\n", why);
         status = 1;
     } else {
-        status = engine_run(fd);
+        status = run_engine(fd);
         close(fd);
     }
     free(why);
     address_deinit(&address);
     return status;
+}
+
+static int run_engine(int fd) {
+    static struct origin origin; /* half a page of timer wheel: not for the stack */
+    const struct origin_options options = {.name = "the demo engine", .visited = resource_open};
+    int err = origin_open(&origin, &options);
+    unsigned left;
+
+    if (!err)
+        err = origin_listen(&origin, fd);
+    if (err) {
+        log_error("cannot start the demo engine: %s", strerror(-err));
+        return 1;
+    }
+    left = origin_run(&origin);
+    if (left > 0)
+        log_error("the demo engine has left %u handles open", left);
+    return left > 0;
 }
 
 static int read_arguments(struct demo *demo, int argc, char **argv) {

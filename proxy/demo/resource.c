@@ -1,6 +1,7 @@
 /* The table of resources, and the index page that is made from it. */
 #include "demo/resource.h"
 
+static const struct resource *find(struct slice path);
 static void index_open(struct visit *v);
 static void healthz_open(struct visit *v);
 static void append_curl(struct buffer *out, const char *curl, struct slice authority);
@@ -39,7 +40,20 @@ static const struct resource resources[] = {
     {"/healthz", healthz_open, false, "curl @/healthz", "200"},
 };
 
-const struct resource *resource_find(struct slice path) {
+void resource_open(struct visit *v) {
+    const struct resource *resource = find(v->path);
+
+    if (!resource) {
+        visit_discard(v);
+        visit_say(v, 404, "nothing here; / lists what there is");
+        return;
+    }
+    if (!resource->reads_content)
+        visit_discard(v);
+    resource->open(v);
+}
+
+static const struct resource *find(struct slice path) {
     for (size_t i = 0; i < sizeof resources / sizeof *resources; i++) {
         struct slice known = slice_str(resources[i].path);
         bool is_below = known.len > 1 && known.base[known.len - 1] == '/';

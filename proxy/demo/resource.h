@@ -1,7 +1,7 @@
 /* What the engine answers, by path. Home: loop. */
 #pragma once
 
-#include "demo/visit.h"
+#include "origin/visit.h"
 
 struct resource {
     const char *path; /* one that ends in '/' stands for everything below it, "/" for itself only */
@@ -11,8 +11,8 @@ struct resource {
     const char *help;   /* one line, or some */
 };
 
-/* NULL: there is none. */
-const struct resource *resource_find(struct slice path);
+/* Answers with the resource at v->path, or with 404. */
+void resource_open(struct visit *v);
 
 /* content.c */
 void echo_open(struct visit *v);

@@ -1,7 +1,7 @@
 /* WebSocket framing; see ws_reader.h. */
 #include "demo/ws_reader.h"
 
-#include "demo/utf8.h"
+#include "base/utf8.h"
 
 #define FINAL 0x80
 #define RESERVED 0x70

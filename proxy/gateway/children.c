@@ -26,7 +26,9 @@ json_t *children_of(struct gateway *gateway, size_t pipeline) {
         return NULL;
     row = board_find(gateway->children, config->name);
     process = json_pack("{s:s, s:s}", "command", config->process->command[0], "kind",
-                        config->protocol == PROTOCOL_EXEC ? "per request" : "supervised");
+                        config->protocol == PROTOCOL_EXEC ? "per request"
+                        : config->process->is_mcp         ? "mcp-stdio"
+                                                          : "supervised");
     if (!row)
         return process;
     json_object_set_new(process, "starts_total",
@@ -48,6 +50,8 @@ json_t *children_of(struct gateway *gateway, size_t pipeline) {
     if (atomic_load(&row->crash_state) == RESPAWN_HELD)
         json_object_set_new(process, "held_s", json_real(held_ns > 0 ? (double)held_ns / 1e9 : 0));
     json_object_set_new(process, "instances", instances_of(row));
+    if (config->process->is_mcp)
+        json_object_set_new(process, "mcp", mcp_children_of(row));
     return process;
 }
 
@@ -112,6 +116,7 @@ void children_collect(struct gateway *gateway, struct buffer *text) {
 
     if (!gateway->children)
         return;
+    mcp_children_collect(gateway, text);
     buffer_append(text, SLICE("# HELP weir_children Programs by state.\n"
                               "# TYPE weir_children gauge\n"));
     for (size_t i = 0; i < config->pipeline_count; i++) {

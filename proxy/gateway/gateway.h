@@ -214,6 +214,9 @@ void gateway_collect(struct gateway *gateway, struct buffer *text);
 json_t *children_of(struct gateway *gateway, size_t pipeline);
 json_t *children_summary(struct gateway *gateway);
 void children_collect(struct gateway *gateway, struct buffer *text);
+/* Of these what concerns MCP servers (mcp_children.c). */
+json_t *mcp_children_of(const struct board_row *row);
+void mcp_children_collect(struct gateway *gateway, struct buffer *text);
 
 /* The loop gets a channel to the nursery (programs.c). Before it runs. */
 void programs_open(struct gateway_loop *gl, int nursery);

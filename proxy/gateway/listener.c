@@ -263,6 +263,7 @@ static void serve(struct gateway_listener *listener, struct conn *conn,
         h2_sniff_open(&listener->sniff, conn);
         break;
     case PROTOCOL_EXEC: /* of pipelines only */
+    case PROTOCOL_MCP_STDIO:
         break;
     }
 }

@@ -77,6 +77,23 @@ static void instances_are_counted_by_state(void **state) {
     assert_int_equal(board_count(row, INSTANCE_IDLE), 2);
 }
 
+/* Two bridges, of which one is started anew: counters go on, what was open is so no more. */
+static void what_bridges_count_adds_up(void **state) {
+    struct board_row *row = board_take(board, "a");
+    struct mcp_counts none = {0}, first = {.sessions = 2, .calls_all = 5, .lost = 1},
+                      second = {.sessions = 1, .calls_all = 7}, last = first;
+
+    board_count_mcp(row, &first, &none);
+    board_count_mcp(row, &second, &none);
+    assert_int_equal(atomic_load(&row->mcp[0]), 3);
+    last.sessions = 0;
+    board_count_mcp(row, &last, &first);
+    board_count_mcp(row, &second, &none);
+    assert_int_equal(atomic_load(&row->mcp[0]), 2);
+    assert_int_equal(atomic_load(&row->mcp[offsetof(struct mcp_counts, calls_all) / 8]), 19);
+    assert_int_equal(atomic_load(&row->mcp[MCP_COUNTS - 1]), 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_row_is_found_by_its_name, begin, end),
@@ -84,6 +101,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(another_version_is_not_read, begin, end),
         cmocka_unit_test_setup_teardown(a_history_is_read_as_it_was_shown, begin, end),
         cmocka_unit_test_setup_teardown(instances_are_counted_by_state, begin, end),
+        cmocka_unit_test_setup_teardown(what_bridges_count_adds_up, begin, end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* Programs on their way from the configuration to the nursery. */
 #include "child/program.h"
 
+#include "base/clock.h"
+
 #include "config/expect.h"
 
 #include <signal.h>
@@ -49,6 +51,28 @@ static void what_was_configured_arrives(void **state) {
     assert_null(programs_find(programs, 0));
     assert_null(programs_find_name(programs, "p"));
     programs_free(programs);
+}
+
+static void what_is_said_of_an_mcp_server_arrives(void **state) {
+    static const char text[] =
+        LISTENER PIPELINE ROUTE "[[pipeline]]\nname = 'm'\nprotocol = 'mcp-stdio'\n"
+                                "endpoints = ['unix:/tmp/s']\nprocess = { command = ['a'] }\n"
+                                "mcp = { sessions = 1, calls = 2, calls_per_session = 3, queue = "
+                                "4, depth = 5, message = '6KiB', idle = '7s' }\n";
+    struct programs *programs = pass(text), *engine = pass(LISTENER PIPELINE ROUTE ENGINE);
+    const struct config_process *process = programs_find_name(programs, "m")->process;
+
+    assert_true(process->is_mcp);
+    assert_int_equal(process->mcp.sessions, 1);
+    assert_int_equal(process->mcp.calls, 2);
+    assert_int_equal(process->mcp.calls_per_session, 3);
+    assert_int_equal(process->mcp.queue, 4);
+    assert_int_equal(process->mcp.depth, 5);
+    assert_int_equal(process->mcp.message_bytes, 6 << 10);
+    assert_int_equal(process->mcp.idle_ns, 7 * NS_PER_S);
+    assert_false(programs_find_name(engine, "e")->process->is_mcp);
+    programs_free(programs);
+    programs_free(engine);
 }
 
 /* What is the same is not started again. */
@@ -111,6 +135,7 @@ static void what_is_no_such_line_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_configured_arrives),
+        cmocka_unit_test(what_is_said_of_an_mcp_server_arrives),
         cmocka_unit_test(the_text_tells_whether_something_has_changed),
         cmocka_unit_test(without_programs_there_is_no_line),
         cmocka_unit_test(what_is_no_such_line_is_refused),

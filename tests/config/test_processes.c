@@ -99,6 +99,41 @@ static void each_instance_has_an_endpoint(void **state) {
     config_free(config);
 }
 
+static void an_mcp_server_is_an_http1_upstream_with_settings(void **state) {
+    struct config *config =
+        parse(HEAD "endpoints = ['unix:/a', 'unix:/b']\nprotocol = 'mcp-stdio'\n"
+                   "process = { command = ['a'] }\n"
+                   "[[pipeline]]\nname = 'q'\nendpoints = ['unix:/c']\nprotocol = 'mcp-stdio'\n"
+                   "process = { command = ['a'] }\nmcp = { sessions = 1, calls = 2, "
+                   "calls_per_session = 3, queue = 4, depth = 5, message = '6KiB', idle = '7s' }\n"
+                   "[[route]]\nmatch = { path = '/q' }\npipeline = 'q'\n");
+    const struct config_mcp *p = &config->pipelines[0].process->mcp,
+                            *q = &config->pipelines[1].process->mcp;
+
+    assert_int_equal(config->pipelines[0].protocol, PROTOCOL_HTTP1);
+    assert_true(config->pipelines[0].process->is_mcp);
+    assert_int_equal(p->sessions, 1000);
+    assert_int_equal(p->calls, 1000);
+    assert_int_equal(p->calls_per_session, 32);
+    assert_int_equal(p->queue, 256);
+    assert_int_equal(p->depth, 64);
+    assert_int_equal(p->message_bytes, 4 << 20);
+    assert_int_equal(p->idle_ns, 1800 * NS_PER_S);
+    assert_int_equal(q->sessions, 1);
+    assert_int_equal(q->calls, 2);
+    assert_int_equal(q->calls_per_session, 3);
+    assert_int_equal(q->queue, 4);
+    assert_int_equal(q->depth, 5);
+    assert_int_equal(q->message_bytes, 6 << 10);
+    assert_int_equal(q->idle_ns, 7 * NS_PER_S);
+    /* With two instances sessions are kept apart, with one there is nothing to choose. */
+    assert_string_equal(config->routes[0].affinity.header, "mcp-session-id");
+    assert_int_equal(config->routes[0].affinity.learn, LEARN_RESPONSE);
+    assert_true(config->routes[0].affinity.is_strict);
+    assert_null(config->routes[1].affinity.header);
+    config_free(config);
+}
+
 static void at_most_64_pipelines_have_a_process(void **state) {
     static char text[16384];
     size_t len = (size_t)snprintf(text, sizeof text, "%s", LISTENER "[[route]]\npipeline = 'p0'\n");
@@ -119,6 +154,7 @@ int main(void) {
         cmocka_unit_test(everything_else_has_a_default),
         cmocka_unit_test(a_program_for_each_request_has_no_endpoints),
         cmocka_unit_test(each_instance_has_an_endpoint),
+        cmocka_unit_test(an_mcp_server_is_an_http1_upstream_with_settings),
         cmocka_unit_test(at_most_64_pipelines_have_a_process),
     };
 

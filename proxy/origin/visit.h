@@ -1,31 +1,30 @@
-/* A visit: an exchange on the engine's side, from its request head to the last byte of its answer.
- * Its resource opens it and may leave a `move`, which is called from the top of the stack after
+/* A visit: an exchange on the origin's side, from its request head to the last byte of its answer.
+ * Its owner opens it and may leave a `move`, which is called from the top of the stack after
  * every event: content came, room returned, the timer fired. Home: loop. */
 #pragma once
 
-#include "demo/engine.h"
+#include "origin/origin.h"
 
-struct resource;
 struct visit;
 
 /* Beside those of enum exchange_event. */
 enum visit_event {
     VISIT_TICK = 1 << 16,   /* its timer has fired */
-    VISIT_ENDING = 1 << 17, /* the engine is to end: so do endless streams */
+    VISIT_ENDING = 1 << 17, /* the origin is to end: so do endless streams */
 };
 
 #define VISIT_ARENA_BYTES 4096
 
 struct visit {
     struct exchange x;
-    struct engine *engine; /* borrowed */
-    struct list link;      /* in engine->visits */
+    struct origin *origin; /* borrowed */
+    struct list link;      /* in origin->visits */
     struct slice path;     /* without its query; arena */
     struct slice query;    /* without its '?'; arena */
     struct timer timer;
     void (*move)(struct visit *v);  /* NULL: nothing more to do but wait for the last byte */
     void (*leave)(struct visit *v); /* gives back what `state` holds; NULL: nothing */
-    void *state;                    /* the resource's; arena */
+    void *state;                    /* the owner's, mostly in the arena */
     bool has_started : 1;
     bool awaits_continue : 1; /* the client sends its content only after 100 (RFC 9110 10.1.1) */
     bool is_broken : 1;       /* ends now, without a whole answer */

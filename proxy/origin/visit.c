@@ -1,9 +1,8 @@
-/* Visits: the engine's step function and what resources answer with. */
-#include "demo/visit.h"
+/* Visits: the origin's step function and what its owner answers with. */
+#include "origin/visit.h"
 
 #include "base/alloc.h"
 #include "codec/h1_write.h"
-#include "demo/resource.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -30,14 +29,14 @@ static const struct body_source_ops response_source = {
 };
 
 struct exchange *visit_make_exchange(struct h1_server_loop *shared) {
-    struct engine *engine = CONTAINER_OF(shared, struct engine, h1);
+    struct origin *origin = CONTAINER_OF(shared, struct origin, h1);
     struct visit *v = xmalloc(sizeof *v);
 
     memset(v, 0, offsetof(struct visit, memory));
-    v->engine = engine;
-    list_push_back(&engine->visits, &v->link);
+    v->origin = origin;
+    list_push_back(&origin->visits, &v->link);
     timer_init(&v->timer, on_timer);
-    exchange_init(&v->x, &engine->loop, run, v->memory, sizeof v->memory);
+    exchange_init(&v->x, &origin->loop, run, v->memory, sizeof v->memory);
     return &v->x;
 }
 
@@ -196,7 +195,6 @@ static void run(struct task *task) {
 static void start(struct visit *v) {
     const struct request_head *head = &v->x.request_head;
     const char *mark = head->path.len ? memchr(head->path.base, '?', head->path.len) : NULL;
-    const struct resource *resource;
 
     v->has_started = true;
     v->awaits_continue = fields_list_has(&head->fields, FIELD_EXPECT, SLICE("100-continue")) &&
@@ -206,15 +204,7 @@ static void start(struct visit *v) {
         v->path.len = (size_t)(mark - head->path.base);
         v->query = slice_skip(head->path, v->path.len + 1);
     }
-    resource = resource_find(v->path);
-    if (!resource) {
-        visit_discard(v);
-        visit_say(v, 404, "nothing here; / lists what there is");
-        return;
-    }
-    if (!resource->reads_content)
-        visit_discard(v);
-    resource->open(v);
+    v->origin->o.visited(v);
 }
 
 /* Its content is malformed or came too slowly. */
@@ -281,7 +271,7 @@ static void drop_content(struct body *body) {
 }
 
 static void source_pause(struct body *body) {
-    /* Resources look at body_has_room() before they push. */
+    /* Owners look at body_has_room() before they push. */
 }
 
 static void source_taken(struct body *body, size_t n) {

@@ -1,5 +1,5 @@
 /* What utf8.h promises, at the borders of each row of RFC 3629 section 4. */
-#include "demo/utf8.h"
+#include "base/utf8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

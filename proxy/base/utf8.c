@@ -1,5 +1,5 @@
 /* UTF-8, by the table of RFC 3629 section 4. */
-#include "demo/utf8.h"
+#include "base/utf8.h"
 
 #include <stdint.h>
 
