@@ -65,6 +65,7 @@ struct conn {
 
     uint64_t delay_ns;
     bool has_turn, is_in_service; /* in the capacity model: waiting or in service; in service */
+    uint64_t end_ns;              /* of its service */
     uint64_t due_ns;
     size_t heap_at; /* 1-based; 0: not in the heap */
     struct conn *next_turn;
@@ -78,6 +79,7 @@ static struct {
     size_t heap_len, heap_room;
     struct conn *turns, **turns_end; /* waiting for their turn */
     unsigned long long concurrency, service_ns, slowdown;
+    struct wire_services services;
     unsigned long long accepted, open, open_max, requests, bad, in_service, queued, wasted;
 } engine = {.turns_end = &engine.turns};
 
@@ -135,6 +137,7 @@ int main(int argc, char **argv) {
         }
     }
     signal(SIGPIPE, SIG_IGN);
+    wire_exact_timers();
     engine.buffer = malloc(WIRE_BUFFER_BYTES);
     assert(engine.buffer);
     engine.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -371,13 +374,15 @@ static void begin_service(struct conn *conn) {
     engine.queued--;
     engine.in_service++;
     conn->is_in_service = true;
-    timer_set(conn, engine.now_ns +
-                        engine.service_ns * (100 + engine.slowdown * engine.queued) / 100 +
-                        conn->delay_ns);
+    conn->end_ns = wire_service_begin(
+        &engine.services, engine.now_ns,
+        engine.service_ns * (100 + engine.slowdown * engine.queued) / 100 + conn->delay_ns);
+    timer_set(conn, conn->end_ns);
 }
 
 static void end_service(struct conn *conn) {
     conn->has_turn = conn->is_in_service = false;
+    wire_service_end(&engine.services, conn->end_ns, engine.now_ns);
     engine.in_service--;
     if (engine.turns)
         begin_service(engine.turns);

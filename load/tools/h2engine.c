@@ -62,6 +62,7 @@ static struct {
     struct stream *free;
     struct stream *turns, **turns_end, *serving;
     uint64_t concurrency, service_ns, slowdown, in_service, queued;
+    struct wire_services services;
 } engine = {.turns_end = &engine.turns};
 
 static void prepare(void);
@@ -146,6 +147,7 @@ static void prepare(void) {
     nghttp2_session_callbacks *callbacks;
 
     engine.epoll = epoll_create1(EPOLL_CLOEXEC);
+    wire_exact_timers();
     engine.buffer = malloc(WIRE_BUFFER_BYTES);
     if (!engine.buffer || nghttp2_session_callbacks_new(&engine.callbacks) ||
         nghttp2_option_new(&engine.options)) {
@@ -320,7 +322,8 @@ static void begin_service(void) {
     engine.queued--;
     engine.in_service++;
     stream->due_ns =
-        wire_now_ns() + engine.service_ns * (100 + engine.slowdown * engine.queued) / 100;
+        wire_service_begin(&engine.services, wire_now_ns(),
+                           engine.service_ns * (100 + engine.slowdown * engine.queued) / 100);
     while (*at && (*at)->due_ns <= stream->due_ns)
         at = &(*at)->next_turn;
     stream->next_turn = *at;
@@ -335,6 +338,7 @@ static void serve_due(void) {
 
         engine.serving = stream->next_turn;
         engine.in_service--;
+        wire_service_end(&engine.services, stream->due_ns, now_ns);
         if (engine.turns)
             begin_service();
         stream->has_turn = false;

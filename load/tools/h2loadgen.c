@@ -283,6 +283,7 @@ static void run(void) {
     static struct epoll_event events[EVENTS_MAX];
     uint64_t begin_ns = wire_now_ns(), ticked_ns = begin_ns;
 
+    wire_exact_timers();
     load.now_ns = load.begin_ns = begin_ns;
     series_begin(&load.series, config.series_ms * 1000000, begin_ns,
                  config.warmup_ns + config.duration_ns);

@@ -287,6 +287,7 @@ static void run(void) {
     static struct epoll_event events[EVENTS_MAX];
     uint64_t ticked_ns;
 
+    wire_exact_timers();
     load.begin_ns = load.now_ns = ticked_ns = wire_now_ns();
     load.window_ns = load.begin_ns + config.warmup_ns;
     load.end_ns = load.window_ns + config.duration_ns;

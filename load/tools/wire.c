@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 enum { PATTERN_PERIOD = 89 };
@@ -197,6 +198,25 @@ static int hex_digit(char c) {
     if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
         return (c | 0x20) - 'a' + 10;
     return -1;
+}
+
+uint64_t wire_service_begin(struct wire_services *services, uint64_t now_ns, uint64_t service_ns) {
+    uint64_t less_ns = service_ns / 4;
+
+    if (less_ns > services->owed_ns)
+        less_ns = services->owed_ns;
+    services->owed_ns -= less_ns;
+    return now_ns + service_ns - less_ns;
+}
+
+void wire_service_end(struct wire_services *services, uint64_t due_ns, uint64_t now_ns) {
+    uint64_t late_ns = now_ns > due_ns ? now_ns - due_ns : 0;
+
+    services->owed_ns += late_ns < WIRE_LATE_MAX_NS ? late_ns : WIRE_LATE_MAX_NS;
+}
+
+void wire_exact_timers(void) {
+    prctl(PR_SET_TIMERSLACK, 1);
 }
 
 struct timespec wire_until(uint64_t due_ns) {

@@ -62,6 +62,23 @@ uint64_t wire_now_ns(void);
 /* How long it is until @due_ns; nothing when that is past. */
 struct timespec wire_until(uint64_t due_ns);
 
+/* Services of a model that take what they ought to on average, on a machine that has other things
+ * to do too: by what one has ended late, up to WIRE_LATE_MAX_NS, the next ones are shorter, each
+ * by a quarter at most. Else the model's capacity would be the machine's, and what it is late would
+ * be held against who is measured. Zeroed memory owes nothing. */
+#define WIRE_LATE_MAX_NS 5000000
+
+struct wire_services {
+    uint64_t owed_ns;
+};
+
+/* When one ends that begins at @now_ns; it was due at @due_ns and ends at @now_ns. */
+uint64_t wire_service_begin(struct wire_services *services, uint64_t now_ns, uint64_t service_ns);
+void wire_service_end(struct wire_services *services, uint64_t due_ns, uint64_t now_ns);
+
+/* Timers of this thread are not put off to save wake-ups, which is 50 us by default. */
+void wire_exact_timers(void);
+
 /* Parses "127.0.0.1:8080" (IPv4 only). 0 or -EINVAL. */
 int wire_address(const char *text, struct sockaddr_in *out);
 

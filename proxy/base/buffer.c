@@ -44,9 +44,13 @@ void buffer_printf(struct buffer *b, const char *format, ...) {
 }
 
 void buffer_append_json(struct buffer *b, struct slice s) {
-    size_t i = 0;
+    size_t i = plain_len(s);
+    char *to = buffer_reserve(b, i + 2);
 
-    buffer_append_char(b, '"');
+    *to++ = '"';
+    if (i > 0)
+        to = slice_write(to, slice_of(s.base, i));
+    b->len = (size_t)(to - b->base);
     while (i < s.len) {
         unsigned char c = (unsigned char)s.base[i];
         size_t len = plain_len(slice_skip(s, i));
@@ -82,22 +86,41 @@ size_t uint_to_text(char *to, uint64_t n) {
     return len;
 }
 
-/* How many of the first bytes stand for themselves in JSON, and are ASCII. A word in which no byte
- * is below SP, quote, backslash, DEL or above is taken whole; of others each byte is looked at. */
-static size_t plain_len(struct slice s) {
+/* Is no byte of the word below SP, quote, backslash, DEL or above? */
+static inline bool is_plain_word(uint64_t word) {
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define ZERO_BYTES(word) (((word)-EACH_BYTE) & ~(word))
+    return (((word - EACH_BYTE * ' ') | (word + EACH_BYTE) | word |
+             ZERO_BYTES(word ^ EACH_BYTE * '"') | ZERO_BYTES(word ^ EACH_BYTE * '\\')) &
+            EACH_BYTE << 7) == 0;
+}
+
+static inline uint64_t load8(const char *at) {
+    uint64_t word;
+
+    memcpy(&word, at, 8);
+    return word;
+}
+
+static inline uint32_t load4(const char *at) {
+    uint32_t word;
+
+    memcpy(&word, at, 4);
+    return word;
+}
+
+/* How many of the first bytes stand for themselves in JSON, and are ASCII. By words, of which the
+ * last one overlaps; where there is another byte in a word each is looked at. */
+static size_t plain_len(struct slice s) {
     size_t len = 0;
 
-    for (; s.len - len >= 8; len += 8) {
-        uint64_t word;
-
-        memcpy(&word, s.base + len, 8);
-        if (((word - EACH_BYTE * ' ') | (word + EACH_BYTE) | word |
-             ZERO_BYTES(word ^ EACH_BYTE * '"') | ZERO_BYTES(word ^ EACH_BYTE * '\\')) &
-            EACH_BYTE << 7)
-            break;
-    }
+    while (s.len - len >= 8 && is_plain_word(load8(s.base + len)))
+        len += 8;
+    if (s.len >= 8 && s.len - len < 8 && is_plain_word(load8(s.base + s.len - 8)))
+        return s.len;
+    if (s.len >= 4 && s.len < 8 &&
+        is_plain_word(load4(s.base) | (uint64_t)load4(s.base + s.len - 4) << 32))
+        return s.len;
     while (len < s.len && s.base[len] >= ' ' && s.base[len] < 0x7f && s.base[len] != '"' &&
            s.base[len] != '\\')
         len++;

@@ -50,6 +50,8 @@ static int send_some(struct h1_send *send, struct body *body, bool has_head) {
     if (is_last && is_chunked)
         *at++ =
             uv_buf_init(send->scratch->base + head_len, (unsigned)(send->scratch->len - head_len));
+    if (is_last && send->is_connection_last)
+        conn_end_follows(send->conn);
     if (at > bufs) {
         outcome = conn_send(send->conn, bufs, (unsigned)(at - bufs));
         if (outcome < 0)

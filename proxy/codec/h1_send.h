@@ -9,10 +9,11 @@
 #include "transport/conn.h"
 
 struct h1_send {
-    struct conn *conn;      /* borrowed: the codec's */
-    struct buffer *scratch; /* borrowed: the loop's; heads and last chunks are built in it */
-    struct content framing; /* how this connection delimits the content */
-    uint64_t left;          /* CONTENT_LENGTH: bytes that may still be sent */
+    struct conn *conn;       /* borrowed: the codec's */
+    struct buffer *scratch;  /* borrowed: the loop's; heads and last chunks are built in it */
+    struct content framing;  /* how this connection delimits the content */
+    uint64_t left;           /* CONTENT_LENGTH: bytes that may still be sent */
+    bool is_connection_last; /* the connection ends with the message; after h1_send_init() */
 };
 
 enum h1_send_outcome {
@@ -25,6 +26,7 @@ enum h1_send_outcome {
 /* Starts a message: @length bytes may be sent when @framing is CONTENT_LENGTH. */
 static inline void h1_send_init(struct h1_send *send, struct content framing) {
     send->framing = framing;
+    send->is_connection_last = false;
     send->left = framing.kind == CONTENT_LENGTH ? framing.length : 0;
 }
 

@@ -190,7 +190,7 @@ static void start_exchange(struct h1_server *server, struct exchange *x, struct 
     const struct h1_server_settings *settings = server->shared->settings;
 
     server->x = x;
-    server->shared->active++;
+    h1_server_count(&server->shared->active, 1);
     server->seen = 0;
     server->head_since_ns = 0;
     server->requests++;
@@ -271,6 +271,7 @@ static void end_content(struct h1_server *server) {
     h1_chunked_deinit(&server->chunked);
     body_end(&server->x->request);
     server->reading = H1_WAIT;
+    conn_has_all(server->conn);
 }
 
 /* The head cannot be read: the reply goes out without an exchange, and the connection ends. */
@@ -289,6 +290,7 @@ static void say_refusal(struct h1_server *server, enum fail fail, const char *wh
     buf = uv_buf_init(out->base, (unsigned)out->len);
     server->reading = H1_CLOSED;
     loop_timer_stop(server->shared->loop, &server->watch.timer);
+    conn_end_follows(server->conn);
     if (conn_send(server->conn, &buf, 1) < 0)
         conn_close(server->conn);
 }
@@ -355,7 +357,7 @@ void h1_server_client_gone(struct h1_server *server, enum fail fail) {
     server->reading = H1_CLOSED;
     if (x) {
         server->x = NULL;
-        server->shared->active--;
+        h1_server_count(&server->shared->active, -1);
         if (x->request.state == BODY_OPEN)
             body_reset(&x->request, fail);
         exchange_client_gone(x, fail);

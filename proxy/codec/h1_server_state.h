@@ -39,6 +39,13 @@ struct h1_server {
 
 extern const struct exchange_client h1_server_client;
 
+/* The loop is the only writer. */
+static inline void h1_server_count(_Atomic unsigned *figure, int by) {
+    unsigned before = atomic_load_explicit(figure, memory_order_relaxed);
+
+    atomic_store_explicit(figure, before + (unsigned)by, memory_order_relaxed);
+}
+
 /* Reading half, for the writing half: takes up the next request once the exchange is finished. */
 void h1_server_continue(struct h1_server *server);
 

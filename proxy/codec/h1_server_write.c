@@ -49,6 +49,7 @@ static void send_response(struct exchange *x, struct content content) {
     out->len = 0;
     h1_write_response(out, &x->response_head, server->send.framing, connection_option(server, x),
                       show_length);
+    server->send.is_connection_last = server->is_closing;
     x->response.sink = &response_sink;
     x->response.sink_ctx = server;
     if (server->send.framing.kind == CONTENT_TUNNEL) {
@@ -146,7 +147,7 @@ static void finished(struct exchange *x) {
 
     assert(server->x == x);
     server->x = NULL;
-    server->shared->active--;
+    h1_server_count(&server->shared->active, -1);
     h1_chunked_deinit(&server->chunked);
     if (is_broken || x->is_tunnel) {
         server->reading = H1_CLOSED;

@@ -141,9 +141,9 @@ enum config_retry_on {
     RETRY_ON_504 = 1 << 6,
 };
 
-/* queue.target without a word: this part of queue.max_wait, 20 ms of the usual 2 s. Who lets
+/* queue.target without a word: this part of queue.max_wait, 10 ms of the usual 2 s. Who lets
  * exchanges wait for longer does not mean them to be dropped for 20 ms. */
-#define CONFIG_TARGET_SHARE 100
+#define CONFIG_TARGET_SHARE 200
 #define CONFIG_WAIT_NS (INT64_C(2) * 1000000000) /* where max_wait is off */
 
 /* Who takes turns in a queue. */

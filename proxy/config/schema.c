@@ -237,7 +237,7 @@ static const struct schema_key pipeline_keys[] = {
     {"limits.informational", value_count, AT(max_informational), "10", 0, 1000},
     {"queue.size", value_count, AT(queue.size), "256", 0, MILLION},
     {"queue.max_wait", value_duration, AT(queue.max_wait_ns), "\"2s\"", NS_PER_MS, HOURS(24)},
-    /* Without one: a hundredth of max_wait. */
+    /* Without one: CONFIG_TARGET_SHARE of max_wait. */
     {"queue.target", value_duration, AT(queue.target_ns), NULL, NS_PER_MS, SECONDS(60)},
     {"queue.fair_by", match_fair, 0, "\"client\""},
     {"queue.priority_field", match_field, AT(queue.priority_field)},

@@ -18,6 +18,7 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
 static void write_handling(struct buffer *out, const struct handling *h);
 static void write_time(struct buffer *out);
 static void write_text(struct buffer *out, struct slice key, struct slice value, size_t max);
+static void write_plain(struct buffer *out, struct slice key, struct slice value);
 static void write_uint(struct buffer *out, struct slice key, uint64_t n);
 static void write_ms(struct buffer *out, struct slice key, int64_t ns);
 static void write_thousandths(struct buffer *out, int64_t n);
@@ -27,14 +28,13 @@ void access_record(struct crossing *c) {
     struct gateway_loop *gl = c->listener->gl;
     /* What the client would have got when it had stayed. */
     unsigned status = c->status ? c->status : c->fail ? fail_row(c->fail)->http : 0;
-    int64_t now_ns = clock_now_ns();
     struct counters_exchange done = {
         .listener = c->listener->index,
         .route = c->route ? c->route_index : COUNTERS_NO_ROUTE,
         .pipeline = c->part ? c->pipeline_index : COUNTERS_NO_PIPELINE,
         .protocol = x->request_head.version == HTTP_2 ? COUNTERS_HTTP2 : COUNTERS_HTTP1,
         .status = status,
-        .duration_ns = now_ns - x->started_ns,
+        .duration_ns = x->loop->now_ns - x->started_ns,
         .first_byte_ns = c->first_byte_ns ? c->first_byte_ns - x->started_ns : -1,
         .queue_wait_ns = c->queued_ns && c->sent_ns ? c->sent_ns - c->queued_ns : -1,
         .fail = c->fail,
@@ -118,15 +118,14 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     out->len = 0;
     write_time(out);
     write_text(out, KEY("listener"), slice_str(c->listener->config->name), FIELD_MAX);
-    write_text(out, KEY("client"),
-               conn_address_text((const union conn_address *)x->client_address, address),
-               FIELD_MAX);
+    write_plain(out, KEY("client"),
+                conn_address_text((const union conn_address *)x->client_address, address));
     write_text(out, KEY("method"), head->method_text, FIELD_MAX);
     write_text(out, KEY("host"), head->authority, FIELD_MAX);
     write_text(out, KEY("target"),
                c->handling && c->handling->target.len > 0 ? c->handling->target : head->path,
                TARGET_MAX);
-    write_text(out, KEY("protocol"), http_version_text(head->version), FIELD_MAX);
+    write_plain(out, KEY("protocol"), http_version_text(head->version));
     write_uint(out, KEY("status"), status);
     if (c->is_grpc)
         write_text(out, KEY("grpc_status"), slice_str(grpc_status_name(grpc_outcome(c))),
@@ -197,6 +196,16 @@ static void write_time(struct buffer *out) {
 static void write_text(struct buffer *out, struct slice key, struct slice value, size_t max) {
     buffer_append(out, key);
     buffer_append_json(out, slice_of(value.base, value.len < max ? value.len : max));
+}
+
+/* Text that holds nothing that JSON has to quote. */
+static void write_plain(struct buffer *out, struct slice key, struct slice value) {
+    char *to = slice_write(buffer_reserve(out, key.len + value.len + 2), key);
+
+    *to++ = '"';
+    to = slice_write(to, value);
+    *to++ = '"';
+    out->len = (size_t)(to - out->base);
 }
 
 static void write_uint(struct buffer *out, struct slice key, uint64_t n) {

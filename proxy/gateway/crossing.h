@@ -201,7 +201,9 @@ void reply_write_refusal(struct h1_server_loop *shared, const struct h1_refusal 
  */
 enum fail programs_refuse(struct crossing *c, const char **why);
 /* Does the pipeline run a program for each exchange? */
-bool programs_is_exec(const struct crossing *c);
+static inline bool programs_is_exec(const struct crossing *c) {
+    return c->part && c->part->shared->config->protocol == PROTOCOL_EXEC;
+}
 /* Has it started. FAIL_NONE, else as run_start(). */
 enum fail programs_start(struct crossing *c, const char **why);
 /* Lets go of the program, which takes the permit with it until nobody of its tree is left. */

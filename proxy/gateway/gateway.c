@@ -177,17 +177,16 @@ bool gateway_trusts(const struct gateway_listener *listener, const struct sockad
 }
 
 struct slice gateway_date(struct gateway_loop *gl) {
-    int64_t now_s = clock_wall_ns() / NS_PER_S;
-
-    if (now_s != gl->date_s) {
-        time_t seconds = (time_t)now_s;
+    if (gl->loop.now_ns >= gl->date_until_ns) {
+        int64_t wall_ns = clock_wall_ns();
+        time_t seconds = (time_t)(wall_ns / NS_PER_S);
         struct tm tm;
 
         gmtime_r(&seconds, &tm);
-        strftime(gl->date, sizeof gl->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-        gl->date_s = now_s;
+        gl->date_len = strftime(gl->date, sizeof gl->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        gl->date_until_ns = gl->loop.now_ns + NS_PER_S - wall_ns % NS_PER_S;
     }
-    return slice_str(gl->date);
+    return slice_of(gl->date, gl->date_len);
 }
 
 /* True the first time. */

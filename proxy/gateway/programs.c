@@ -67,10 +67,6 @@ void gateway_take_nursery(struct gateway *gateway, int nursery) {
     }
 }
 
-bool programs_is_exec(const struct crossing *c) {
-    return c->part && c->part->shared->config->protocol == PROTOCOL_EXEC;
-}
-
 enum fail programs_refuse(struct crossing *c, const char **why) {
     const struct config_pipeline *config = c->part->shared->config;
     const struct board_row *row;

@@ -108,7 +108,8 @@ void steps_permit_refused(struct gate_ticket *ticket) {
 static enum answer look_at_client(struct crossing *c) {
     struct exchange *x = &c->x;
 
-    if (c->step == STEP_FINISH)
+    if (!(x->events & (EXCHANGE_CLIENT_GONE | EXCHANGE_CLIENT_FAIL | EXCHANGE_DEADLINE)) ||
+        c->step == STEP_FINISH)
         return NEXT;
     if (c->step == STEP_RELAY && (x->events & EXCHANGE_RESPONSE_SENT) && !x->is_tunnel)
         return NEXT; /* it has its answer: nothing that happens to the request is a failure */

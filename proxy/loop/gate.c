@@ -80,7 +80,9 @@ void gate_look(struct gate *gate, struct loop *here) {
 }
 
 uint32_t gate_wanted(const struct gate *gate) {
-    return gate->share.row ? share_wanted(&gate->share, gate_taken(gate)) : 0;
+    return gate->share.row && !share_is_quiet(&gate->share)
+               ? share_wanted(&gate->share, gate_taken(gate))
+               : 0;
 }
 
 void gate_desk_init(struct gate_desk *desk, struct gate *gate, struct loop *loop,
@@ -226,7 +228,8 @@ static bool take_of_sum(struct gate *gate, const struct gate_ticket *first) {
     while (crossings < CROSSINGS_MAX) {
         uint64_t sum = own + share_others(&gate->share);
 
-        if (sum >= gate_limit(gate) || share_yields(&gate->share, sum, since_ms))
+        if (sum >= gate_limit(gate) ||
+            (!share_is_quiet(&gate->share) && share_yields(&gate->share, sum, since_ms)))
             return false;
         if (!atomic_compare_exchange_weak(gate->taken, &own, own + 1))
             continue;

@@ -107,10 +107,6 @@ void loop_timer_start(struct loop *loop, struct timer *timer, int64_t delay_ns) 
         arm_wheel(loop);
 }
 
-void loop_timer_stop(struct loop *loop, struct timer *timer) {
-    timer_wheel_remove(&loop->wheel, timer);
-}
-
 void loop_post(struct loop *loop, struct mail *mail) {
     struct mail *first = atomic_load_explicit(&loop->mailbox.first, memory_order_relaxed);
 

@@ -109,7 +109,11 @@ static inline void task_cancel(struct task *task) {
 
 /* Starts or moves @timer to @delay_ns from now (rounded up to a tick). Home: loop. */
 void loop_timer_start(struct loop *loop, struct timer *timer, int64_t delay_ns);
-void loop_timer_stop(struct loop *loop, struct timer *timer);
+/* Of most timers it is asked more often than they run. */
+static inline void loop_timer_stop(struct loop *loop, struct timer *timer) {
+    if (timer_is_running(timer))
+        timer_wheel_remove(&loop->wheel, timer);
+}
 
 /* Sends @mail to @loop. Any thread. */
 void loop_post(struct loop *loop, struct mail *mail);

@@ -95,6 +95,15 @@ static inline uint64_t share_others(const struct share *share) {
     return sum;
 }
 
+/* Does nobody wait, here or elsewhere? */
+static inline bool share_is_quiet(const struct share *share) {
+    uint32_t waiting = 0;
+
+    for (unsigned i = 0; i < SHARE_SLOTS; i++)
+        waiting |= atomic_load(&share->row->waiting[i]);
+    return waiting == 0;
+}
+
 /* Tells the others of our line: @count wait, the first since @since_ms, for a place below @limit.
  */
 void share_publish(const struct share *share, uint32_t count, uint32_t since_ms, uint32_t limit);

@@ -81,12 +81,11 @@ enum fail balancer_outage(const struct pipeline_loop *part) {
     for (size_t i = 0; part->set && i < part->set->count; i++) {
         const struct pool *pool = part->pools[i];
 
-        if (!endpoint_is_in_service(pool->endpoint))
-            continue;
         if (endpoint_is_usable(pool->endpoint, now_ns) &&
             (endpoint_is_up(pool->endpoint) || pool_is_alive(pool)))
             return FAIL_NONE;
-        if (!endpoint_is_up(pool->endpoint)) /* which its breaker may have opened for */
+        if (!endpoint_is_up(pool->endpoint) &&
+            endpoint_is_in_service(pool->endpoint)) /* which its breaker may have opened for */
             why = (enum fail)atomic_load_explicit(&pool->endpoint->dial_fail, memory_order_relaxed);
     }
     return why;

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define CODEL_DROP_AFTER 2   /* targets */
-#define CODEL_INTERVAL 5     /* targets: 100 ms of the default target of 20 ms */
+#define CODEL_INTERVAL 8     /* targets: 100 ms of an answer's 20 ms, as CoDel has it */
 #define CODEL_REMEMBERED 10  /* intervals for which an overload makes the next one likely */
 #define CODEL_SHORT_SHARE 10 /* a tenth of the interval */
 #define CODEL_LESS_SHARE 10  /* a tenth of who waits */

@@ -4,9 +4,11 @@
 
 static void steady(struct limiter *limiter, int64_t now_ns);
 static void count_high(struct limiter *limiter);
+static bool may_cut(const struct limiter *limiter);
 static void cut(struct limiter *limiter);
 static void grow(struct limiter *limiter);
 static bool is_probe_due(const struct limiter *limiter, int64_t now_ns);
+static int64_t fresh_ns(const struct limiter *limiter);
 static bool is_above(const struct limiter *limiter, double times);
 static void begin_probe(struct limiter *limiter, int64_t now_ns);
 static void measured(struct limiter *limiter, int64_t now_ns);
@@ -87,6 +89,7 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
         limiter->base_ns = limiter->short_ns;
     else if ((double)limiter->short_ns < LIMITER_DIP * (double)limiter->base_ns)
         limiter->base_ns += (limiter->short_ns - limiter->base_ns) / 4;
+    limiter->is_checked &= now_ns - limiter->probed_ns < fresh_ns(limiter);
     count_high(limiter);
     if (saturation <= 0.5) {
         /* With little to do answers take what they take: no need to make it little. */
@@ -94,7 +97,7 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
         limiter->probed_ns = now_ns;
         return;
     }
-    if (limiter->highs >= LIMITER_HIGHS && limiter->is_checked)
+    if (limiter->highs >= LIMITER_HIGHS && may_cut(limiter))
         cut(limiter);
     else if (is_probe_due(limiter, now_ns))
         begin_probe(limiter, now_ns);
@@ -105,23 +108,36 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
 static void count_high(struct limiter *limiter) {
     if (!is_above(limiter, LIMITER_TOLERANCE)) {
         limiter->highs = 0;
-        limiter->is_checked = false;
+        limiter->is_cut = false;
         return;
     }
     limiter->is_starting = false;
-    if (limiter->highs == 0 || limiter->short_ns < limiter->high_ns)
+    /* The first of them may still be of what was before. */
+    if (limiter->highs <= 1 || limiter->short_ns < limiter->high_ns)
         limiter->high_ns = limiter->short_ns;
     limiter->highs++;
 }
 
+/* Is it known that answers take longer because of the limit? Right after a probe. A little longer
+ * may be said of an older base too, which another probe would cost more than; but once only, until
+ * answers have been quick again, as it may be the base that is wrong. */
+static bool may_cut(const struct limiter *limiter) {
+    return limiter->is_checked ||
+           (!limiter->is_cut && (double)limiter->high_ns < LIMITER_MILD * (double)limiter->base_ns);
+}
+
 /* Little's law: with as many in flight as answers would then take the base, but for the tolerance.
- */
+ * Half the way, unless it is far: too much at once makes an upstream slower than that law knows,
+ * and what is too low is found out slowly. */
 static void cut(struct limiter *limiter) {
     double gain = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->high_ns;
 
+    if ((double)limiter->high_ns < LIMITER_SLOW * (double)limiter->base_ns)
+        gain = (1 + gain) / 2;
     limiter->limit =
         clamp(limiter->limit * clamp(gain, LIMITER_CUT_MAX, 1), limiter->min, limiter->max);
     limiter->highs = 0;
+    limiter->is_cut = !limiter->is_checked;
     limiter->is_checked = false;
 }
 
@@ -142,11 +158,18 @@ static bool is_probe_due(const struct limiter *limiter, int64_t now_ns) {
         return false;
     if (is_above(limiter, LIMITER_SLOW) && since_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
         return true;
-    if (limiter->highs >= LIMITER_HIGHS && since_ns >= LIMITER_HIGH_NS)
+    if (limiter->highs >= LIMITER_HIGHS && since_ns >= fresh_ns(limiter))
         return true;
     every_ns = every_ns > LIMITER_PROBE_NS ? every_ns : LIMITER_PROBE_NS;
     every_ns = every_ns < LIMITER_PROBE_MAX_NS ? every_ns : LIMITER_PROBE_MAX_NS;
     return !limiter->is_starting && since_ns >= every_ns;
+}
+
+/* How long a probe counts as fresh. */
+static int64_t fresh_ns(const struct limiter *limiter) {
+    int64_t ns = LIMITER_HIGH_TIMES * limiter->short_ns;
+
+    return ns > LIMITER_HIGH_NS ? ns : LIMITER_HIGH_NS;
 }
 
 /* Do answers take more than @times the base? */
@@ -179,6 +202,7 @@ static void measured(struct limiter *limiter, int64_t now_ns) {
     else
         limiter->base_ns += (ns - limiter->base_ns) / 2;
     limiter->is_checked = true;
+    limiter->is_cut = false;
     end_probe(limiter, now_ns);
 }
 
@@ -196,6 +220,8 @@ static void enter(struct limiter *limiter, enum limiter_state state, int64_t now
 
 static bool is_window_full(const struct limiter *limiter, int64_t now_ns) {
     int64_t spent_ns = now_ns - limiter->window_from_ns;
+    int64_t least_ns =
+        limiter->short_ns > LIMITER_WINDOW_NS ? limiter->short_ns : LIMITER_WINDOW_NS;
     bool is_probe = limiter->state == LIMITER_MEASURE;
 
     if (limiter->window.count == 0)
@@ -203,7 +229,7 @@ static bool is_window_full(const struct limiter *limiter, int64_t now_ns) {
     if (spent_ns >= LIMITER_WINDOW_MAX_NS)
         return true;
     return limiter->window.count >= LIMITER_WINDOW_COUNT &&
-           spent_ns >= (is_probe ? limiter->probe_ns : LIMITER_WINDOW_NS);
+           spent_ns >= (is_probe ? limiter->probe_ns : least_ns);
 }
 
 static void open_window(struct limiter *limiter, int64_t now_ns) {

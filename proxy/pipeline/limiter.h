@@ -14,7 +14,11 @@
  *   slower, or have something else to do, and to let it have less to do each time starves its
  *   clients. So a probe comes first. What takes as long with less to do is the upstream's own time,
  *   and becomes the base. Only if answers were faster then, and take longer again now that the
- * limit is back, for LIMITER_HIGHS windows, it is lowered, to what Little's law makes of both.
+ * limit is back, for LIMITER_HIGHS windows, it is lowered, to what Little's law makes of both. A
+ *   little longer is not worth another probe, whose gap costs more than it finds: then it is
+ * lowered by what is known, once, until answers have been quick again.
+ * - A window is no shorter than an answer takes, so that each shows what the last change has made
+ * of it, and has enough answers for their chances to even out.
  * - Where the first probe shows that it was far too much, it goes on with a quarter less, until
  *   answers get faster no more, so that the base is one.
  * - It grows only while it is used, and starts by a quarter at a time.
@@ -37,10 +41,12 @@
 
 #define LIMITER_START 20
 #define LIMITER_ROOM_MIN 0.5           /* to grow, in a window */
-#define LIMITER_TOLERANCE 1.05         /* of the base: what noise may add */
+#define LIMITER_TOLERANCE 1.04         /* of the base: what noise may add */
 #define LIMITER_USED 0.9               /* of the limit are in flight: more might be */
 #define LIMITER_HIGHS 3                /* windows in a row beyond the tolerance are one too many */
-#define LIMITER_HIGH_NS (2 * NS_PER_S) /* between two probes because of that */
+#define LIMITER_HIGH_NS (2 * NS_PER_S) /* between two probes because of that, or */
+#define LIMITER_HIGH_TIMES 10          /* answers' times; so long a probe counts as fresh */
+#define LIMITER_MILD 1.25              /* of the base: so little more needs no fresh probe */
 #define LIMITER_SLOW 2.0               /* of the base: too slow to be load that the limit lets in */
 #define LIMITER_DIP 0.9                /* of the base: more than noise takes off */
 #define LIMITER_PROBE 0.75             /* of the limit */
@@ -48,7 +54,7 @@
 #define LIMITER_CUT_MAX 0.25           /* it is lowered by no more at once */
 #define LIMITER_WINDOW_NS (100 * NS_PER_MS)
 #define LIMITER_WINDOW_MAX_NS (2 * NS_PER_S)
-#define LIMITER_WINDOW_COUNT 10 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
+#define LIMITER_WINDOW_COUNT 64 /* answers; in LIMITER_WINDOW_MAX_NS one is enough */
 #define LIMITER_PROBE_NS (10 * NS_PER_S)
 #define LIMITER_PROBE_TIMES 50 /* answers' times: where they take long it is probed less often */
 #define LIMITER_PROBE_MAX_NS (60 * NS_PER_S)
@@ -71,8 +77,9 @@ struct limiter {
     unsigned inflight_max; /* in this window */
 
     unsigned highs;     /* windows beyond the tolerance in a row */
-    int64_t high_ns;    /* the shortest of them */
+    int64_t high_ns;    /* the shortest of them, but for the first */
     bool is_checked;    /* a probe came just before them: the base is fresh */
+    bool is_cut;        /* without a fresh probe, and it is not known whether that has helped */
     bool is_slow;       /* the probe is because of slow answers */
     bool has_fallen;    /* they got shorter with less load */
     int64_t before_ns;  /* short_ns when it began */

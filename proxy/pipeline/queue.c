@@ -12,6 +12,7 @@ static struct gate_ticket *next(struct gate_order *order, int64_t now_ns);
 static struct waiter *pick(const struct queue *queue);
 static struct flow *flow_of(const struct queue *queue, const struct queue_class *class);
 static struct flow *oldest_of(const struct queue_class *class);
+static bool has_its_share(const struct queue_class *class, const struct flow *flow);
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow);
 static void see(struct queue *queue, const struct waiter *waiter);
 static void look_at(struct codel *codel, struct codel_look *look);
@@ -220,6 +221,7 @@ static struct waiter *pick(const struct queue *queue) {
 
 static struct flow *flow_of(const struct queue *queue, const struct queue_class *class) {
     int64_t target_ns = target_of(queue);
+    const struct waiter *first, *last;
     struct flow *oldest;
 
     if (list_is_empty(&class->fresh))
@@ -227,10 +229,17 @@ static struct flow *flow_of(const struct queue *queue, const struct queue_class 
     if (class->codel.is_overloaded)
         return in_round(class->fresh.prev);
     oldest = oldest_of(class);
-    if (codel_is_standing(&class->codel, target_ns, queue->now_ns) &&
-        !is_late(queue, oldest->turn_ns))
-        return in_round(class->fresh.prev);
-    return oldest;
+    if (!codel_is_standing(&class->codel, target_ns, queue->now_ns))
+        return oldest;
+    first = in_class(class->line.next);
+    last = in_class(class->line.prev);
+    if (is_late(queue, first->since_ns) && has_its_share(class, first->flow))
+        return first->flow;
+    if (is_late(queue, oldest->turn_ns))
+        return oldest;
+    if (has_its_share(class, last->flow))
+        return last->flow;
+    return in_round(class->fresh.prev);
 }
 
 /* Who waits longest for its turn. */
@@ -240,6 +249,11 @@ static struct flow *oldest_of(const struct queue_class *class) {
     if (list_is_empty(&class->fresh))
         return served;
     return !list_is_empty(&class->served) && served->turn_ns < fresh->turn_ns ? served : fresh;
+}
+
+/* Has it no more waiting than the others, give or take QUEUE_FAIR? */
+static bool has_its_share(const struct queue_class *class, const struct flow *flow) {
+    return flow->count * class->flows <= class->count + QUEUE_FAIR * class->flows;
 }
 
 static struct waiter *pick_of(const struct queue *queue, const struct flow *flow) {
@@ -440,7 +454,7 @@ static void set_now(struct queue *queue, int64_t now_ns) {
 }
 
 static int64_t target_of(const struct queue *queue) {
-    int64_t least_ns = queue->service.mean_ns / 2;
+    int64_t least_ns = queue->service.mean_ns * 2 / 3;
     double few_ns;
 
     /* As long as nothing is known of it: none. */

@@ -127,6 +127,7 @@ static bool accept_one(struct acceptor *acceptor) {
     const struct acceptor_options *o = &acceptor->o;
     union conn_address peer = {.any.sa_family = AF_UNSPEC};
     struct conn_account account = {o->fds, FD_CLIENT, o->connections, NULL};
+    struct conn *conn;
     socklen_t len = sizeof peer;
     bool is_over;
     int fd;
@@ -153,7 +154,10 @@ static bool accept_one(struct acceptor *acceptor) {
     is_over = o->addresses && !addresses_enter(o->addresses, &peer);
     if (!is_over)
         account.addresses = o->addresses;
-    o->on_accept(o->ctx, conn_open(o->loop, fd, o->is_unix, &peer, &account), is_over);
+    conn = conn_open(o->loop, fd, o->is_unix, &peer, &account);
+    conn->is_new = true;
+    o->on_accept(o->ctx, conn, is_over);
+    conn_look(conn);
     return true;
 }
 

@@ -14,26 +14,32 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define GATHERED_BYTES 4096 /* of several pieces, copied together before they are sent */
 
+/* When the end of a new connection is watched for whose request is whole. Most are answered, and
+ * closed if that is asked for, before; those cost two epoll_ctl() and a wake-up less. */
+#define WATCH_LATER_NS (5 * NS_PER_MS)
+
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account);
 static void adopt(struct conn *conn);
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
+static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room);
 static void on_connect(uv_connect_t *request, int status);
 static void on_written(uv_write_t *request, int status);
 static void on_closed(uv_handle_t *handle);
 static void on_broken(struct conn *conn, int err);
-static void on_linger_over(struct timer *timer);
+static void on_later(struct timer *timer);
 static struct slice ipv4_text(const unsigned char *octets, char *to);
+static void hear(struct conn *conn);
+static ssize_t receive(struct conn *conn, char *to, size_t room);
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
 static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
 static void linger_data(struct conn *conn, size_t len);
 static bool may_read(const struct conn *conn);
-static struct conn *conn_of(uv_handle_t *handle);
 
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account) {
@@ -58,7 +64,24 @@ struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn
 void conn_start(struct conn *conn, const struct conn_events *events, void *codec) {
     conn->events = events;
     conn->codec = codec;
-    conn_resume(conn);
+    if (conn->is_new)
+        conn->is_reading = true;
+    else
+        conn_resume(conn);
+}
+
+void conn_look(struct conn *conn) {
+    conn->is_new = false;
+    if (!conn->is_reading)
+        return;
+    if (!conn->loop->in_turn) /* or what was heard last may still be in the buffer */
+        hear(conn);
+    if (!conn->is_reading || conn->is_watched || conn->is_closed)
+        return;
+    if (conn->is_satisfied)
+        loop_timer_start(conn->loop, &conn->later, WATCH_LATER_NS);
+    else
+        conn_resume(conn);
 }
 
 int conn_dial(struct conn **out, struct loop *loop, const struct sockaddr *address,
@@ -132,15 +155,17 @@ int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
 }
 
 void conn_pause(struct conn *conn) {
-    if (conn->is_reading && !conn->is_closed) {
-        conn->is_reading = false;
+    if (conn->is_closed)
+        return;
+    if (conn->is_watched)
         uv_read_stop(&conn->uv.stream);
-    }
+    conn->is_reading = conn->is_watched = false;
 }
 
 void conn_resume(struct conn *conn) {
-    if (!conn->is_reading && !conn->is_closed && may_read(conn))
-        conn->is_reading = uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
+    if (!conn->is_watched && !conn->is_closed && may_read(conn))
+        conn->is_reading = conn->is_watched =
+            uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
 }
 
 void conn_finish(struct conn *conn) {
@@ -161,7 +186,7 @@ void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max) {
         conn_close(conn); /* the other side has closed already */
         return;
     }
-    loop_timer_start(conn->loop, &conn->linger, wait_ns);
+    loop_timer_start(conn->loop, &conn->later, wait_ns);
     conn_resume(conn);
 }
 
@@ -171,18 +196,16 @@ void conn_close(struct conn *conn) {
     if (conn->tls && conn->out.bytes == 0)
         conn_tls_notify(conn);
     conn->is_closed = true;
-    loop_timer_stop(conn->loop, &conn->linger);
+    loop_timer_stop(conn->loop, &conn->later);
     h2o_socket_close(conn->sock);
 }
 
 void conn_reset(struct conn *conn) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
-    uv_os_fd_t fd;
 
     if (conn->is_closed)
         return;
-    if (uv_fileno(&conn->uv.handle, &fd) == 0)
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     conn->is_notified = true; /* a close_notify would say that it is whole */
     conn_close(conn);
 }
@@ -243,47 +266,54 @@ static struct conn *make(struct loop *loop, bool is_unix, const struct conn_acco
     struct conn *conn = xcalloc(1, sizeof *conn);
 
     conn->loop = loop;
+    conn->fd = -1;
     conn->account = *account;
     conn->is_unix = is_unix;
     loop->conns++;
-    timer_init(&conn->linger, on_linger_over);
+    timer_init(&conn->later, on_later);
     return conn;
 }
 
 /* Gives the libuv handle to h2o: from here on only h2o closes it. */
 static void adopt(struct conn *conn) {
+    uv_fileno(&conn->uv.handle, &conn->fd);
     conn->sock = h2o_uv_socket_create(&conn->uv.stream, on_closed);
     conn->sock->data = conn;
 }
 
+/* libuv says when something has come, but is given no room to read it to: it calls on_read() with
+ * UV_ENOBUFS then, and nothing else (uv_alloc_cb). By recv(2) one read costs less than by its
+ * read(2), and the end of what has come is known without a second one. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-    struct loop *loop = handle->loop->data;
-
-    *buf = conn_of(handle)->tls
-               ? uv_buf_init(loop->read_buffer + CONN_TLS_AHEAD, LOOP_READ_BYTES - CONN_TLS_AHEAD)
-               : uv_buf_init(loop->read_buffer, LOOP_READ_BYTES);
+    *buf = (uv_buf_t){0};
 }
 
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
-    struct conn *conn = conn_of((uv_handle_t *)stream);
+static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room) {
+    hear(CONTAINER_OF(stream, struct conn, uv.stream));
+}
+
+static void hear(struct conn *conn) {
     struct loop *loop = conn->loop;
+    size_t ahead = conn->tls ? CONN_TLS_AHEAD : 0;
+    char *base = loop->read_buffer + ahead;
+    ssize_t nread = receive(conn, base, LOOP_READ_BYTES - ahead);
 
     if (nread == 0)
         return;
     loop->now_ns = clock_now_ns();
-    if (nread < 0)
-        conn->is_reading = false;
-    if (nread == UV_EOF)
+    if (nread < 0) {
+        conn_pause(conn);
         conn->is_eof = true;
+    }
     if (conn->tls && !conn->is_lingering) {
-        conn_tls_heard(conn, nread, buf->base);
+        conn_tls_heard(conn, nread, base);
     } else if (conn->is_lingering) {
         if (nread > 0)
             linger_data(conn, (size_t)nread);
         else if (nread != UV_EOF || conn->out.bytes == 0)
             conn_close(conn); /* else once the queue is sent */
     } else if (nread > 0) {
-        conn->events->on_data(conn, slice_of(buf->base, (size_t)nread));
+        conn->events->on_data(conn, slice_of(base, (size_t)nread));
     } else if (nread == UV_EOF) {
         conn->events->on_eof(conn);
     } else {
@@ -311,16 +341,16 @@ static void on_connect(uv_connect_t *request, int status) {
 }
 
 /* What the kernel takes of it, or -errno. By send(2) and from one place: write(2) and writev(2),
- * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. */
+ * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. This and
+ * receive() go by libc's functions of those names, which make ready for pthread_cancel() around
+ * each call in a process that has threads. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
+    int flags = MSG_NOSIGNAL | (conn->is_ending ? MSG_MORE : 0);
     char gathered[GATHERED_BYTES];
     struct iovec one = {gathered, 0};
-    uv_os_fd_t fd;
     ssize_t n;
 
-    if (uv_fileno(&conn->uv.handle, &fd) != 0)
-        return -EPIPE;
     if (count == 1) {
         one = *message.msg_iov;
     } else if (total <= sizeof gathered) {
@@ -330,12 +360,27 @@ static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count,
         }
     }
     do
-        n = one.iov_len > 0 ? send(fd, one.iov_base, one.iov_len, MSG_NOSIGNAL)
-                            : sendmsg(fd, &message, MSG_NOSIGNAL);
+        n = one.iov_len > 0
+                ? syscall(SYS_sendto, conn->fd, one.iov_base, one.iov_len, flags, NULL, 0)
+                : sendmsg(conn->fd, &message, flags);
     while (n < 0 && errno == EINTR);
     if (n >= 0)
         return n;
     return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno;
+}
+
+/* What the socket has, up to @room bytes; 0: nothing now; UV_EOF, or -errno. */
+static ssize_t receive(struct conn *conn, char *to, size_t room) {
+    ssize_t n;
+
+    do
+        n = syscall(SYS_recvfrom, conn->fd, to, room, 0, NULL, NULL);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        return n;
+    if (n == 0)
+        return UV_EOF;
+    return errno == EAGAIN ? 0 : -errno;
 }
 
 static int write_queued(struct conn *conn) {
@@ -405,8 +450,13 @@ static void on_closed(uv_handle_t *handle) {
     loop_turn(loop);
 }
 
-static void on_linger_over(struct timer *timer) {
-    conn_close(CONTAINER_OF(timer, struct conn, linger));
+static void on_later(struct timer *timer) {
+    struct conn *conn = CONTAINER_OF(timer, struct conn, later);
+
+    if (conn->is_lingering)
+        conn_close(conn);
+    else if (conn->is_reading)
+        conn_resume(conn);
 }
 
 static void linger_data(struct conn *conn, size_t len) {
@@ -417,22 +467,13 @@ static void linger_data(struct conn *conn, size_t len) {
 }
 
 static void shut_down(struct conn *conn) {
-    uv_os_fd_t fd;
-
     if (conn->is_write_closed || conn->is_closed)
         return;
     conn->is_write_closed = true;
-    if (uv_fileno(&conn->uv.handle, &fd) == 0)
-        shutdown(fd, SHUT_WR);
+    shutdown(conn->fd, SHUT_WR);
 }
 
 /* libuv would tell of the end again with each uv_read_start(). */
 static bool may_read(const struct conn *conn) {
     return !conn->is_eof && uv_is_readable(&conn->uv.stream);
-}
-
-static struct conn *conn_of(uv_handle_t *handle) {
-    h2o_socket_t *sock = handle->data;
-
-    return sock->data;
 }

@@ -60,35 +60,42 @@ struct conn_account {
     struct addresses *addresses; /* borrowed; the peer is counted there; NULL: it is not */
 };
 
+/* What every event needs stands in front, in as few cache lines as it takes: with many connections
+ * none of them is in the cache. */
 struct conn {
     struct loop *loop;                /* borrowed */
     const struct conn_events *events; /* borrowed: static */
     void *codec;                      /* borrowed: the codec's own */
-    struct st_h2o_socket_t *sock;     /* owned */
+    int fd;                           /* owned: sock; -1 when it could not even be dialled */
+    bool is_reading : 1;              /* not paused */
+    bool is_watched : 1;              /* by libuv, for bytes that come */
+    bool is_new : 1;                  /* conn_look() is still to come */
+    bool is_satisfied : 1;            /* conn_has_all() was called */
+    bool is_eof : 1;          /* no more is to be read: the other side has closed, or broke */
+    bool is_closed : 1;       /* conn_close() was called */
+    bool is_write_closed : 1; /* our side is shut down */
+    bool is_finishing : 1;    /* shut down once `out` is empty */
+    bool is_ending : 1;       /* conn_end_follows() was called */
+    bool is_lingering : 1;
+    bool is_unix : 1;
+    bool is_secured : 1;     /* the TLS handshake is through */
+    bool is_notified : 1;    /* our close_notify is said, or nothing may be said any more */
+    struct tls *tls;         /* owned; NULL: plain */
+    struct chunks out;       /* what the socket has not taken yet */
+    union conn_address peer; /* AF_UNSPEC on unix sockets */
     union {
         uv_handle_t handle;
         uv_stream_t stream;
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } uv;
-    struct conn_account account;
-    union conn_address peer; /* AF_UNSPEC on unix sockets */
-    struct chunks out;       /* what the socket has not taken yet */
+    struct st_h2o_socket_t *sock; /* owned */
     uv_write_t write;
-    struct timer linger;
+    size_t in_flight;   /* bytes of `out` under way in `write` */
+    struct timer later; /* the end of lingering, or the begin of watching */
     size_t linger_bytes_left;
     conn_ready_fn *on_ready; /* while dialling or in a TLS handshake */
-    struct tls *tls;         /* owned; NULL: plain */
-    size_t in_flight;        /* bytes of `out` under way in `write` */
-    bool is_reading : 1;
-    bool is_eof : 1;          /* the other side has closed its sending side */
-    bool is_closed : 1;       /* conn_close() was called */
-    bool is_write_closed : 1; /* our side is shut down */
-    bool is_finishing : 1;    /* shut down once `out` is empty */
-    bool is_lingering : 1;
-    bool is_unix : 1;
-    bool is_secured : 1;  /* the TLS handshake is through */
-    bool is_notified : 1; /* our close_notify is said, or nothing may be said any more */
+    struct conn_account account;
 };
 
 /* A connection on its way to another loop. */
@@ -102,6 +109,14 @@ struct conn_parcel {
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account);
 void conn_start(struct conn *conn, const struct conn_events *events, void *codec);
+/* Behind conn_start() of a conn that is_new: what its client has sent already is read and told
+ * now, without waiting for libuv to see it. */
+void conn_look(struct conn *conn);
+/* The codec needs nothing more from the other side for now: a new connection need not be watched
+ * before conn_resume(), or it takes long. */
+static inline void conn_has_all(struct conn *conn) {
+    conn->is_satisfied = true;
+}
 
 /* Starts to connect, and behind that the handshake of @tls (the conn's from now on; NULL: none);
  * on_ready() is called once, unless the conn is closed first. -errno when it cannot even start. */
@@ -136,6 +151,12 @@ enum conn_send_outcome {
 
 /* Sends @count buffers (at most CONN_SEND_BUFS_MAX). An outcome, or -errno: broken, close it. */
 int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+
+/* What is sent from now on is the last: in the same turn the connection is finished, made to linger
+ * or closed. So its end (FIN) goes with the last bytes, not in a packet of its own. */
+static inline void conn_end_follows(struct conn *conn) {
+    conn->is_ending = true;
+}
 
 /* Is nothing queued, so that a send may go out at once? */
 static inline bool conn_is_drained(const struct conn *conn) {

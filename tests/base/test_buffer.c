@@ -109,6 +109,28 @@ static void test_json_quotes_what_must_be_quoted(void **state) {
     assert_json(SLICE("\0\n\x1f\x7f"), "\"\\u0000\\u000a\\u001f\\u007f\"");
 }
 
+/* Words are looked at whole: a byte that must be quoted is found in every place of any length. */
+static void test_json_finds_what_must_be_quoted_everywhere(void **state) {
+    for (size_t len = 1; len <= 40; len++) {
+        for (size_t at = 0; at < len; at++) {
+            char text[40], expected[50];
+            size_t made = 0;
+
+            memset(text, '~', sizeof text);
+            text[at] = len % 2 ? '"' : '\\';
+            expected[made++] = '"';
+            for (size_t i = 0; i < len; i++) {
+                if (i == at)
+                    expected[made++] = '\\';
+                expected[made++] = text[i];
+            }
+            expected[made++] = '"';
+            expected[made] = '\0';
+            assert_json(slice_of(text, len), expected);
+        }
+    }
+}
+
 static void test_json_keeps_well_formed_utf8(void **state) {
     assert_json(SLICE("\xc2\x80"), "\"\xc2\x80\"");
     assert_json(SLICE("\xdf\xbf"), "\"\xdf\xbf\"");
@@ -176,6 +198,7 @@ int main(void) {
         cmocka_unit_test(test_printed_text_may_be_longer_than_the_buffer),
         cmocka_unit_test(test_numbers_are_decimal_over_their_whole_range),
         cmocka_unit_test(test_json_quotes_what_must_be_quoted),
+        cmocka_unit_test(test_json_finds_what_must_be_quoted_everywhere),
         cmocka_unit_test(test_json_keeps_well_formed_utf8),
         cmocka_unit_test(test_json_replaces_each_byte_that_is_no_utf8),
         cmocka_unit_test(test_json_never_reads_past_a_cut_sequence),

@@ -268,10 +268,10 @@ static void the_queue_keys_arrive(void **state) {
     assert_int_equal(p->queue.target_ns, 0);
     assert_int_equal(p->queue.fair, FAIR_NONE);
     p++;
-    assert_int_equal(p->queue.target_ns, 300 * NS_PER_MS);
+    assert_int_equal(p->queue.target_ns, 150 * NS_PER_MS);
     p++;
     assert_int_equal(config_concurrency_max(p), 64);
-    assert_int_equal(p->queue.target_ns, 20 * NS_PER_MS); /* of 2 s */
+    assert_int_equal(p->queue.target_ns, 10 * NS_PER_MS); /* of 2 s */
     assert_int_equal(p->queue.fair, FAIR_CLIENT);
     assert_null(p->queue.priority_field);
     config_free(config);

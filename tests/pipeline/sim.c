@@ -153,8 +153,12 @@ static void enter_engine(struct job *job) {
 
 static void begin(struct job *job) {
     double slow = 1 + sim->slowdown * engine_waiting - sim->jitter * log(uniform());
+    int64_t pause_at_ns = sim->warmup_ns + NS_PER_S, end_ns = pause_at_ns + sim->pause_ns;
+    int64_t begun_ns = loop.now_ns > pause_at_ns && loop.now_ns < end_ns ? end_ns : loop.now_ns;
 
-    job->done_ns = loop.now_ns + (int64_t)((double)sim->service_ns * slow);
+    job->done_ns = begun_ns + (int64_t)((double)sim->service_ns * slow);
+    if (begun_ns <= pause_at_ns && job->done_ns > pause_at_ns)
+        job->done_ns += sim->pause_ns;
     heap_push(job);
 }
 

@@ -29,6 +29,7 @@ struct sim {
     int64_t service_ns; /* of each */
     double jitter;      /* what a service takes more, on average, as a share; exponential */
     double slowdown;    /* one that waits in the engine makes what begins slower by this share */
+    int64_t pause_ns;   /* it does nothing for so long, once: a second after the warm-up */
     struct config_pipeline config;
     int64_t warmup_ns, duration_ns;
     uint64_t seed;

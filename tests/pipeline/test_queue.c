@@ -366,7 +366,7 @@ static void where_answers_take_long_a_wait_of_half_of_that_is_no_overload(void *
 /* Load that is just what can be done, with some that wait from the beginning on. */
 static void what_is_always_standing_is_served_newest_first_and_nobody_starves(void **state) {
     int64_t waited_max_ns = 0;
-    unsigned at_once = 0, rounds = 400;
+    unsigned at_once = 0, rounds = 800;
 
     learn(MS);
     queue.size = 100;

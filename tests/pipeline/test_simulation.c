@@ -18,7 +18,7 @@ static void begin(double load) {
         .limit = 40,
         .places = 40,
         .service_ns = 20 * MS,
-        .config = {.queue = {.size = 256, .target_ns = 20 * MS}},
+        .config = {.queue = {.size = 256, .target_ns = 10 * MS}},
         .warmup_ns = 3 * NS_PER_S,
         .duration_ns = 20 * NS_PER_S,
     };
@@ -90,9 +90,57 @@ static void what_can_be_done_is_done_and_done_in_time(void **state) {
         sim_run(&sim);
         assert_true(sim.goodput >= 0.97 * 2000);
         assert_true(sim.p50_ns <= 24 * MS);
-        assert_true(sim.p99_ns <= 65 * MS);
+        assert_true(sim.p99_ns <= 54 * MS);
         assert_true(sim.refused_p50_ns <= MS);
         assert_true(sim.queued_max <= 256);
+    }
+}
+
+/* At exactly what can be done it is chance that makes a line, and nothing that drains it: as long
+ * as an answer takes, whatever that is. */
+static void at_full_load_the_wait_goes_by_what_an_answer_takes(void **state) {
+    static const int64_t services_ns[] = {20 * MS, 50 * MS, 200 * MS};
+
+    for (unsigned i = 0; i < 3; i++) {
+        double service_ns = (double)services_ns[i];
+
+        begin(0);
+        sim.service_ns = services_ns[i];
+        sim.sources[0].per_s = 40e9 / service_ns;
+        sim.duration_ns = 3000 * sim.service_ns;
+        sim_run(&sim);
+        assert_true(sim.goodput >= 0.97 * sim.sources[0].per_s);
+        assert_true((double)sim.p50_ns <= 1.2 * service_ns);
+        assert_true((double)sim.p99_ns <= 2.7 * service_ns);
+    }
+}
+
+/* Services of 20 ms and more, 40 on average. */
+static void the_same_where_answers_take_more_or_less(void **state) {
+    begin(0.5);
+    sim.jitter = 1;
+    sim.duration_ns = 60 * NS_PER_S;
+    sim_run(&sim);
+    assert_true(sim.goodput >= 0.96 * 1000);
+    assert_true(sim.p50_ns <= 1.2 * 40 * MS);
+    assert_true(sim.p99_ns <= 3.6 * 40 * MS);
+}
+
+/* The engine does nothing for a while (it collects its garbage, say). What has come together
+ * meanwhile is a burst, and all of it can be done. */
+static void a_pause_of_the_engine_costs_nobody(void **state) {
+    static const struct {
+        double load;
+        int64_t ns;
+    } pauses[] = {{0.5, 80 * MS}, {0.8, 70 * MS}, {0.8, 50 * MS}};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(pauses[i].load);
+        sim.jitter = 0.02;
+        sim.pause_ns = pauses[i].ns;
+        sim_run(&sim);
+        assert_int_equal(sim.sources[0].refused, 0);
+        assert_true(sim.queued_max >= 2000 * pauses[i].load * (double)pauses[i].ns / 2e9);
     }
 }
 
@@ -115,9 +163,24 @@ static void the_same_with_many_clients(void **state) {
         sim_run(&sim);
         assert_true(sim.goodput >= 0.97 * 2000);
         assert_true(sim.p50_ns <= 24 * MS);
-        assert_true(sim.p99_ns <= 65 * MS);
+        assert_true(sim.p99_ns <= 54 * MS);
         assert_true(sim.refused_p50_ns <= MS);
     }
+}
+
+/* Who has something waiting already is no worse off than others, as long as it is not more than
+ * they have. */
+static void at_full_load_clients_wait_no_longer_than_one_would(void **state) {
+    begin(1);
+    sim.source_count = 20;
+    sim.duration_ns = 60 * NS_PER_S;
+    for (unsigned s = 0; s < 20; s++)
+        sim.sources[s] =
+            (struct sim_source){.per_s = 100, .client = s + 1, .priority = PRIORITY_DEFAULT};
+    sim_run(&sim);
+    assert_true(sim.goodput >= 0.97 * 2000);
+    assert_true(sim.p50_ns <= 24 * MS);
+    assert_true(sim.p99_ns <= 75 * MS);
 }
 
 static void the_limiter_finds_the_places_whatever_the_load(void **state) {
@@ -129,8 +192,41 @@ static void the_limiter_finds_the_places_whatever_the_load(void **state) {
         sim.slowdown = 0.01;
         sim_run(&sim);
         assert_true(sim.goodput >= 0.93 * 2000);
-        assert_in_range(limiter_limit(&sim.limiter), 30, 50);
-        assert_true(sim.p99_ns <= 70 * MS);
+        assert_in_range(limiter_limit(&sim.limiter), 30, 46);
+        assert_true(sim.p50_ns <= 25 * MS);
+        assert_true(sim.p99_ns <= 60 * MS);
+    }
+}
+
+static void it_finds_them_where_answers_take_long(void **state) {
+    static const double loads[] = {1, 2, 5};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(0);
+        sim.sources[0].per_s = 200 * loads[i];
+        sim.limit = 0;
+        sim.slowdown = 0.01;
+        sim.service_ns = 200 * MS;
+        sim.warmup_ns = 10 * NS_PER_S;
+        sim.duration_ns = 120 * NS_PER_S;
+        sim_run(&sim);
+        assert_true(sim.goodput >= (loads[i] > 1 ? 0.9 : 0.87) * 200);
+        assert_true(sim.p50_ns <= 280 * MS);
+    }
+}
+
+/* Some take many times what others do: a limit that follows each chance would starve them. */
+static void it_finds_them_where_answers_take_more_or_less(void **state) {
+    static const double loads[] = {0.5, 1, 2.5};
+
+    for (unsigned i = 0; i < 3; i++) {
+        begin(loads[i]);
+        sim.limit = 0;
+        sim.slowdown = 0.01;
+        sim.jitter = 1;
+        sim.duration_ns = 60 * NS_PER_S;
+        sim_run(&sim);
+        assert_true(sim.goodput >= 0.9 * 1000);
     }
 }
 
@@ -176,9 +272,15 @@ int main(void) {
         cmocka_unit_test(with_one_place_the_wait_is_that_of_an_m_d_1),
         cmocka_unit_test(the_mean_wait_is_the_same_in_any_order),
         cmocka_unit_test(what_can_be_done_is_done_and_done_in_time),
+        cmocka_unit_test(at_full_load_the_wait_goes_by_what_an_answer_takes),
+        cmocka_unit_test(the_same_where_answers_take_more_or_less),
+        cmocka_unit_test(a_pause_of_the_engine_costs_nobody),
         cmocka_unit_test(below_that_nobody_is_refused),
         cmocka_unit_test(the_same_with_many_clients),
+        cmocka_unit_test(at_full_load_clients_wait_no_longer_than_one_would),
         cmocka_unit_test(the_limiter_finds_the_places_whatever_the_load),
+        cmocka_unit_test(it_finds_them_where_answers_take_long),
+        cmocka_unit_test(it_finds_them_where_answers_take_more_or_less),
         cmocka_unit_test(one_greedy_client_takes_nothing_from_fair_ones),
         cmocka_unit_test(what_is_critical_succeeds_at_five_times_the_load),
         cmocka_unit_test(nothing_is_done_for_who_would_not_wait_for_it),

@@ -1,10 +1,8 @@
 /* The promises of proxy/transport/conn.h: a conn on one end of a pair of sockets, the test on the
  * other. */
-#include "transport/conn.h"
+#include "conn_world.h"
 
 #include "base/alloc.h"
-#include "base/buffer.h"
-#include "support/unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,123 +11,6 @@
 #include <unistd.h>
 
 #define FLOOD_BYTES (4 * 1024 * 1024)
-
-static struct loop loops[2];
-static struct fds fds;
-static struct gate gate;
-
-/* A codec that notes what it hears. */
-struct codec {
-    struct conn *conn;
-    struct buffer heard;
-    unsigned eofs, errors, drains, closed;
-    int err;
-    uint32_t used_at_close; /* of the ledger, as on_closed() was called */
-    bool is_closing_on_data;
-};
-
-static struct codec codec;
-static int wire; /* the test's end */
-
-static void on_data(struct conn *conn, struct slice bytes) {
-    struct codec *own = conn->codec;
-
-    assert_int_equal(own->eofs, 0);
-    assert_int_equal(own->closed, 0);
-    buffer_append(&own->heard, bytes);
-    if (own->is_closing_on_data)
-        conn_close(conn);
-}
-
-static void on_eof(struct conn *conn) {
-    ((struct codec *)conn->codec)->eofs++;
-}
-
-static void on_error(struct conn *conn, int err) {
-    struct codec *own = conn->codec;
-
-    own->errors++;
-    own->err = err;
-}
-
-static void on_drained(struct conn *conn) {
-    assert_true(conn_is_drained(conn));
-    ((struct codec *)conn->codec)->drains++;
-}
-
-static void on_closed(struct conn *conn) {
-    struct codec *own = conn->codec;
-
-    own->closed++;
-    own->conn = NULL;
-    own->used_at_close = fds_used(&fds, FD_CLIENT);
-}
-
-static const struct conn_events events = {on_data, on_eof, on_error, on_drained, on_closed};
-
-static struct conn *open_conn(struct codec *own, struct loop *loop, int fd, bool is_unix) {
-    struct conn_account account = {&fds, FD_CLIENT, &gate};
-
-    assert_true(gate_try(&gate));
-    fds_force(&fds, FD_CLIENT);
-    own->conn = conn_open(loop, fd, is_unix, NULL, &account);
-    conn_start(own->conn, &events, own);
-    return own->conn;
-}
-
-static int open_loops(void **state) {
-    for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(loop_open(&loops[i], i), 0);
-    gate_init(&gate, 10, 10);
-    fds = (struct fds){.limit = {10, 10, 10, 10}};
-    codec = (struct codec){0};
-    wire = -1;
-    return 0;
-}
-
-static int set_up(void **state) {
-    int pair[2];
-
-    open_loops(NULL);
-    stream_pair(pair);
-    wire = pair[0];
-    open_conn(&codec, &loops[0], pair[1], true);
-    return 0;
-}
-
-static int set_up_tcp(void **state) {
-    int pair[2];
-
-    open_loops(NULL);
-    tcp_pair(pair);
-    wire = pair[0];
-    open_conn(&codec, &loops[0], pair[1], false);
-    return 0;
-}
-
-/* After every test: the conn is closed, and nothing of it is left anywhere. */
-static int tear_down(void **state) {
-    if (codec.conn)
-        conn_close(codec.conn);
-    settle_down(&loops[0], &loops[1]);
-    assert_null(codec.conn);
-    assert_int_equal(gate_taken(&gate), 0);
-    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
-    assert_int_equal(loops[0].conns + loops[1].conns, 0);
-    assert_int_equal(finish_loop(&loops[0]), 0);
-    assert_int_equal(finish_loop(&loops[1]), 0);
-    gate_deinit(&gate);
-    buffer_deinit(&codec.heard);
-    if (wire >= 0)
-        close(wire);
-    return 0;
-}
-
-static int send_text(struct conn *conn, const char *text) {
-    uv_buf_t buf = uv_buf_init((char *)text, (unsigned)strlen(text));
-
-    return conn_send(conn, &buf, 1);
-}
 
 /* Queues more than the socket takes: the bytes count up. */
 static void flood(struct conn *conn, size_t len) {
@@ -208,6 +89,75 @@ static void a_paused_conn_leaves_bytes_with_the_sender(void **state) {
     assert_int_equal(codec.heard.len, 0);
     conn_resume(codec.conn);
     conn_resume(codec.conn);
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+}
+
+/* As an acceptor opens it: with what the client has said meanwhile. */
+static void start_new(const char *said) {
+    int pair[2];
+
+    stream_pair(pair);
+    wire = pair[0];
+    SAY(wire, said);
+    make_conn(&codec, &loops[0], pair[1], true)->is_new = true;
+    conn_start(codec.conn, &codec_events, &codec);
+    assert_int_equal(codec.heard.len, 0); /* not from within the call */
+}
+
+static void a_new_conn_is_heard_at_once_and_then_watched(void **state) {
+    start_new("hello");
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    SAY(wire, "again");
+    AWAIT(&loops[0], NULL, codec.heard.len == 10);
+}
+
+static void a_new_conn_that_is_silent_is_watched(void **state) {
+    start_new("");
+    conn_look(codec.conn);
+    SAY(wire, "hello");
+    AWAIT(&loops[0], NULL, codec.heard.len == 5);
+}
+
+static void a_new_conn_that_has_all_is_not_watched_before_it_takes_long(void **state) {
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    assert_false(uv_is_active(&codec.conn->uv.handle));
+    close(wire);
+    wire = -1;
+    AWAIT(&loops[0], NULL, codec.eofs == 1);
+}
+
+static void a_new_conn_that_has_all_is_watched_when_it_is_resumed(void **state) {
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    conn_resume(codec.conn);
+    assert_true(uv_is_active(&codec.conn->uv.handle));
+}
+
+static void a_new_conn_that_is_paused_stays_so(void **state) {
+    codec.is_pausing_on_data = true;
+    start_new("hello");
+    conn_look(codec.conn);
+    assert_int_equal(codec.heard.len, 5);
+    SAY(wire, "again");
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.heard.len, 5);
+    codec.is_pausing_on_data = false;
+    conn_resume(codec.conn);
+    AWAIT(&loops[0], NULL, codec.heard.len == 10);
+}
+
+/* What another conn has lent the turn is in the buffer that both are read to. */
+static void a_new_conn_is_not_heard_within_a_turn(void **state) {
+    start_new("hello");
+    loops[0].in_turn = true;
+    conn_look(codec.conn);
+    loops[0].in_turn = false;
+    assert_int_equal(codec.heard.len, 0);
     AWAIT(&loops[0], NULL, codec.heard.len == 5);
 }
 
@@ -290,6 +240,19 @@ static void reset_gives_the_other_side_econnreset(void **state) {
     conn_reset(codec.conn);
     AWAIT(&loops[0], NULL, codec.closed == 1);
     AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == -ECONNRESET);
+}
+
+/* With the last bytes, not behind them: they wait for it. */
+static void an_end_that_follows_goes_with_the_last_bytes(void **state) {
+    char text[16];
+
+    conn_end_follows(codec.conn);
+    assert_int_equal(send_text(codec.conn, "farewell"), CONN_SENT);
+    assert_int_equal(hear(wire, text, sizeof text), -EAGAIN);
+    conn_close(codec.conn);
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 8);
+    assert_string_equal(text, "farewell");
+    AWAIT(&loops[0], NULL, hear(wire, text, sizeof text) == 0);
 }
 
 static void a_reset_by_the_other_side_is_an_error(void **state) {
@@ -413,7 +376,7 @@ static void an_exported_connection_goes_on_elsewhere_with_its_bytes(void **state
     assert_true(fcntl(parcel.fd, F_GETFD) & FD_CLOEXEC);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 2); /* the old one is not closed yet */
     other.conn = conn_open(&loops[1], parcel.fd, true, NULL, &account);
-    conn_start(other.conn, &events, &other);
+    conn_start(other.conn, &codec_events, &other);
     AWAIT(&loops[0], &loops[1], other.heard.len == 6 && codec.closed == 1);
     assert_int_equal(fds_used(&fds, FD_CLIENT), 1);
     assert_int_equal(gate_taken(&gate), 1);
@@ -466,7 +429,7 @@ static void a_dialled_conn_is_like_any_other(void **state) {
     dial_to(&address);
     AWAIT(&loops[0], NULL, dialled == 1);
     assert_int_equal(dial_err, 0);
-    conn_start(codec.conn, &events, &codec);
+    conn_start(codec.conn, &codec_events, &codec);
     wire = accept(listener, NULL, NULL);
     SAY(wire, "hi");
     AWAIT(&loops[0], NULL, codec.heard.len == 2);
@@ -536,10 +499,6 @@ static void an_address_reads_as_text(void **state) {
     assert_true(slice_equal(conn_address_text(&address, text), SLICE("unix")));
 }
 
-#define ON_PAIR(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-#define ON_TCP(test) cmocka_unit_test_setup_teardown(test, set_up_tcp, tear_down)
-#define ON_LOOPS(test) cmocka_unit_test_setup_teardown(test, open_loops, tear_down)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         ON_PAIR(bytes_arrive_both_ways),
@@ -555,6 +514,7 @@ int main(void) {
         ON_TCP(bytes_arrive_both_ways),
         ON_TCP(a_slow_reader_gets_every_byte_in_order),
         ON_TCP(reset_gives_the_other_side_econnreset),
+        ON_TCP(an_end_that_follows_goes_with_the_last_bytes),
         ON_TCP(a_reset_by_the_other_side_is_an_error),
         ON_TCP(a_queue_to_a_reset_connection_is_an_error),
         ON_TCP(linger_lets_the_last_message_be_read_by_one_who_still_sends),
@@ -565,6 +525,12 @@ int main(void) {
         ON_TCP(linger_after_the_other_sides_end_still_sends_what_is_queued),
         ON_TCP(a_lingering_conn_hears_no_more_of_a_reset),
         ON_PAIR(an_exported_connection_goes_on_elsewhere_with_its_bytes),
+        ON_LOOPS(a_new_conn_is_heard_at_once_and_then_watched),
+        ON_LOOPS(a_new_conn_that_is_silent_is_watched),
+        ON_LOOPS(a_new_conn_that_has_all_is_not_watched_before_it_takes_long),
+        ON_LOOPS(a_new_conn_that_has_all_is_watched_when_it_is_resumed),
+        ON_LOOPS(a_new_conn_that_is_paused_stays_so),
+        ON_LOOPS(a_new_conn_is_not_heard_within_a_turn),
         ON_LOOPS(a_dialled_conn_is_like_any_other),
         ON_LOOPS(a_refused_dial_says_so_once),
         ON_LOOPS(a_dial_to_a_socket_file_that_is_not_there_says_so),
