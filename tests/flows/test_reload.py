@@ -340,7 +340,10 @@ def copied(weir, serve, tmp_path):
 
 
 def inode(pid):
-    return os.stat(f"/proc/{pid}/exe").st_ino
+    try:
+        return os.stat(f"/proc/{pid}/exe").st_ino
+    except OSError:  # it has just ended
+        return None
 
 
 def replace(binary):
