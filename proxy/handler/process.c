@@ -339,12 +339,14 @@ static bool make_ready(struct process_batch *batch) {
     struct fault fault;
     uint32_t state = atomic_load(&area->state);
 
+    atomic_store(&area->waiter, PROCESS_TELL_THREAD);
+    for (; state == PROCESS_SPENT && clock_now_ns() < until_ns; state = atomic_load(&area->state))
+        process_wait(&area->state, state, LOOK_NS);
     if (state == PROCESS_READY)
         return true;
     area->has_fault = 0;
     serve_since(batch, clock_now_ns()); /* init() counts, too */
     atomic_store(&instance_of(batch)->is_spent, false);
-    atomic_store(&area->waiter, PROCESS_TELL_THREAD);
     atomic_store(&area->state, PROCESS_STARTING);
     if (!order(batch, PROCESS_START)) {
         fault =

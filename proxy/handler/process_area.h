@@ -9,13 +9,16 @@
  * STARTING |               | READY          |                 |                   | ENDED
  * READY    |               |                | BUSY            |                   | ENDED
  * BUSY     |               |                |                 | READY             | ENDED
+ * SPENT    |               |                |                 |                   | ENDED
  * ENDED    | STARTING      |                |                 |                   |
- * STARTING and ENDED are written by the zygote. */
+ * STARTING and ENDED are written by the zygote; SPENT, over READY, by the watchdog: it is about to
+ * be killed, and gets no calls any more. */
 enum process_state {
     PROCESS_NONE,
     PROCESS_STARTING,
     PROCESS_READY,
     PROCESS_BUSY,
+    PROCESS_SPENT,
     PROCESS_ENDED,
 };
 

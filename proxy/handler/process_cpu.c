@@ -4,9 +4,7 @@
  * calls, in threads or signal handlers that it should not have: then the process uses CPU while it
  * has nothing to do. Each look compares the CPU time that it has used with the time in which it had
  * calls; what is beyond adds up, and what was allowed and not used is not saved. */
-#include "handler/process.h"
-
-#include "handler/handlers_state.h"
+#include "handler/process_area.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -57,11 +55,16 @@ static int64_t cpu_of(pid_t pid) {
     return used.tv_sec * NS_PER_S + used.tv_nsec;
 }
 
-/* Whatever it has calls of fails with it; the next one finds another process. */
+/* When it has no calls; the next one finds another process. Only at twice its budget, because it
+ * always has some, does the one fail that it is at. */
 static void end(struct handlers *handlers, struct worker_slot *slot, size_t at) {
     struct handler_instance *instance = &slot->instances[at];
     struct fault fault = {.kind = FAULT_CPU};
+    uint32_t state = PROCESS_READY;
 
+    if (!atomic_compare_exchange_strong(&instance->area->state, &state, PROCESS_SPENT) &&
+        instance->spent.excess_ns <= 2 * handlers->list[at].config->process.cpu_ns)
+        return;
     if (atomic_exchange(&instance->is_spent, true))
         return;
     snprintf(fault.text, sizeof fault.text,
