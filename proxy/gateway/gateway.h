@@ -69,7 +69,7 @@ struct gateway_loop {
     int64_t evict_after_ns;
     char date[32]; /* for Date fields */
     size_t date_len;
-    int64_t date_until_ns; /* of the loop's time: when the second of date is over */
+    int64_t date_until_ns;  /* of the loop's time: when the second of date is over */
     struct timer tick;      /* ten times a second: oldest_ns, loop lag, pressure */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
     int64_t tick_due_ns;

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from harness.env import scaled, wait_for
+from harness.env import wait_for
 from harness.replies import expect_problem
 from harness.upstream import answering
 from harness.wire import request, response
