@@ -322,6 +322,8 @@ def test_a_server_that_dies_fails_its_calls_and_ends_its_sessions(mcp_weir):
     assert answer["error"]["code"] == -32000 and "ended with status 3" in answer["error"]["message"]
     assert stream.next()["error"]["code"] == -32000
     assert stream.next() is None
+    # A request that reaches the bridge while it ends would fail with it.
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
     # Held until the next one is ready, and then unknown.
     assert client.post(client.request("ping"))[0] == 404
     assert Mcp(w).text("echo", "back") == "back"
