@@ -1,6 +1,8 @@
 /* Limits from cgroupfs and meminfo, use from statm. */
 #include "admission/memory.h"
 
+#include "base/proc_cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,7 +19,6 @@ static uint64_t cgroup_limit(const char *root);
 static uint64_t limit_above(const char *mount, char *group, const char *file);
 static uint64_t read_limit(const char *mount, const char *group, const char *file);
 static uint64_t machine_limit(const char *root);
-static bool has_controller(const char *list, const char *name);
 static uint64_t least(uint64_t a, uint64_t b);
 
 uint64_t memory_limit(const char *root) {
@@ -43,34 +44,23 @@ uint64_t memory_used(int fd) {
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Lines of /proc/self/cgroup: "0::/path" (v2) and "9:memory:/path" (v1). */
 static uint64_t cgroup_limit(const char *root) {
-    char path[PATH_BYTES_MAX], line[LINE_BYTES_MAX];
+    char path[PATH_BYTES_MAX];
+    struct proc_cgroup group;
     uint64_t limit = 0;
-    FILE *file;
+    FILE *file = proc_cgroup_open(root);
 
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    file = fopen(path, "re");
-    if (!file)
-        return 0;
-    while (fgets(line, sizeof line, file)) {
-        char *controllers = strchr(line, ':');
-        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
-
-        if (!group)
-            continue;
-        *group++ = '\0';
-        controllers++;
-        group[strcspn(group, "\n")] = '\0';
-        if (controllers[0] == '\0') {
+    while (proc_cgroup_next(&group, file)) {
+        if (group.controllers[0] == '\0') {
             snprintf(path, sizeof path, "%s/sys/fs/cgroup", root);
-            limit = least(limit, limit_above(path, group, "memory.max"));
-        } else if (has_controller(controllers, "memory")) {
+            limit = least(limit, limit_above(path, group.path, "memory.max"));
+        } else if (proc_cgroup_lists(group.controllers, "memory")) {
             snprintf(path, sizeof path, "%s/sys/fs/cgroup/memory", root);
-            limit = least(limit, limit_above(path, group, "memory.limit_in_bytes"));
+            limit = least(limit, limit_above(path, group.path, "memory.limit_in_bytes"));
         }
     }
-    fclose(file);
+    if (file)
+        fclose(file);
     return limit;
 }
 
@@ -117,19 +107,6 @@ static uint64_t machine_limit(const char *root) {
         ;
     fclose(file);
     return kib * 1024;
-}
-
-static bool has_controller(const char *list, const char *name) {
-    size_t len = strlen(name);
-
-    while (*list) {
-        size_t n = strcspn(list, ",");
-
-        if (n == len && strncmp(list, name, len) == 0)
-            return true;
-        list += n + (list[n] == ',');
-    }
-    return false;
 }
 
 /* Of limits, of which 0 is none. */

@@ -1,6 +1,7 @@
 #include "child/cgroup.h"
 
 #include "base/alloc.h"
+#include "base/proc_cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,7 +32,6 @@ static const struct {
 };
 
 static char *own_dir(const char *root, const char *controller, bool *is_v1);
-static bool is_named(const char *list, const char *name);
 static bool is_delegated(const char *dir);
 static void move_all(const char *dir, const char *to);
 static void sweep(const char *dir);
@@ -129,28 +129,21 @@ void cgroup_close(struct cgroup *group) {
 /* Where this process is in the hierarchy that has @controller, "": in v2; below which programs get
  * theirs. NULL: nowhere. In a container the path may be one of the host's: then it is the mount. */
 static char *own_dir(const char *root, const char *controller, bool *is_v1) {
-    char *path = xasprintf("%s/proc/self/cgroup", root), line[LINE_MAX_BYTES];
     char *dir = NULL, *mount = xasprintf("%s" MOUNT, root);
-    FILE *file = fopen(path, "re");
+    FILE *file = proc_cgroup_open(root);
+    struct proc_cgroup group;
 
-    free(path);
-    while (file && fgets(line, sizeof line, file)) {
-        char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
-        bool is_there;
+    while (proc_cgroup_next(&group, file)) {
+        bool is_of_v1 = group.controllers[0] != '\0';
 
-        if (!group)
+        if (is_of_v1 ? controller[0] == '\0' || !proc_cgroup_lists(group.controllers, controller)
+                     : dir != NULL)
             continue;
-        *group++ = '\0';
-        names++;
-        group[strcspn(group, "\n")] = '\0';
-        *is_v1 = names[0] != '\0';
-        if (*is_v1 ? controller[0] == '\0' || !is_named(names, controller) : dir != NULL)
-            continue;
+        *is_v1 = is_of_v1;
         free(dir);
-        dir = *is_v1 ? xasprintf("%s/%s%s", mount, controller, group)
-                     : xasprintf("%s%s", mount, group);
-        is_there = access(dir, W_OK) == 0;
-        if (!is_there) {
+        dir = *is_v1 ? xasprintf("%s/%s%s", mount, controller, group.path)
+                     : xasprintf("%s%s", mount, group.path);
+        if (access(dir, W_OK) < 0) {
             free(dir);
             dir = *is_v1 ? xasprintf("%s/%s", mount, controller) : xasprintf("%s", mount);
         }
@@ -164,21 +157,6 @@ static char *own_dir(const char *root, const char *controller, bool *is_v1) {
         dir[strlen(dir) - strlen(MAIN)] = '\0';
     free(mount);
     return dir;
-}
-
-/* In a list like "cpu,cpuacct" or "memory pids". */
-static bool is_named(const char *list, const char *name) {
-    size_t len = strlen(name);
-
-    while (*list) {
-        size_t first = strcspn(list, ", \n");
-
-        if (first == len && memcmp(list, name, len) == 0)
-            return true;
-        list += first;
-        list += strspn(list, ", \n");
-    }
-    return false;
 }
 
 /* As systemd marks it: what is below is ours to do with. */
@@ -253,9 +231,11 @@ static int make(struct cgroup *group, enum cgroup_controller of, const char *roo
 static int pass_on(const char *dir, const char *controller) {
     char text[LINE_MAX_BYTES], wanted[32];
 
-    if (read_from(dir, "cgroup.subtree_control", text, sizeof text) && is_named(text, controller))
+    if (read_from(dir, "cgroup.subtree_control", text, sizeof text) &&
+        proc_cgroup_lists(text, controller))
         return 0;
-    if (!read_from(dir, "cgroup.controllers", text, sizeof text) || !is_named(text, controller))
+    if (!read_from(dir, "cgroup.controllers", text, sizeof text) ||
+        !proc_cgroup_lists(text, controller))
         return ENOENT;
     snprintf(wanted, sizeof wanted, "+%s", controller);
     return write_to(dir, "cgroup.subtree_control", wanted);

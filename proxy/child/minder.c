@@ -115,17 +115,17 @@ static bool start_program(struct minder *minder) {
                                          process->limits.processes};
     struct minder_report report = {.word = MINDER_STARTED};
     const int fds[] = {minder->launch->in, minder->launch->out, minder->launch->err};
-    int ends[2];
+    int ends[2], err;
     ssize_t got;
-    int err = cgroup_open(&minder->group, "", &limits, getpid());
 
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return false;
+    err = cgroup_open(&minder->group, "", &limits, getpid());
     if (err) {
         tell(minder,
              &(struct minder_report){.word = MINDER_FAILED, .failure = {LAUNCH_GROUP, err}});
         return false;
     }
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return false;
     minder->program = fork();
     if (minder->program == 0)
         launch_become(minder->launch, &minder->group, ends[1]);
@@ -141,11 +141,12 @@ static bool start_program(struct minder *minder) {
     close(ends[0]);
     report.pid = minder->program;
     tell(minder, &report);
-    if (report.word == MINDER_FAILED && minder->program > 0)
+    if (report.word == MINDER_STARTED)
+        return true;
+    if (minder->program > 0)
         waitpid(minder->program, NULL, 0);
-    if (report.word == MINDER_FAILED)
-        cgroup_close(&minder->group);
-    return report.word == MINDER_STARTED;
+    cgroup_close(&minder->group);
+    return false;
 }
 
 static void turn(struct minder *minder) {

@@ -118,7 +118,7 @@ static void where_its_path_is_not_there_the_mount_is_taken(void **state) {
 static void with_v2_one_group_has_both(void **state) {
     struct cgroup group;
 
-    be_in("0::/s\n");
+    be_in("0::/s\n1:name=systemd:/\n"); /* in whatever order */
     make_dir("/sys/fs/cgroup/s");
     make_file("/sys/fs/cgroup/s/cgroup.controllers", "cpu memory pids\n");
     make_file("/sys/fs/cgroup/s/cgroup.subtree_control", "memory\n");
