@@ -213,6 +213,15 @@ def test_in_a_gateway_that_waits_to_be_replaced_calls_run_in_processes(weir, ser
     assert told()["c"] == ("thread", None)
 
 
+def await_replacement(w, gateway, crowd):
+    """Another one serves, the crowd among others, and @gateway is gone."""
+    wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
+             f"gateway {w.gateways()[-1]} serves" in w.log())
+    n = len(crowd.answered)
+    wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
+    wait_for("the old one has gone", lambda: gateway not in w.gateways())
+
+
 def test_memory_that_faults_lose_has_the_gateway_replaced(weir, serve):
     w = start(weir, serve(answering(echo)), handler(plugin="fault", timeout="2s",
                                                     fault={"quarantine_share": 0, "demote": False}),
@@ -226,11 +235,7 @@ def test_memory_that_faults_lose_has_the_gateway_replaced(weir, serve):
         assert w.metrics().sum("weir_handler_lost_bytes_max") == 1024 * 1024
         assert w.gateways() == [gateway]
         assert ask(w, "leak").status == 500
-        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
-                 f"gateway {w.gateways()[-1]} serves" in w.log())
-        n = len(crowd.answered)
-        wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
-        wait_for("the old one has gone", lambda: gateway not in w.gateways())
+        await_replacement(w, gateway, crowd)
     crowd.expect_no_failure()
     assert "the gateway is to be replaced: faults of handlers have lost" in w.log()
     assert w.metrics().sum("weir_handler_dirty_faults_total") == 0
@@ -250,11 +255,7 @@ def test_files_that_faults_leave_open_have_the_gateway_replaced(weir, serve):
         assert w.gateways() == [gateway]
         for _ in range(30):
             assert ask(w, "leak_file").status == 500
-        wait_for("another gateway serves", lambda: w.gateways()[-1:] not in ([], [gateway]) and
-                 f"gateway {w.gateways()[-1]} serves" in w.log())
-        n = len(crowd.answered)
-        wait_for("it goes on", lambda: len(crowd.answered) > n + 20)
-        wait_for("the old one has gone", lambda: gateway not in w.gateways())
+        await_replacement(w, gateway, crowd)
     crowd.expect_no_failure()
     assert "the gateway is to be replaced: faults of handlers have left" in w.log()
 
