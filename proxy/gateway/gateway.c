@@ -114,6 +114,13 @@ void gateway_retire(struct gateway *gateway) {
             loop_post(&gateway->loops[i].loop, &gateway->loops[i].retire_mail);
 }
 
+bool gateway_has_retired(const struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++)
+        if (!atomic_load(&gateway->loops[i].has_retired))
+            return false;
+    return true;
+}
+
 void gateway_end_tunnels(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->loop_count; i++)
         if (!atomic_exchange(&gateway->loops[i].are_tunnels_posted, true))
@@ -335,6 +342,7 @@ static void stop_accepting(struct gateway_loop *gl) {
     health_drain(gl);
     for (size_t i = 0; i < gl->gateway->config->listener_count; i++)
         listener_close(&gl->listeners[i]);
+    atomic_store(&gl->has_retired, true);
     loop_timer_stop(&gl->loop, &gl->tick);
     loop_timer_start(&gl->loop, &gl->drain_timer, 0);
 }

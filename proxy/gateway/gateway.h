@@ -81,7 +81,7 @@ struct gateway_loop {
     unsigned active_crossings;
     bool are_pools_closed;
     bool are_tunnels_ending; /* WebSockets are told to go, new ones too */
-    _Atomic bool are_tunnels_posted, is_drain_posted, is_abort_posted, has_ended;
+    _Atomic bool are_tunnels_posted, is_drain_posted, is_abort_posted, has_retired, has_ended;
 };
 
 /* Content that waits for handlers to look at it. */
@@ -170,6 +170,10 @@ void gateway_drain(struct gateway *gateway);
  * may bring one more request, whose answer says that it was the last. gateway_drain() may follow.
  */
 void gateway_retire(struct gateway *gateway);
+
+/* After gateway_retire(): has every loop stopped accepting? Who connects from then on reaches the
+ * successor. Any thread. */
+bool gateway_has_retired(const struct gateway *gateway);
 
 /* Tells both sides of every WebSocket, between two frames, that it goes away (Close 1001), now or
  * as soon as it is open. Any thread but a loop. */

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define DRAIN_LOOK_MS 20
+#define RETIRE_LOOK_MS 1
 /* How long before the end of its time an old gateway tells its WebSockets to go, if that is no more
  * than a quarter of the time. */
 #define TUNNELS_END_NS (5 * NS_PER_S)
@@ -58,6 +59,7 @@ struct server {
     struct other_counters others;
     int64_t deadline_ns; /* of draining; 0: it is not */
     int64_t tunnels_ns;  /* when WebSockets are told of it */
+    bool is_retiring;    /* until no loop accepts any more */
     bool is_aborted;
 };
 
@@ -487,7 +489,14 @@ static int serve(struct server *server) {
             server->is_aborted = true;
             gateway_abort(server->gateway);
         }
-        poll(&polled, 1, server->deadline_ns ? DRAIN_LOOK_MS : -1);
+        if (server->is_retiring && gateway_has_retired(server->gateway)) {
+            server->is_retiring = false;
+            control_send(CONTROL_FD, "retired", NULL, 0); /* if lost, it is waited for in vain */
+        }
+        poll(&polled, 1,
+             server->is_retiring   ? RETIRE_LOOK_MS
+             : server->deadline_ns ? DRAIN_LOOK_MS
+                                   : -1);
     }
     return 0;
 }
@@ -517,7 +526,7 @@ static void obey(struct server *server, struct control_message *message) {
         keeper_release(server->keeper);
         admin_close(server->admin);
         server->admin = NULL;
-        control_send(CONTROL_FD, "retired", NULL, 0); /* if it is lost, it is waited for in vain */
+        server->is_retiring = true;
     }
 }
 

@@ -124,7 +124,7 @@ void supervisor_take_over(struct supervisor *s) {
         if (s->has_served) {
             open_log(&s->current.plan);
             nursery_link_log(&s->nursery, &s->current.plan);
-            totals_count_reload(&s->totals, RELOAD_OK);
+            s->is_reload_done = true;
         }
     }
     for (unsigned i = 0; i < s->current.plan.listener_count; i++)
@@ -146,7 +146,6 @@ void supervisor_take_over(struct supervisor *s) {
     if (!s->has_served && s->options->on_ready)
         s->options->on_ready(s->options->ctx);
     s->has_served = true;
-    notify_ready(&s->notify);
 }
 
 void supervisor_ended(struct supervisor *s, struct generation *g, int status) {
@@ -197,6 +196,10 @@ void supervisor_make_live(struct supervisor *s) {
     crashes_write(&s->crashes, clock_now_ns(), deaths);
     generation_tell(s->serving, "deaths%s", deaths);
     generation_tell(s->serving, "live");
+    if (s->is_reload_done)
+        totals_count_reload(&s->totals, RELOAD_OK);
+    s->is_reload_done = false;
+    notify_ready(&s->notify);
 }
 
 unsigned supervisor_retiring(const struct supervisor *s) {

@@ -53,6 +53,7 @@ struct supervisor {
     bool is_upgrade; /* the check that is under way is by the new binary */
     bool is_reload_wanted;
     bool is_reload_told;                                  /* that it has to wait */
+    bool is_reload_done;                                  /* once its gateway is live */
     int64_t start_at_ns;                                  /* when to start one; 0: not */
     const struct kept *listeners[RUN_PLAN_LISTENERS_MAX]; /* borrowed: kept; of the current plan */
     struct socket_look looks[RUN_PLAN_LISTENERS_MAX][KEPT_SOCKETS_MAX];
@@ -84,7 +85,8 @@ void supervisor_take_over(struct supervisor *s);
 /* A process has ended with @status (wait(2)). */
 void supervisor_ended(struct supervisor *s, struct generation *g, int status);
 
-/* Tells the serving one that it is the one, and whose counters to add. */
+/* No other accepts any more: tells the serving one that it is the one, and whose counters to add. A
+ * reload is done by then: who connects is served by the new configuration. */
 void supervisor_make_live(struct supervisor *s);
 
 /* upgrade.c: another binary takes this one's place. */

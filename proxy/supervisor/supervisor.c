@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define READY_MAX_NS (60 * NS_PER_S)  /* for a gateway to become ready */
-#define RETIRED_MAX_NS (2 * NS_PER_S) /* for an old one to close its admin plane */
+#define RETIRED_MAX_NS (2 * NS_PER_S) /* for an old one to stop accepting */
 #define GRACE_NS (5 * NS_PER_S)       /* for a gateway to end behind its own drain time */
 #define LOOK_NS (500 * NS_PER_MS)     /* between two looks at the gateways */
 #define POLLED_MAX (GENERATIONS_MAX + 3)
@@ -279,7 +279,7 @@ static void look(struct supervisor *s, int64_t now_ns) {
     supervisor_look_after_nursery(s, now_ns);
     if (s->start_at_ns && now_ns >= s->start_at_ns && !s->starting)
         supervisor_start(s, false);
-    if (!s->serving || s->starting || s->examination.pid)
+    if (!s->serving || !s->serving->is_live || s->starting || s->examination.pid)
         return;
     if (s->is_upgrade_wanted) {
         s->is_upgrade_wanted = false;

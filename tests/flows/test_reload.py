@@ -52,6 +52,16 @@ def test_the_new_file_is_served(weir, serve):
     wait_for("one gateway is left", lambda: len(w.gateways()) == 1)
 
 
+def test_a_reload_is_counted_when_nobody_serves_the_old_file_any_more(weir, serve):
+    names = [b"even", b"odd"]
+    engines = [serve(answering(response(body=name))) for name in names]
+    w = weir(engines[0], server={"threads": 2})
+    for i in range(1, 31):
+        w.config["pipeline"][0]["endpoints"] = [engines[i % 2].endpoint]
+        reload(w, w.config)
+        assert [w.exchange(request()).body for _ in range(4)] == 4 * [names[i % 2]]
+
+
 @pytest.mark.parametrize("text", ["this is no toml", "[server]\nthreads = 'many'\n", ""])
 def test_a_bad_file_changes_nothing(weir, serve, text):
     w = weir(serve())
