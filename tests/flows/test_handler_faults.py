@@ -11,6 +11,7 @@ import pytest
 from harness.env import VARIANT, wait_for
 from harness.handlers import PLUGINS, handler, problem, start
 from harness.http2 import Http2Client
+from harness.programs import descendants
 from harness.traffic import Traffic
 from harness.upstream import answering
 from harness.wire import request, response
@@ -282,18 +283,11 @@ def test_a_process_may_have_so_much_memory(weir, serve, kind):
 
 
 def test_processes_end_with_their_gateway(weir, serve):
-    def processes(pid):
-        try:
-            children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-        except OSError:
-            return []
-        return [int(child) for child in children] + [p for child in children for p in processes(child)]
-
     w = begin(weir, serve, isolation="process")
     w.must_be_clean = False
     assert w.exchange(request()).status == 200
     gateway = w.gateway
-    found = processes(gateway)
+    found = descendants(gateway)
     assert len(found) >= 2  # the zygote, and who has run the call
     os.kill(gateway, 9)
     wait_for("all have ended", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from .env import PATIENCE, free_port, wait_for
-from .weir import base_config, merged
+from .weir import base_config, children, merged
 
 PYTHON = "/usr/bin/python3"
 
@@ -73,14 +73,10 @@ def await_none(token, timeout=PATIENCE):
 
 
 def descendants(pid):
-    """All of them, from the kernel's lists of children."""
+    """All of them, the nearest first."""
     found, at = [pid], 0
     while at < len(found):
-        try:
-            for task in os.listdir(f"/proc/{found[at]}/task"):
-                found += map(int, Path(f"/proc/{found[at]}/task/{task}/children").read_text().split())
-        except OSError:
-            pass
+        found += children(found[at])
         at += 1
     return found[1:]
 

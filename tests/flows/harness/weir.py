@@ -1,5 +1,6 @@
 """weir as a process: a file, a command line, ports, and what it says of itself."""
 
+import glob
 import json
 import os
 import re
@@ -124,6 +125,22 @@ class Metrics(list):
 
     def names(self):
         return set(self.types)
+
+
+def children(pid):
+    """The pids of a process's children, those of a thread oldest first; none when it is gone. The kernel may leave one
+    out while another ends (proc_pid_task(5)), so it is asked until it says the same twice."""
+    before = None
+    while True:
+        now = []
+        for path in sorted(glob.glob(f"/proc/{pid}/task/*/children")):
+            try:
+                now += map(int, Path(path).read_text().split())
+            except OSError:  # that thread, or all of them, have gone
+                pass
+        if now == before:
+            return now
+        before = now
 
 
 class Weir:
@@ -293,11 +310,7 @@ class Weir:
 
     def gateways(self):
         """The pids of its gateway processes, oldest first."""
-        try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        except OSError:
-            return []
-        return [int(pid) for pid in children if self.role(pid) == b"gateway"]
+        return [pid for pid in children(self.pid) if self.role(pid) == b"gateway"]
 
     @staticmethod
     def role(pid):
