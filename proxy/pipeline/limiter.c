@@ -10,6 +10,8 @@ static void grow(struct limiter *limiter);
 static bool is_probe_due(const struct limiter *limiter, int64_t now_ns);
 static int64_t fresh_ns(const struct limiter *limiter);
 static bool is_above(const struct limiter *limiter, double times);
+static double allowed(const struct limiter *limiter, double share);
+static void learn_noise(struct limiter *limiter);
 static void begin_probe(struct limiter *limiter, int64_t now_ns);
 static void measured(struct limiter *limiter, int64_t now_ns);
 static void end_probe(struct limiter *limiter, int64_t now_ns);
@@ -35,6 +37,7 @@ void limiter_learn(struct limiter *limiter, const struct service_sample *answers
         open_window(limiter, now_ns);
     window->count += answers->count;
     window->sum_ns += answers->sum_ns;
+    window->squares += answers->squares;
     limiter->inflight_max = inflight > limiter->inflight_max ? inflight : limiter->inflight_max;
     switch (limiter->state) {
     case LIMITER_STEADY:
@@ -81,9 +84,10 @@ void limiter_resume(struct limiter *limiter, unsigned kept) {
 
 /* A window is full. */
 static void steady(struct limiter *limiter, int64_t now_ns) {
-    double saturation = limiter->inflight_max / limiter->limit;
+    double saturation = (double)limiter->inflight_max / limiter_limit(limiter);
 
     limiter->short_ns = limiter->window.sum_ns / limiter->window.count;
+    learn_noise(limiter);
     open_window(limiter, now_ns);
     if (limiter->base_ns == 0 || limiter->short_ns < limiter->base_ns / 2)
         limiter->base_ns = limiter->short_ns;
@@ -101,17 +105,21 @@ static void steady(struct limiter *limiter, int64_t now_ns) {
         cut(limiter);
     else if (is_probe_due(limiter, now_ns))
         begin_probe(limiter, now_ns);
-    else if (limiter->highs == 0 && saturation >= LIMITER_USED)
+    else if (saturation >= LIMITER_USED && !is_above(limiter, allowed(limiter, LIMITER_QUICK)))
         grow(limiter);
 }
 
 static void count_high(struct limiter *limiter) {
-    if (!is_above(limiter, LIMITER_TOLERANCE)) {
+    if (!is_above(limiter, allowed(limiter, LIMITER_TOLERANCE))) {
         limiter->highs = 0;
         limiter->is_cut = false;
         return;
     }
     limiter->is_starting = false;
+    /* So slow, but not before the probe, with the same limit: it is the upstream that has changed.
+     */
+    if (is_above(limiter, LIMITER_SLOW) && !limiter->has_fallen)
+        limiter->is_checked = false;
     /* The first of them may still be of what was before. */
     if (limiter->highs <= 1 || limiter->short_ns < limiter->high_ns)
         limiter->high_ns = limiter->short_ns;
@@ -119,23 +127,34 @@ static void count_high(struct limiter *limiter) {
 }
 
 /* Is it known that answers take longer because of the limit? Right after a probe. A little longer
- * may be said of an older base too, which another probe would cost more than; but once only, until
- * answers have been quick again, as it may be the base that is wrong. */
+ * may be said of an older base too, which another probe would cost more than; but again only if
+ * the last time has helped, until answers have been quick, as it may be the base that is wrong. */
 static bool may_cut(const struct limiter *limiter) {
-    return limiter->is_checked ||
-           (!limiter->is_cut && (double)limiter->high_ns < LIMITER_MILD * (double)limiter->base_ns);
+    if (limiter->is_checked)
+        return true;
+    if (limiter->probed_ns == 0) /* the base may itself be of too much to do */
+        return false;
+    if (limiter->is_cut && limiter->high_ns >= limiter->cut_ns)
+        return false;
+    return (double)limiter->high_ns < LIMITER_MILD * (double)limiter->base_ns;
 }
 
 /* Little's law: with as many in flight as answers would then take the base, but for the tolerance.
  * Half the way, unless it is far: too much at once makes an upstream slower than that law knows,
  * and what is too low is found out slowly. */
 static void cut(struct limiter *limiter) {
-    double gain = LIMITER_TOLERANCE * (double)limiter->base_ns / (double)limiter->high_ns;
+    double tolerated = allowed(limiter, LIMITER_TOLERANCE) * (double)limiter->base_ns;
+    double gain = tolerated / (double)limiter->high_ns;
+    double most = (unsigned)limiter->limit - LIMITER_STEP;
 
     if ((double)limiter->high_ns < LIMITER_SLOW * (double)limiter->base_ns)
         gain = (1 + gain) / 2;
-    limiter->limit =
-        clamp(limiter->limit * clamp(gain, LIMITER_CUT_MAX, 1), limiter->min, limiter->max);
+    limiter->limit *= clamp(gain, LIMITER_CUT_MAX, 1);
+    if (limiter->limit > most)
+        limiter->limit = most;
+    limiter->limit = clamp(limiter->limit, limiter->min, limiter->max);
+    limiter->cut_ns = limiter->high_ns;
+    limiter->streak = 0;
     limiter->highs = 0;
     limiter->is_cut = !limiter->is_checked;
     limiter->is_checked = false;
@@ -144,9 +163,11 @@ static void cut(struct limiter *limiter) {
 static void grow(struct limiter *limiter) {
     double room = sqrt(limiter->limit) / 8;
 
-    room = limiter->is_starting      ? limiter->limit / 4
-           : room > LIMITER_ROOM_MIN ? room
-                                     : LIMITER_ROOM_MIN;
+    limiter->streak++;
+    room = room > LIMITER_ROOM_MIN ? room : LIMITER_ROOM_MIN;
+    room *= 1 + (double)limiter->streak / LIMITER_ROOM_STREAK;
+    if (limiter->is_starting || room > limiter->limit / 4)
+        room = limiter->limit / 4;
     limiter->limit = clamp(limiter->limit + room, limiter->min, limiter->max);
 }
 
@@ -156,10 +177,13 @@ static bool is_probe_due(const struct limiter *limiter, int64_t now_ns) {
 
     if (limiter->is_checked)
         return false;
-    if (is_above(limiter, LIMITER_SLOW) && since_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
-        return true;
-    if (limiter->highs >= LIMITER_HIGHS && since_ns >= fresh_ns(limiter))
-        return true;
+    /* Not at the first, which is in part of what was before: a probe is compared with it. */
+    if (limiter->highs >= LIMITER_HIGHS) {
+        if (is_above(limiter, LIMITER_SLOW) && since_ns >= LIMITER_AGAIN_TIMES * limiter->base_ns)
+            return true;
+        if (since_ns >= fresh_ns(limiter))
+            return true;
+    }
     every_ns = every_ns > LIMITER_PROBE_NS ? every_ns : LIMITER_PROBE_NS;
     every_ns = every_ns < LIMITER_PROBE_MAX_NS ? every_ns : LIMITER_PROBE_MAX_NS;
     return !limiter->is_starting && since_ns >= every_ns;
@@ -175,6 +199,20 @@ static int64_t fresh_ns(const struct limiter *limiter) {
 /* Do answers take more than @times the base? */
 static bool is_above(const struct limiter *limiter, double times) {
     return (double)limiter->short_ns > times * (double)limiter->base_ns;
+}
+
+/* So many times the base is what noise may make of it, or @share more. */
+static double allowed(const struct limiter *limiter, double share) {
+    return 1 + clamp(LIMITER_NOISE * limiter->noise, share, LIMITER_NOISE_MAX);
+}
+
+/* From the window whose mean is short_ns. */
+static void learn_noise(struct limiter *limiter) {
+    double count = limiter->window.count, mean = (double)limiter->window.sum_ns / count;
+    double variance = limiter->window.squares / count - mean * mean;
+    double noise = variance > 0 ? sqrt(variance / count) / mean : 0;
+
+    limiter->noise += (noise - limiter->noise) / (limiter->noise > 0 ? LIMITER_NOISE_WINDOWS : 1);
 }
 
 static void begin_probe(struct limiter *limiter, int64_t now_ns) {

@@ -16,12 +16,19 @@
  *   and becomes the base. Only if answers were faster then, and take longer again now that the
  * limit is back, for LIMITER_HIGHS windows, it is lowered, to what Little's law makes of both. A
  *   little longer is not worth another probe, whose gap costs more than it finds: then it is
- * lowered by what is known, once, until answers have been quick again.
+ * lowered by what is known, and again as long as that makes answers faster. And if they take
+ * twice the base though they did not before the probe, with the same limit, that is not why.
+ * - What is too little to lower it is too much to raise it: between LIMITER_QUICK and
+ * LIMITER_TOLERANCE it stays. Else it would go to and fro about what the upstream can do, and be
+ * too high for most of the time.
+ * - Both are wider where answers differ by themselves: what chance alone makes of a window's mean
+ * is its standard error, which is measured.
  * - A window is no shorter than an answer takes, so that each shows what the last change has made
  * of it, and has enough answers for their chances to even out.
  * - Where the first probe shows that it was far too much, it goes on with a quarter less, until
  *   answers get faster no more, so that the base is one.
- * - It grows only while it is used, and starts by a quarter at a time.
+ * - It grows only while it is used, and starts by a quarter at a time. Later by little, but by more
+ * the longer it has not been lowered, as it then seems to be far from what can be done.
  *
  *                | a window of answers             | slow, or a probe is due | in flight <= limit
  *      STEADY    | some room, if they are quick;   | DRAIN, with less        | -
@@ -40,10 +47,16 @@
 #include <stdbool.h>
 
 #define LIMITER_START 20
-#define LIMITER_ROOM_MIN 0.5           /* to grow, in a window */
-#define LIMITER_TOLERANCE 1.04         /* of the base: what noise may add */
-#define LIMITER_USED 0.9               /* of the limit are in flight: more might be */
-#define LIMITER_HIGHS 3                /* windows in a row beyond the tolerance are one too many */
+#define LIMITER_ROOM_MIN 0.5    /* to grow, in a window */
+#define LIMITER_ROOM_STREAK 8   /* steps after which one is twice as large; and so on */
+#define LIMITER_STEP 0.5        /* a cut goes so far below the last place at least */
+#define LIMITER_QUICK 0.015     /* beyond the base: so little leaves room to grow */
+#define LIMITER_TOLERANCE 0.03  /* and so little is no reason to lower it, or both, if more: */
+#define LIMITER_NOISE 1.5       /* standard errors of a window's mean */
+#define LIMITER_NOISE_MAX 0.2   /* but no more */
+#define LIMITER_NOISE_WINDOWS 8 /* that the standard error is an average of */
+#define LIMITER_USED 0.9        /* of the limit are in flight: more might be */
+#define LIMITER_HIGHS 3         /* windows in a row beyond the tolerance are one too many */
 #define LIMITER_HIGH_NS (2 * NS_PER_S) /* between two probes because of that, or */
 #define LIMITER_HIGH_TIMES 10          /* answers' times; so long a probe counts as fresh */
 #define LIMITER_MILD 1.25              /* of the base: so little more needs no fresh probe */
@@ -71,6 +84,7 @@ struct limiter {
     bool is_starting; /* nothing has shown yet that it is enough */
     int64_t base_ns;  /* 0: not known */
     int64_t short_ns; /* of the last window */
+    double noise;     /* standard error of short_ns, as a share of it */
 
     struct service_sample window;
     int64_t window_from_ns;
@@ -79,7 +93,9 @@ struct limiter {
     unsigned highs;     /* windows beyond the tolerance in a row */
     int64_t high_ns;    /* the shortest of them, but for the first */
     bool is_checked;    /* a probe came just before them: the base is fresh */
-    bool is_cut;        /* without a fresh probe, and it is not known whether that has helped */
+    bool is_cut;        /* without a fresh probe, and answers have not been quick since */
+    int64_t cut_ns;     /* high_ns when it was lowered the last time */
+    unsigned streak;    /* steps that it has grown by since then */
     bool is_slow;       /* the probe is because of slow answers */
     bool has_fallen;    /* they got shorter with less load */
     int64_t before_ns;  /* short_ns when it began */

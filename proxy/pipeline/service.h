@@ -13,6 +13,7 @@
 struct service_sample {
     unsigned count;
     int64_t sum_ns, min_ns;
+    double squares; /* sum of them, in ns^2: how much one answer differs from the other */
 };
 
 static inline void service_sample_add(struct service_sample *sample, int64_t ns) {
@@ -20,6 +21,7 @@ static inline void service_sample_add(struct service_sample *sample, int64_t ns)
         sample->min_ns = ns;
     sample->count++;
     sample->sum_ns += ns;
+    sample->squares += (double)ns * (double)ns;
 }
 
 /* Zeroed memory has measured nothing. */
