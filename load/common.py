@@ -50,9 +50,9 @@ def weir_bin():
 # What each program of load/tools is made of.
 TOOLS = {
     "engine": ["wire"],
-    "loadgen": ["wire", "measure"],
+    "loadgen": ["wire", "measure", "plan", "result"],
     "h2engine": ["wire", "h2wire"],
-    "h2loadgen": ["wire", "measure", "h2wire"],
+    "h2loadgen": ["wire", "measure", "plan", "result", "h2wire"],
 }
 
 

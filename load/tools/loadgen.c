@@ -4,23 +4,20 @@
  * kept.
  *
  * Closed loop: every connection sends its next request as soon as it has its answer. Open loop
- * (--rate): request k is due at start + k / rate whatever the answers do; a request that finds no
- * free connection waits, and its latency counts from when it was due, so that a stalled server
- * cannot hide by slowing the clients down.
+ * (--rate): as plan.h has it.
  *
  * Every answer is checked: status, length, framing. --also 503 names a status that is counted apart
  * ("refused", with its own latencies and with how many of them carried Retry-After) instead of
- * being an error. --cpu-of reads the CPU clocks of the proxy's processes at the very moments
- * between which requests are counted. The result is one JSON object on standard output.
+ * being an error. The result is one JSON object on standard output (result.h).
  *
  * It follows no redirects, speaks no TLS and pipelines nothing. */
-#include "measure.h"
+#include "plan.h"
+#include "result.h"
 #include "wire.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <getopt.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,9 +28,7 @@
 
 enum {
     EVENTS_MAX = 512,
-    TICK_MS = 1,
-    REST_MS = 10, /* after an error, before the connection is used again */
-    STATUS_MAX = 600,
+    TICK_NS = 1000000,
 };
 
 enum failure {
@@ -78,53 +73,32 @@ struct conn {
 };
 
 static struct {
-    struct sockaddr_in address;
-    const char *path;
-    uint64_t connections, sources, first_source, post, timeout_ns, limit, series_ms;
-    const char *field;
-    uint64_t duration_ns, warmup_ns;
-    double rate;
-    long long expect_bytes;
+    const char *path, *field;
+    uint64_t sources, first_source, post;
     int expect_status, also_status;
     bool is_new, is_verified;
-    struct pids pids;
 } config = {
     .path = "/bytes/13",
-    .connections = 64,
     .sources = 1,
     .first_source = 1,
-    .timeout_ns = 10ull * 1000000000,
-    .duration_ns = 2ull * 1000000000,
-    .expect_bytes = -1,
     .expect_status = 200,
 };
 
+static struct plan plan;
+static struct result result = {.failures = failure_names, .failure_count = FAIL_COUNT};
+
 static struct {
-    int epoll;
     char *buffer;
     struct conn *conns, *idle;
     char digits[14]; /* the answer to a POST */
     char head[1024]; /* of every request; its content is the pattern */
     size_t request_bytes, head_bytes;
-    uint64_t now_ns, begin_ns, window_ns, end_ns;
-    uint64_t started;    /* those that failed left out */
-    uint64_t dispatched; /* open loop: requests taken from the schedule */
-    bool is_counting;
-
-    uint64_t errors[FAIL_COUNT], statuses[STATUS_MAX];
-    uint64_t bytes, opened, reopened, explained, window_dispatched;
-    struct histogram ok, refused;
-    struct series series;
-    double cpu_s, self_s;
 } load;
 
 static void parse_options(int argc, char **argv);
 static void prepare_request(void);
 static void run(void);
-static uint64_t next_ns(void);
-static uint64_t due_ns(void);
 static bool is_over(void);
-static void open_window(void);
 static void tick(void);
 static void dispatch(void);
 static void conn_begin(struct conn *conn, uint64_t start_ns);
@@ -140,17 +114,15 @@ static void conn_next(struct conn *conn);
 static void conn_fail(struct conn *conn, enum failure failure);
 static void conn_shut(struct conn *conn);
 static void watch(struct conn *conn, uint32_t events);
-static void print_result(void);
 
 int main(int argc, char **argv) {
     parse_options(argc, argv);
     prepare_request();
     load.buffer = malloc(WIRE_BUFFER_BYTES);
-    load.conns = calloc(config.connections, sizeof *load.conns);
+    load.conns = calloc(plan.connections, sizeof *load.conns);
     assert(load.buffer && load.conns);
-    load.epoll = epoll_create1(EPOLL_CLOEXEC);
     run();
-    print_result();
+    result_print(&result);
     return 0;
 }
 
@@ -163,35 +135,30 @@ static void usage(FILE *out) {
           "  --first-source N  the first is 127.0.0.N\n"
           "  --field TEXT      a further field of every request, \"name: value\"\n"
           "  --new             a new connection for each request\n"
-          "  --seconds S       length of the counted window (default 2)\n"
-          "  --warmup S        before it, not counted (default 0)\n"
-          "  --count N         end after N answers\n"
-          "  --rate R          open loop: R requests per second\n"
-          "  --timeout S       of one request (default 10)\n"
           "  --status N        the status to expect (default 200)\n"
           "  --also N          a status that is a refusal, not an error\n"
-          "  --series MS       also the results of each so many milliseconds, warm-up included\n"
-          "  --bytes N         the content length to expect\n"
-          "  --verify          compare the content with the engine's pattern\n"
-          "  --cpu-of PID,...  processes whose CPU time is measured over the window\n",
+          "  --verify          compare the content with the engine's pattern\n" PLAN_USAGE,
           out);
 }
 
 static void parse_options(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, NULL, 'p'},         {"post", 1, NULL, 'P'},
-        {"connections", 1, NULL, 'c'},  {"sources", 1, NULL, 'S'},
-        {"first-source", 1, NULL, 'F'}, {"field", 1, NULL, 'f'},
-        {"series", 1, NULL, 'e'},       {"new", 0, NULL, 'n'},
-        {"seconds", 1, NULL, 's'},      {"warmup", 1, NULL, 'w'},
-        {"count", 1, NULL, 'N'},        {"rate", 1, NULL, 'r'},
-        {"timeout", 1, NULL, 't'},      {"status", 1, NULL, 'x'},
-        {"also", 1, NULL, 'a'},         {"bytes", 1, NULL, 'b'},
-        {"verify", 0, NULL, 'v'},       {"cpu-of", 1, NULL, 'C'},
-        {"help", 0, NULL, 'h'},         {0},
+        {"path", 1, NULL, 'p'},
+        {"post", 1, NULL, 'P'},
+        {"sources", 1, NULL, 'S'},
+        {"first-source", 1, NULL, 'F'},
+        {"field", 1, NULL, 'f'},
+        {"new", 0, NULL, 'n'},
+        {"status", 1, NULL, 'x'},
+        {"also", 1, NULL, 'a'},
+        {"verify", 0, NULL, 'v'},
+        {"help", 0, NULL, 'h'},
+        PLAN_OPTIONS,
+        {0},
     };
     int option;
 
+    plan = plan_default(64);
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (option) {
         case 'p':
@@ -199,9 +166,6 @@ static void parse_options(int argc, char **argv) {
             break;
         case 'P':
             config.post = wire_number("--post", optarg);
-            break;
-        case 'c':
-            config.connections = wire_number("--connections", optarg);
             break;
         case 'S':
             config.sources = wire_number("--sources", optarg);
@@ -212,26 +176,8 @@ static void parse_options(int argc, char **argv) {
         case 'f':
             config.field = optarg;
             break;
-        case 'e':
-            config.series_ms = wire_number("--series", optarg);
-            break;
         case 'n':
             config.is_new = true;
-            break;
-        case 's':
-            config.duration_ns = measure_seconds(optarg);
-            break;
-        case 'w':
-            config.warmup_ns = measure_seconds(optarg);
-            break;
-        case 'N':
-            config.limit = wire_number("--count", optarg);
-            break;
-        case 'r':
-            config.rate = (double)wire_number("--rate", optarg);
-            break;
-        case 't':
-            config.timeout_ns = measure_seconds(optarg);
             break;
         case 'x':
             config.expect_status = (int)wire_number("--status", optarg);
@@ -239,22 +185,17 @@ static void parse_options(int argc, char **argv) {
         case 'a':
             config.also_status = (int)wire_number("--also", optarg);
             break;
-        case 'b':
-            config.expect_bytes = (long long)wire_number("--bytes", optarg);
-            break;
         case 'v':
             config.is_verified = true;
             break;
-        case 'C':
-            pids_parse(&config.pids, optarg);
-            break;
         default:
+            if (plan_option(&plan, option, optarg))
+                break;
             usage(option == 'h' ? stdout : stderr);
             exit(option == 'h' ? 0 : 2);
         }
     }
-    if (optind + 1 != argc || wire_address(argv[optind], &config.address) < 0 ||
-        !config.connections || !config.sources || !config.first_source ||
+    if (!plan_address(&plan, argc, argv) || !config.sources || !config.first_source ||
         config.first_source + config.sources > 255) {
         usage(stderr);
         exit(2);
@@ -287,85 +228,49 @@ static void run(void) {
     static struct epoll_event events[EVENTS_MAX];
     uint64_t ticked_ns;
 
-    wire_exact_timers();
-    load.begin_ns = load.now_ns = ticked_ns = wire_now_ns();
-    load.window_ns = load.begin_ns + config.warmup_ns;
-    load.end_ns = load.window_ns + config.duration_ns;
-    series_begin(&load.series, config.series_ms * 1000000, load.begin_ns,
-                 config.warmup_ns + config.duration_ns);
-    for (uint64_t i = config.connections; i-- > 0;) {
+    plan.epoll = epoll_create1(EPOLL_CLOEXEC);
+    plan.tick_ns = TICK_NS;
+    plan_begin(&plan);
+    result_begin(&result, &plan);
+    ticked_ns = plan.now_ns;
+    for (uint64_t i = plan.connections; i-- > 0;) {
         struct conn *conn = &load.conns[i];
 
         conn->fd = -1;
-        if (config.rate) {
-            conn->next_idle = load.idle;
-            load.idle = conn;
-        } else {
-            conn_begin(conn, load.now_ns);
-        }
+        conn_next(conn);
     }
-    if (!config.warmup_ns)
-        open_window();
     while (!is_over()) {
-        struct timespec timeout = wire_until(next_ns());
-        int count = epoll_pwait2(load.epoll, events, EVENTS_MAX, &timeout, NULL);
+        int count = plan_wait(&plan, events, EVENTS_MAX, load.idle != NULL);
 
-        load.now_ns = wire_now_ns();
         for (int i = 0; i < count; i++)
             conn_event(events[i].data.ptr, events[i].events);
-        if (config.rate)
+        if (plan.rate > 0)
             dispatch();
-        if (load.now_ns - ticked_ns >= REST_MS * 1000000ull) {
-            ticked_ns = load.now_ns;
+        if (plan.now_ns - ticked_ns >= PLAN_REST_NS) {
+            ticked_ns = plan.now_ns;
             tick();
         }
     }
-    load.end_ns = wire_now_ns();
-    load.cpu_s = pids_cpu_s(&config.pids) - load.cpu_s;
-    load.self_s = measure_self_cpu_s() - load.self_s;
-}
-
-/* When there is something to do though nothing comes: the next request that is due, or a tick. */
-static uint64_t next_ns(void) {
-    uint64_t tick_ns = load.now_ns + TICK_MS * 1000000ull;
-    uint64_t next_ns = config.rate && load.idle ? due_ns() : tick_ns;
-
-    return next_ns < tick_ns ? next_ns : tick_ns;
-}
-
-static uint64_t due_ns(void) {
-    return load.begin_ns + (uint64_t)((double)load.dispatched * 1e9 / config.rate);
+    plan_end(&plan);
+    result_end(&result);
 }
 
 static bool is_over(void) {
-    if (!load.is_counting && load.now_ns >= load.window_ns)
-        open_window();
-    if (config.limit && load.ok.total + load.refused.total >= config.limit)
-        return true;
-    return load.now_ns >= load.end_ns;
-}
-
-static void open_window(void) {
-    load.is_counting = true;
-    load.bytes = load.explained = 0;
-    memset(load.statuses, 0, sizeof load.statuses);
-    load.cpu_s = pids_cpu_s(&config.pids);
-    load.self_s = measure_self_cpu_s();
-    load.window_ns = load.now_ns = wire_now_ns();
-    load.end_ns = load.window_ns + config.duration_ns;
-    load.window_dispatched = load.dispatched;
+    if (plan_opens_window(&plan))
+        result_open_window(&result);
+    return plan_is_over(&plan, result_answered(&result));
 }
 
 /* Ends what takes too long and wakes what has rested after an error. */
 static void tick(void) {
-    for (uint64_t i = 0; i < config.connections; i++) {
+    for (uint64_t i = 0; i < plan.connections; i++) {
         struct conn *conn = &load.conns[i];
 
-        if (conn->rest_until_ns && load.now_ns >= conn->rest_until_ns) {
+        if (conn->rest_until_ns && plan.now_ns >= conn->rest_until_ns) {
             conn->rest_until_ns = 0;
             conn_next(conn);
         } else if (conn->state != CONN_CLOSED && conn->state != CONN_IDLE &&
-                   load.now_ns - conn->start_ns > config.timeout_ns) {
+                   plan.now_ns - conn->start_ns > plan.timeout_ns) {
             conn_fail(conn, FAIL_TIMEOUT);
         }
     }
@@ -373,25 +278,22 @@ static void tick(void) {
 
 /* Open loop: hands what is due to the connections that are free. */
 static void dispatch(void) {
-    while (load.idle) {
-        uint64_t start_ns = due_ns();
+    uint64_t start_ns;
+
+    while (load.idle && plan_take(&plan, &start_ns)) {
         struct conn *conn = load.idle;
 
-        if (start_ns > load.now_ns)
-            break;
         load.idle = conn->next_idle;
-        load.dispatched++;
         conn_begin(conn, start_ns);
     }
 }
 
 static void conn_begin(struct conn *conn, uint64_t start_ns) {
-    /* Of --count requests each is answered, so that none is under way at the end. */
-    if (config.limit && !config.warmup_ns && load.started == config.limit) {
+    if (plan_is_used_up(&plan)) {
         conn->state = conn->fd < 0 ? CONN_CLOSED : CONN_IDLE;
         return;
     }
-    load.started++;
+    plan.started++;
     conn->start_ns = start_ns;
     conn->sent = conn->in_len = 0;
     conn->received = conn->expected = 0;
@@ -403,32 +305,21 @@ static void conn_begin(struct conn *conn, uint64_t start_ns) {
 }
 
 static bool conn_open(struct conn *conn) {
-    int one = 1;
+    struct sockaddr_in from = {.sin_family = AF_INET};
 
-    conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (conn->fd < 0) {
-        fprintf(stderr, "loadgen: cannot open a socket: %s\n", strerror(errno));
-        exit(1);
-    }
-    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (config.sources > 1 || config.first_source > 1) {
-        struct sockaddr_in from = {.sin_family = AF_INET};
-
-        from.sin_addr.s_addr =
-            htonl(INADDR_LOOPBACK + (uint32_t)(config.first_source - 1 +
-                                               (uint64_t)(conn - load.conns) % config.sources));
-        setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        bind(conn->fd, (void *)&from, sizeof from);
-    }
-    load.opened++;
+    from.sin_addr.s_addr =
+        htonl(INADDR_LOOPBACK +
+              (uint32_t)(config.first_source - 1 + (uint64_t)(conn - load.conns) % config.sources));
+    conn->fd =
+        wire_connect(&plan.address, config.sources > 1 || config.first_source > 1 ? &from : NULL);
+    result.opened++;
     conn->was_used = false;
-    if (connect(conn->fd, (void *)&config.address, sizeof config.address) < 0 &&
-        errno != EINPROGRESS) {
+    if (conn->fd < 0) {
         conn_fail(conn, FAIL_CONNECT);
         return false;
     }
     conn->armed = EPOLLIN;
-    epoll_ctl(load.epoll, EPOLL_CTL_ADD, conn->fd,
+    epoll_ctl(plan.epoll, EPOLL_CTL_ADD, conn->fd,
               &(struct epoll_event){.events = EPOLLIN, .data.ptr = conn});
     return true;
 }
@@ -484,7 +375,7 @@ static void conn_event(struct conn *conn, uint32_t events) {
             conn_next(conn);
         } else if (conn->state == CONN_IDLE) {
             conn_shut(conn); /* an idle connection may be closed: the next request opens another */
-            load.reopened++;
+            result.reopened++;
         } else if (n < 0) {
             conn_fail(conn, conn->was_used ? FAIL_RESET : FAIL_CONNECT);
         } else {
@@ -492,7 +383,7 @@ static void conn_event(struct conn *conn, uint32_t events) {
         }
         return;
     }
-    load.bytes += (uint64_t)n;
+    result.bytes += (uint64_t)n;
     data = (struct wire_slice){load.buffer, (size_t)n};
     /* An answer that comes before the request is out ends the connection's use after it. */
     if (conn->state == CONN_SENDING) {
@@ -553,7 +444,7 @@ static bool take_answer(struct conn *conn, const struct wire_head *head) {
     conn->is_chunked = head->is_chunked;
     conn->is_explained = head->retry_after.len > 0;
     conn->expected = head->content_bytes > 0 ? (uint64_t)head->content_bytes : 0;
-    return conn->status >= 100 && conn->status < STATUS_MAX &&
+    return conn->status >= 100 && conn->status < RESULT_STATUS_MAX &&
            (conn->is_chunked || head->content_bytes >= 0 || conn->status < 200 ||
             conn->status == 204 || conn->status == 304);
 }
@@ -598,27 +489,21 @@ static bool is_content_right(struct conn *conn, struct wire_slice piece) {
 
 static void conn_answered(struct conn *conn) {
     uint64_t now_ns = wire_now_ns();
-    uint64_t spent_ns = now_ns > conn->start_ns ? now_ns - conn->start_ns : 0;
 
-    load.statuses[conn->status]++;
+    result_status(&result, conn->status);
     if (conn->status == config.expect_status) {
-        if (config.expect_bytes >= 0 && conn->received != (uint64_t)config.expect_bytes) {
+        if (plan.expect_bytes >= 0 && conn->received != (uint64_t)plan.expect_bytes) {
             conn_fail(conn, FAIL_LENGTH);
             return;
         }
-        if (load.is_counting)
-            histogram_add(&load.ok, spent_ns);
-        series_add(&load.series, SERIES_OK, now_ns, spent_ns);
+        result_ok(&result, conn->start_ns, now_ns);
     } else if (conn->status == config.also_status) {
-        load.explained += conn->is_explained;
-        if (load.is_counting)
-            histogram_add(&load.refused, spent_ns);
-        series_add(&load.series, SERIES_REFUSED, now_ns, spent_ns);
+        result_refused(&result, conn->start_ns, now_ns, conn->is_explained);
     } else {
         conn_fail(conn, FAIL_STATUS);
         return;
     }
-    load.now_ns = now_ns;
+    plan.now_ns = now_ns;
     if (conn->is_close || config.is_new) {
         conn->state = CONN_EOF; /* the server closes: waiting for it checks that it does */
         return;
@@ -627,8 +512,8 @@ static void conn_answered(struct conn *conn) {
 }
 
 static void conn_next(struct conn *conn) {
-    if (!config.rate) {
-        conn_begin(conn, load.now_ns);
+    if (plan.rate == 0) {
+        conn_begin(conn, plan.now_ns);
         return;
     }
     conn->state = CONN_IDLE;
@@ -637,15 +522,15 @@ static void conn_next(struct conn *conn) {
 }
 
 static void conn_fail(struct conn *conn, enum failure failure) {
-    load.errors[failure]++;
-    load.started--;
-    series_add(&load.series, SERIES_ERROR, load.now_ns, 0);
+    result_failed(&result, failure);
+    plan.started--;
     conn_shut(conn);
-    conn->rest_until_ns = load.now_ns + REST_MS * 1000000ull;
+    conn->rest_until_ns = plan.now_ns + PLAN_REST_NS;
 }
 
 static void conn_shut(struct conn *conn) {
-    close(conn->fd);
+    if (conn->fd >= 0)
+        close(conn->fd);
     conn->fd = -1;
     conn->state = CONN_CLOSED;
     free(conn->in);
@@ -657,38 +542,6 @@ static void watch(struct conn *conn, uint32_t events) {
     if (conn->armed == events)
         return;
     conn->armed = events;
-    epoll_ctl(load.epoll, EPOLL_CTL_MOD, conn->fd,
+    epoll_ctl(plan.epoll, EPOLL_CTL_MOD, conn->fd,
               &(struct epoll_event){.events = events, .data.ptr = conn});
-}
-
-static void print_result(void) {
-    double seconds = (double)(load.end_ns - load.window_ns) / 1e9;
-    uint64_t errors = 0, due = 0;
-
-    for (int i = 0; i < FAIL_COUNT; i++)
-        errors += load.errors[i];
-    if (config.rate)
-        due = (uint64_t)((double)(load.end_ns - load.begin_ns) / 1e9 * config.rate);
-    printf("{\"seconds\":%.6f,\"per_second\":%.1f,\"cpu_s\":%.6f,\"self_cpu_s\":%.6f,"
-           "\"bytes\":%llu,\"opened\":%llu,\"reopened\":%llu,\"unsent\":%llu,\"explained\":%llu",
-           seconds, (double)load.ok.total / seconds, load.cpu_s, load.self_s,
-           (unsigned long long)load.bytes, (unsigned long long)load.opened,
-           (unsigned long long)load.reopened,
-           (unsigned long long)(due > load.dispatched ? due - load.dispatched : 0),
-           (unsigned long long)load.explained);
-    histogram_print("ok", &load.ok);
-    histogram_print("refused", &load.refused);
-    series_print(&load.series);
-    printf(",\"errors\":%llu,\"failures\":{", (unsigned long long)errors);
-    for (int i = 0, n = 0; i < FAIL_COUNT; i++) {
-        if (load.errors[i])
-            printf("%s\"%s\":%llu", n++ ? "," : "", failure_names[i],
-                   (unsigned long long)load.errors[i]);
-    }
-    printf("},\"statuses\":{");
-    for (int i = 0, n = 0; i < STATUS_MAX; i++) {
-        if (load.statuses[i])
-            printf("%s\"%d\":%llu", n++ ? "," : "", i, (unsigned long long)load.statuses[i]);
-    }
-    printf("}}\n");
 }

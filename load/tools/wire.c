@@ -4,12 +4,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { PATTERN_PERIOD = 89 };
 
@@ -126,6 +129,25 @@ int wire_address(const char *text, struct sockaddr_in *out) {
     if (*end || !port || port > 65535 || inet_pton(AF_INET, host, &out->sin_addr) != 1)
         return -EINVAL;
     return 0;
+}
+
+int wire_connect(const struct sockaddr_in *to, const struct sockaddr_in *from) {
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        fprintf(stderr, "cannot open a socket: %s\n", strerror(errno));
+        exit(1);
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (from) {
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        bind(fd, (const void *)from, sizeof *from);
+    }
+    if (connect(fd, (const void *)to, sizeof *to) < 0 && errno != EINPROGRESS) {
+        close(fd);
+        return -1;
+    }
+    return fd;
 }
 
 unsigned long long wire_number(const char *option, const char *text) {

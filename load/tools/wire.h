@@ -82,6 +82,10 @@ void wire_exact_timers(void);
 /* Parses "127.0.0.1:8080" (IPv4 only). 0 or -EINVAL. */
 int wire_address(const char *text, struct sockaddr_in *out);
 
+/* A non-blocking connection to @to, from @from unless NULL; -1: refused at once. On loopback it
+ * stands by the time this returns. Ends the program with status 1 when there is no socket left. */
+int wire_connect(const struct sockaddr_in *to, const struct sockaddr_in *from);
+
 /* Parses a whole, unsigned decimal number; ends the program with status 2 when it is none. */
 unsigned long long wire_number(const char *option, const char *text);
 
