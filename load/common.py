@@ -336,7 +336,27 @@ def run_loadgen(port, *options, core=None, seconds=60, program="loadgen"):
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds)
     if done.returncode:
         raise Failure(f"{program}: {done.stderr.strip() or done.returncode}")
-    return json.loads(done.stdout)
+    return loadgen_result(done.stdout)
+
+
+# A load generator that began more of its requests late than this was starved: what it has measured
+# of the slowest hundredth is its own.
+STARVED_SHARE = 0.01
+
+
+def loadgen_result(text):
+    """What a load generator has printed; says so when it was starved."""
+    found = json.loads(text)
+    if is_starved(found):
+        late = found["late"]
+        say(f"the load generator was starved: it began {late['share']:.1%} of its requests late, by up to "
+            f"{late['max_us'] / 1000:,.0f} ms; times that it has measured are the machine's, not the proxy's")
+    return found
+
+
+def is_starved(found):
+    """Whether the load generator whose result is @found had too little time to keep to its plan."""
+    return found["late"]["share"] > STARVED_SHARE
 
 
 # -- output ----------------------------------------------------------------------------------------
@@ -368,21 +388,33 @@ def markdown_table(head, rows, left=1):
 
 
 class Verdicts:
-    """The bars of a scenario: what was measured against what is wanted."""
+    """The bars of a scenario: what was measured against what is wanted.
 
-    def __init__(self):
-        self.rows = []
+    A time is not judged when the load generator that measured it was starved. @is_lenient: such a bar is
+    as good as met, for forms that run on machines with other work; else it is missed.
+    """
+
+    def __init__(self, is_lenient=False):
+        self.rows, self.is_lenient = [], is_lenient
 
     def add(self, part, what, measured, bar, is_met):
         self.rows.append((part, what, str(measured), bar, bool(is_met)))
         return is_met
 
+    def add_time(self, part, what, measured, bar, is_met, found):
+        """@found: the result of the load generator that measured it."""
+        if not is_starved(found):
+            return self.add(part, what, measured, bar, is_met)
+        self.rows.append((part, what, str(measured), bar, None))
+        return self.is_lenient
+
     def is_passed(self):
-        return bool(self.rows) and all(row[4] for row in self.rows)
+        return bool(self.rows) and all(self.is_lenient if row[4] is None else row[4] for row in self.rows)
 
     def text(self):
+        words = {True: "pass", False: "FAIL", None: "not judged: the load generator was starved"}
         return table(["part", "what", "measured", "bar", ""],
-                     [(*row[:4], "pass" if row[4] else "FAIL") for row in self.rows], left=5)
+                     [(*row[:4], words[row[4]]) for row in self.rows], left=5)
 
     def as_json(self):
         return [dict(zip(("part", "what", "measured", "bar", "is_met"), row)) for row in self.rows]
