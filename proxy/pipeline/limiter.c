@@ -141,14 +141,16 @@ static bool may_cut(const struct limiter *limiter) {
 
 /* Little's law: with as many in flight as answers would then take the base, but for the tolerance.
  * Half the way, unless it is far: too much at once makes an upstream slower than that law knows,
- * and what is too low is found out slowly. */
+ * and what is too low is found out slowly. The first time all the way: it has come there by steps
+ * of a quarter, and what they have let together in stays together. */
 static void cut(struct limiter *limiter) {
     double tolerated = allowed(limiter, LIMITER_TOLERANCE) * (double)limiter->base_ns;
     double gain = tolerated / (double)limiter->high_ns;
     double most = (unsigned)limiter->limit - LIMITER_STEP;
 
-    if ((double)limiter->high_ns < LIMITER_SLOW * (double)limiter->base_ns)
+    if (limiter->has_cut && (double)limiter->high_ns < LIMITER_SLOW * (double)limiter->base_ns)
         gain = (1 + gain) / 2;
+    limiter->has_cut = true;
     limiter->limit *= clamp(gain, LIMITER_CUT_MAX, 1);
     if (limiter->limit > most)
         limiter->limit = most;

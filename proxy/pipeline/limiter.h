@@ -94,6 +94,7 @@ struct limiter {
     int64_t high_ns;    /* the shortest of them, but for the first */
     bool is_checked;    /* a probe came just before them: the base is fresh */
     bool is_cut;        /* without a fresh probe, and answers have not been quick since */
+    bool has_cut;       /* it was lowered before */
     int64_t cut_ns;     /* high_ns when it was lowered the last time */
     unsigned streak;    /* steps that it has grown by since then */
     bool is_slow;       /* the probe is because of slow answers */
