@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-#define PLAN_LATE_NS 1000000  /* what is begun so much after it was due is late */
+#define PLAN_LATE_NS 5000000  /* what is begun so much after it was due is late */
 #define PLAN_REST_NS 10000000 /* after an error, before a connection is used again */
 
 struct plan {
