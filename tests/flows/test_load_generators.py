@@ -17,7 +17,7 @@ import proxies
 pytestmark = release_only  # weir has no part in it
 STOP_S = 0.2
 RATE = 500
-GENERATORS = {"loadgen": ("engine", ["--path", "/bytes/13"]),
+GENERATORS = {"loadgen": ("engine", ["--path", "/bytes/13", "--connections", "256"]),
               "h2loadgen": ("h2engine", ["--path", "/bytes/13"])}
 
 
