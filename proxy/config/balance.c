@@ -84,7 +84,7 @@ static void check_pipeline(const struct config_pipeline *pipeline, const struct 
 
     if (hash && pipeline->balance.by != BALANCE_HASH)
         errors_add(errors, hash->at,
-                   "pipeline.balance.hash: found with by = \"least\", expected only with \"hash\"");
+                   "pipeline.balance.hash: found with another by, expected only with \"hash\"");
     if (timeout && pipeline->retry.timeout_ns > 0 && !is_on)
         errors_add(
             errors, timeout->at,

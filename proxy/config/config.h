@@ -148,7 +148,7 @@ enum config_retry_on {
 
 /* Who takes turns in a queue. */
 enum config_fair { FAIR_CLIENT, FAIR_NONE, FAIR_FIELD };
-enum config_balance { BALANCE_LEAST, BALANCE_HASH };
+enum config_balance { BALANCE_LEAST, BALANCE_LATENCY, BALANCE_HASH };
 
 /* What of a request tells where it belongs. */
 enum config_hash_of { HASH_CLIENT, HASH_PATH, HASH_HEADER, HASH_COOKIE };

@@ -82,6 +82,7 @@ static const struct choice retry_reasons[] = {
 
 static const struct choice balances[] = {
     {"least", BALANCE_LEAST, false},
+    {"latency", BALANCE_LATENCY, false},
     {"hash", BALANCE_HASH, false},
     {0},
 };

@@ -405,7 +405,7 @@ static enum answer respond(struct crossing *c) {
     if (x->is_tunnel || stream_is_of_events(&x->response_head))
         stream_begin(c);
     if (!x->is_stream && !c->is_grpc && x->response_head.status < 500)
-        permit_answered(c->part, c->first_byte_ns - c->sent_ns);
+        permit_answered(c->part, c->endpoint, c->first_byte_ns - c->sent_ns);
     hold_leave(c->part, &c->held, true); /* a stream has no end to wait for */
     x->is_response_begun = true;
     x->client->send_response(x, x->response_content);
@@ -424,7 +424,7 @@ static enum answer relay(struct crossing *c) {
         /* Which a gRPC call turns out to be is seen at its end only, and its head may come before
          * anything was done. */
         if (!x->is_stream && c->is_grpc && grpc_outcome(c) == GRPC_OK)
-            permit_answered(c->part, x->loop->now_ns - c->sent_ns);
+            permit_answered(c->part, c->endpoint, x->loop->now_ns - c->sent_ns);
         verdict_look(c);
         let_go(c);
     }
@@ -529,7 +529,7 @@ static void handle_fail(struct crossing *c) {
     verdict_fail(c);
     lease_end(&c->lease);
     if (c->fail == FAIL_DEADLINE && c->step == STEP_AWAIT && !x->is_stream)
-        permit_answered(c->part, x->loop->now_ns - c->sent_ns);
+        permit_answered(c->part, c->endpoint, x->loop->now_ns - c->sent_ns);
     loop_timer_stop(x->loop, &c->turn);
     c->goaways += c->fail == FAIL_UPSTREAM_GOAWAY;
     if (try_again(c))

@@ -10,6 +10,13 @@ struct choice_of {
     int64_t now_ns;
 };
 
+/* One of two. */
+struct offer {
+    struct pool *pool; /* borrowed; NULL: none yet */
+    double load, weight;
+    double answer_ns; /* 0: does not matter, or is not known */
+};
+
 static struct pool *any_in_service(const struct pipeline_loop *part);
 static size_t narrow(const struct pipeline_loop *part, const struct balancer_wish *wish,
                      struct choice_of *among);
@@ -17,6 +24,8 @@ static bool is_usable(const struct pool *pool, const struct choice_of *among);
 static bool is_reachable(const struct pool *pool, int64_t now_ns);
 static struct pool *pick_of_two(const struct pipeline_loop *part, const struct choice_of *among,
                                 size_t usable);
+static struct offer offer_of(const struct pipeline_loop *part, struct pool *pool, int64_t now_ns);
+static int compare(const struct offer *left, const struct offer *right);
 static struct pool *pick_by_key(const struct pipeline_loop *part, const struct choice_of *among,
                                 size_t usable, uint64_t key);
 static uint64_t score(uint64_t key, const struct endpoint *endpoint);
@@ -136,31 +145,46 @@ static bool is_reachable(const struct pool *pool, int64_t now_ns) {
 static struct pool *pick_of_two(const struct pipeline_loop *part, const struct choice_of *among,
                                 size_t usable) {
     size_t first = random_below(usable), second = usable > 1 ? random_below(usable - 1) : first;
-    uint64_t least = 0, least_weight = 1;
-    struct pool *best = NULL;
+    struct offer best = {0};
 
     if (usable > 1 && second >= first)
         second++;
     for (size_t i = 0, n = 0; i < part->set->count; i++) {
-        uint64_t load, weight;
-
         if (!is_usable(part->pools[i], among))
             continue;
         if (n == first || n == second) {
-            weight = endpoint_weight(part->pools[i]->endpoint, among->now_ns);
-            load = (uint64_t)inflight_of(part->pools[i]) + 1;
-            /* load / weight < least / least_weight. Of equals the one that was drawn first, or all
-             * would go to the front of the list. */
-            if (!best || load * least_weight < least * weight ||
-                (load * least_weight == least * weight && n == first)) {
-                best = part->pools[i];
-                least = load;
-                least_weight = weight;
-            }
+            struct offer offer = offer_of(part, part->pools[i], among->now_ns);
+            int order = best.pool ? compare(&offer, &best) : -1;
+
+            /* Of equals the one that was drawn first, or all would go to the front of the list. */
+            if (order < 0 || (order == 0 && n == first))
+                best = offer;
         }
         n++;
     }
-    return best;
+    return best.pool;
+}
+
+static struct offer offer_of(const struct pipeline_loop *part, struct pool *pool, int64_t now_ns) {
+    bool is_timed = part->shared->config->balance.by == BALANCE_LATENCY;
+
+    return (struct offer){
+        .pool = pool,
+        .load = (double)inflight_of(pool) + 1,
+        .weight = endpoint_weight(pool->endpoint, now_ns),
+        .answer_ns = is_timed ? (double)peak_ns(&pool->endpoint->answers, now_ns) : 0,
+    };
+}
+
+/* Less than 0: @left is better; 0: they are equal. */
+static int compare(const struct offer *left, const struct offer *right) {
+    double less = left->load * right->weight, more = right->load * left->weight;
+
+    if (left->answer_ns > 0 && right->answer_ns > 0) {
+        less *= left->answer_ns;
+        more *= right->answer_ns;
+    }
+    return (less > more) - (less < more);
 }
 
 static struct pool *pick_by_key(const struct pipeline_loop *part, const struct choice_of *among,

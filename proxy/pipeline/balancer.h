@@ -1,11 +1,14 @@
 /* The balancer: which endpoint an exchange goes to.
  *
  * "least": the better of two that were picked at random, that is the one with fewer exchanges in
- * flight for its weight. "hash": requests with the same key go to the same endpoint, by rendezvous
- * hashing: each endpoint has a score for the key, the highest wins, and when an endpoint comes or
- * goes only its own keys move. No table is needed, and every process chooses alike. The load is
- * bounded: one that has BALANCER_BOUND_PERCENT of its share already, and BALANCER_BOUND_MIN in
- * flight, is passed over for the next one in the key's own order.
+ * flight for its weight. "latency": the same, but that each counts as long as an answer of that
+ * endpoint takes (peak.h): one that takes five times as long gets next to nothing, where "least"
+ * gives it a fifth of a share, that is the slowest tenth of all. "hash": requests with the same key
+ * go to the same endpoint, by rendezvous hashing: each endpoint has a score for the key, the
+ * highest wins, and when an endpoint comes or goes only its own keys move. No table is needed, and
+ * every process chooses alike. The load is bounded: one that has BALANCER_BOUND_PERCENT of its
+ * share already, and BALANCER_BOUND_MIN in flight, is passed over for the next one in the key's own
+ * order.
  *
  * An endpoint in its slow start (endpoint_weight()) gets that part of its share, or of its keys.
  * Home: loop. */

@@ -46,11 +46,13 @@ void permit_release(struct pipeline_loop *part, struct permit *permit) {
         gate_leave(&part->shared->concurrency, NULL, loop);
 }
 
-void permit_answered(struct pipeline_loop *part, int64_t ns) {
+void permit_answered(struct pipeline_loop *part, struct endpoint *endpoint, int64_t ns) {
     struct pipeline *pipeline = part->shared;
     int64_t now_ns = part->pools_shared->loop->now_ns;
 
     service_sample_add(&part->answers, ns);
+    if (endpoint && pipeline->config->balance.by == BALANCE_LATENCY)
+        peak_learn(&endpoint->answers, ns, now_ns);
     if (now_ns - part->learned_ns < PERMIT_LEARN_NS)
         return;
     queue_learn(&pipeline->queue, &part->answers, now_ns);

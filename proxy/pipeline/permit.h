@@ -39,6 +39,7 @@ void permit_to_stream(struct pipeline_loop *part, struct permit *permit);
 /* Gives back what it is, in any state. */
 void permit_release(struct pipeline_loop *part, struct permit *permit);
 
-/* An exchange that is no stream has got its answer, or none before its deadline, @ns after it was
- * sent. Not for what the upstream has refused, which is quick. */
-void permit_answered(struct pipeline_loop *part, int64_t ns);
+/* An exchange that is no stream has got its answer from @endpoint (NULL: it has none), or none
+ * before its deadline, @ns after it was sent. Not for what the upstream has refused, which is
+ * quick. */
+void permit_answered(struct pipeline_loop *part, struct endpoint *endpoint, int64_t ns);

@@ -10,6 +10,7 @@
 #include "exchange/fail.h"
 #include "loop/gate.h"
 #include "upstream/breaker.h"
+#include "upstream/peak.h"
 
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -68,6 +69,7 @@ struct endpoint {
     _Atomic uint64_t checks[2];             /* active ones since start: failed, good */
     _Atomic int64_t returned_ns; /* when it was last let in again; 0: it was never kept out */
     struct breaker breaker;
+    struct peak answers;             /* only where the balancer goes by it */
     _Atomic int64_t stalls_after_ns; /* a first byte that takes so long is far beyond its peers; 0:
                                         nothing is */
     _Atomic(const char *) last_failure; /* static text of the last verdict that was not good; NULL:

@@ -99,7 +99,7 @@ static void what_contradicts_itself_in_balance_and_retry_is_refused(void **state
     expect_errors(
         LISTENER ROUTE PIPELINE "balance = { hash = 'client' }\n"
                                 "retry = { timeout = '1s' }\n",
-        "t:9:20: pipeline.balance.hash: found with by = \"least\", expected only with "
+        "t:9:20: pipeline.balance.hash: found with another by, expected only with "
         "\"hash\"\n"
         "t:10:21: pipeline.retry.timeout: found without \"timeout\" in retry.on, expected "
         "both or neither\n");

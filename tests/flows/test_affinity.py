@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import pytest
 from harness.env import free_port, wait_for
@@ -223,6 +224,19 @@ def test_the_same_go_to_the_same(weir, serve, hash, vary):
         p != old and f"gateway {p} serves" in w.log() for p in w.gateways()), 15)
     for n, owner in owners.items():
         assert w.exchange(vary(n)).body == owner
+
+
+@pytest.mark.threads
+def test_who_answers_slowly_is_asked_little(weir, serve):
+    """One after the other, so that what is in flight says nothing."""
+    def slowly(message):
+        time.sleep(0.5)
+        return response(body=b"slow")
+
+    w = weir(serve(answering(slowly)), *(named(serve, n) for n in "bc"), pipeline={"balance": {"by": "latency"}})
+    bodies = [ask(w).body for _ in range(60)]
+    assert set(bodies) == {b"slow", b"b", b"c"}
+    assert bodies.count(b"slow") <= 10
 
 
 def test_a_client_goes_to_one_endpoint(weir, serve):

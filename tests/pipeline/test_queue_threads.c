@@ -86,7 +86,7 @@ static bool act(struct crowd *crowd, struct guest *guest) {
     case IN:
         guest->place = AWAY;
         atomic_fetch_sub(&inside, 1);
-        permit_answered(&crowd->part, 1 + (int64_t)(rnd(&crowd->seed) % 1000000));
+        permit_answered(&crowd->part, NULL, 1 + (int64_t)(rnd(&crowd->seed) % 1000000));
         permit_release(&crowd->part, &guest->permit);
         break;
     case WAITS:
