@@ -340,6 +340,15 @@ def test_a_server_that_closes_its_output_counts_as_dead(mcp_weir):
     assert len(pids_with(w.code)) == 2  # the bridge, which has its command line too
 
 
+def test_a_server_that_closes_its_input_counts_as_dead(mcp_weir):
+    w = mcp_weir(process={"stop": {"grace": "100ms"}})
+    client = Mcp(w)
+    assert client.text("close input") == "closed"
+    [answer] = client.tool("echo", "is anybody there?")
+    assert answer["error"]["code"] == -32000 and "closed its standard input" in answer["error"]["message"]
+    assert Mcp(w).text("echo", "back") == "back"
+
+
 def test_a_server_that_is_killed_is_started_again(mcp_weir):
     w = mcp_weir()
     client = Mcp(w)
