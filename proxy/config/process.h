@@ -38,6 +38,7 @@ struct config_mcp {
     unsigned depth;                    /* of JSON */
     size_t message_bytes;              /* of one, either way */
     int64_t idle_ns;                   /* of a session without a request or a stream */
+    int64_t ping_ns; /* that a server may be silent before it is asked; 0: it is never */
 };
 
 struct config_process {

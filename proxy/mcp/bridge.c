@@ -16,7 +16,7 @@
 
 #define EXIT_UNUSABLE 2
 #define EXIT_NOT_STARTED 126
-#define EXIT_OUTPUT_CLOSED 125 /* the server has not ended, but says nothing more */
+#define EXIT_SILENT 125 /* the server has not ended, but says nothing more */
 
 static bool read_settings(struct config_process *process, const char *text);
 static int open_bridge(struct bridge *bridge, const struct config_process *process);
@@ -46,6 +46,7 @@ int bridge_command(int argc, char **argv) {
     process.command_count = (size_t)argc - 1;
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NAME, "weir-mcp");
+    log_leave_out_time();
     err = open_bridge(&bridge, &process);
     if (err)
         return err;
@@ -58,13 +59,14 @@ int bridge_command(int argc, char **argv) {
 
 /* What a weir of another version leaves out is 0, and a limit of 0 would be none. */
 static bool read_settings(struct config_process *process, const char *text) {
-    json_int_t sessions, calls, per_session, queue, depth, message, idle_ns, memory, cpu_ns, fds;
+    json_int_t sessions, calls, per_session, queue, depth, message, idle_ns, ping_ns;
+    json_int_t memory, cpu_ns, fds;
     json_t *all = json_loads(text, 0, NULL);
     bool is_read =
-        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
+        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
                     &sessions, "calls", &calls, "calls_per_session", &per_session, "queue", &queue,
-                    "depth", &depth, "message", &message, "idle_ns", &idle_ns, "memory", &memory,
-                    "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
+                    "depth", &depth, "message", &message, "idle_ns", &idle_ns, "ping_ns", &ping_ns,
+                    "memory", &memory, "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
         sessions > 0 && calls > 0 && per_session > 0 && queue > 0 && depth > 0 &&
         depth <= MESSAGE_DEPTH_MAX && message > 0 && idle_ns > 0;
 
@@ -77,7 +79,8 @@ static bool read_settings(struct config_process *process, const char *text) {
                                        .queue = (unsigned)queue,
                                        .depth = (unsigned)depth,
                                        .message_bytes = (size_t)message,
-                                       .idle_ns = idle_ns};
+                                       .idle_ns = idle_ns,
+                                       .ping_ns = ping_ns};
     process->limits.memory_bytes = (size_t)memory;
     process->limits.cpu_ns = cpu_ns;
     process->limits.fds = (unsigned)fds;
@@ -172,7 +175,7 @@ static void on_gone(struct stdio *server, const char *how) {
               "end",
               bridge->name, how, (unsigned long long)counts->calls,
               (unsigned long long)counts->sessions);
-    bridge->exit_status = !server->has_status           ? EXIT_OUTPUT_CLOSED
+    bridge->exit_status = !server->has_status           ? EXIT_SILENT
                           : WIFSIGNALED(server->status) ? 128 + WTERMSIG(server->status)
                                                         : WEXITSTATUS(server->status);
     hub_end(&bridge->hub, "the server ", slice_str(how));
@@ -194,6 +197,10 @@ static void on_ending(struct origin *origin) {
 static void on_look(struct timer *timer) {
     struct bridge *bridge = CONTAINER_OF(timer, struct bridge, look);
 
+    if (!hub_is_alive(&bridge->hub, BRIDGE_LOOK_NS)) {
+        on_gone(&bridge->server, "does not answer a ping");
+        return;
+    }
     hub_expire(&bridge->hub, bridge->origin.loop.now_ns);
     tell_counts(bridge);
     loop_timer_start(&bridge->origin.loop, timer, BRIDGE_LOOK_NS);

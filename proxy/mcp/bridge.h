@@ -15,7 +15,8 @@
 #include "origin/origin.h"
 
 #define BRIDGE_ENDING_NS NS_PER_S /* for the last answers to go out */
-/* Between two looks at idle sessions; and how often it is told what was counted. */
+/* Between two looks at idle sessions and at the server; and how often it is told what was counted.
+ */
 #define BRIDGE_LOOK_NS NS_PER_S
 #define BRIDGE_KEEPALIVE_NS (15 * NS_PER_S) /* a comment on streams that are silent */
 

@@ -29,6 +29,7 @@ void hub_hear(struct hub *hub, const struct lines_item *line, int64_t now_ns) {
     struct message message;
     const char *why;
 
+    hub->silent_ns = 0;
     if (hub->is_over)
         return;
     if (line->is_lost) {
@@ -128,6 +129,8 @@ static void hear_response(struct hub *hub, const struct message *message, int64_
             hear_greeting(hub, message);
             return;
         }
+        if (id > 0 && id == hub->ping_id) /* that it has come is all there is to it */
+            return;
         call = calls_find(hub, id);
     }
     if (!call) {
