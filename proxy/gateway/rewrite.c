@@ -25,10 +25,9 @@ struct rewrite {
 
 /* Fields whose values have URLs in them. */
 static const char *const response_fields[] = {
-    "location", "content-location", "link",
-    "refresh",  "www-authenticate", "access-control-allow-origin",
+    "location", "content-location", "link", "refresh", "www-authenticate",
 };
-static const char *const request_fields[] = {"origin", "referer"};
+static const char *const request_fields[] = {"referer"};
 
 /* What is not true of content that was rewritten. */
 static const char *const spoilt_fields[] = {
@@ -48,6 +47,9 @@ static void begin_body(struct crossing *c, struct body *body, struct urls **urls
 static void drop_spoilt(struct fields *fields);
 static void weaken_etag(struct crossing *c, struct fields *fields);
 static struct slice strengthen(struct arena *arena, struct slice tags);
+static struct slice rewrite_origin(const struct urls_map *map, struct arena *arena,
+                                   struct slice value);
+static struct config_url origin_of(const struct config_url *url, struct arena *arena);
 static struct slice free_cookie(const struct rewrite *r, struct arena *arena, struct slice value);
 static bool is_inner_host(const struct rewrite *r, struct slice host);
 static void push_request(struct body *body, struct slice bytes);
@@ -95,6 +97,8 @@ void rewrite_request(struct crossing *c, struct request_head *head) {
             field.value = strengthen(arena, field.value);
         if (r->config->has_requests && IS_ONE_OF(field.name, request_fields))
             field.value = urls_rewrite(&r->to_inner, arena, field.value);
+        else if (r->config->has_requests && slice_equal_case(field.name, SLICE("origin")))
+            field.value = rewrite_origin(&r->to_inner, arena, field.value);
         fields->list[kept++] = field;
     }
     fields->count = kept;
@@ -117,6 +121,8 @@ void rewrite_respond(struct crossing *c) {
 
         if (IS_ONE_OF(field->name, response_fields))
             field->value = urls_rewrite(&r->to_outer, &x->arena, field->value);
+        else if (slice_equal_case(field->name, SLICE("access-control-allow-origin")))
+            field->value = rewrite_origin(&r->to_outer, &x->arena, field->value);
         else if (field->id == FIELD_SET_COOKIE)
             field->value = free_cookie(r, &x->arena, field->value);
     }
@@ -241,6 +247,26 @@ static struct slice strengthen(struct arena *arena, struct slice tags) {
         to = slice_write(to, slice_starts(tag, SLICE("W/\"")) ? slice_skip(tag, 2) : tag);
     }
     return slice_of(text, (size_t)(to - text));
+}
+
+/* An origin is a base URL without a path (RFC 6454 section 7), whatever path there is in front of
+ * the engine, or of what it serves. */
+static struct slice rewrite_origin(const struct urls_map *map, struct arena *arena,
+                                   struct slice value) {
+    struct config_url *from = arena_alloc(arena, map->count * sizeof *from);
+
+    for (size_t i = 0; i < map->count; i++)
+        from[i] = origin_of(&map->from[i], arena);
+    return urls_rewrite(&(struct urls_map){from, map->count, origin_of(&map->to, arena)}, arena,
+                        value);
+}
+
+static struct config_url origin_of(const struct config_url *url, struct arena *arena) {
+    struct config_url origin = *url;
+
+    if (url->rest[url->authority] != '\0')
+        origin.rest = (char *)arena_printf(arena, "%.*s", (int)url->authority, url->rest).base;
+    return origin;
 }
 
 /* Without a Domain (RFC 6265 section 4.1.2.3) that is the engine's: a browser would refuse it, and

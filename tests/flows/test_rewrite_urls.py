@@ -73,15 +73,27 @@ def test_other_fields_with_urls_do_so_too(weir, up):
         f'Link: <{INNER}/2>; rel="next", <http://other.test/>; rel="x", <{INNER}/9>; rel="last"',
         f"Refresh: 5; url={INNER}/later",
         f'WWW-Authenticate: Bearer resource_metadata="{INNER}/.well-known/oauth-protected-resource"',
-        f"Access-Control-Allow-Origin: {INNER}",
         f"X-Other: {INNER}",
     ]))
     assert got.fields.get("link") == f'<{OUTER}/2>; rel="next", <http://other.test/>; rel="x", <{OUTER}/9>; rel="last"'
     assert got.fields.get("refresh") == f"5; url={OUTER}/later"
     assert got.fields.get("www-authenticate") == (
         f'Bearer resource_metadata="{OUTER}/.well-known/oauth-protected-resource"')
-    assert got.fields.get("access-control-allow-origin") == OUTER
     assert got.fields.get("x-other") == INNER
+
+
+@pytest.mark.parametrize("inner, origin", [
+    (INNER, INNER), (f"{INNER}/api", INNER), (INNER, "http://LOCALHOST:8080"), (INNER, "http://localhost:80801"),
+    (INNER, "http://localhost:8080@evil.test"), (INNER, "null"), (INNER, "*"),
+])
+def test_an_origin_has_no_path(weir, up, inner, origin):
+    """RFC 6454 section 7: a browser compares it with that of its page, which is https://example.org."""
+    w = start(weir, up, {**BOTH_WAYS, "inner": inner})
+    seen, got = exchange(w, up, response(fields=[f"Access-Control-Allow-Origin: {origin}"]),
+                         fields=["Origin: https://example.org"])
+    expected = "https://example.org" if origin.lower() == INNER else origin
+    assert got.fields.get("access-control-allow-origin") == expected
+    assert seen.fields.get("origin") == INNER
 
 
 def test_a_cookie_loses_a_domain_that_is_the_engines(weir, up):
@@ -311,11 +323,10 @@ def test_requests_are_rewritten_when_asked_for(weir, up):
     body = json.dumps({"callback": f"{OUTER}/done", "escaped": "X", "inner": f"{INNER}/a"}).replace(
         "X", "https:\\/\\/EXAMPLE.org:443\\/engine\\/y")
     seen, _ = exchange(w, up, response(), method="POST", body=body, fields=[
-        f"Content-Type: {JSON}", "Origin: https://example.org", f"Referer: {OUTER}/page", "Digest: sha-256=x"])
+        f"Content-Type: {JSON}", f"Referer: {OUTER}/page", "Digest: sha-256=x"])
     assert json.loads(seen.body) == {"callback": f"{INNER}/done", "escaped": f"{INNER}/y", "inner": f"{INNER}/a"}
     assert seen.is_chunked
     assert seen.fields.get("referer") == f"{INNER}/page"
-    assert seen.fields.get("origin") == "https://example.org", "which is not below outer"
     assert "digest" not in seen.fields
 
 
