@@ -36,9 +36,11 @@ static const char *const spoilt_fields[] = {
 
 #define IS_ONE_OF(name, list) is_one_of((name), (list), sizeof(list) / sizeof *(list))
 
+static void rewrite_informational(struct exchange *x, struct response_head *head);
 static bool find_outer(struct crossing *c, struct config_url *outer);
 static struct slice said(struct crossing *c, enum field_id id, struct slice otherwise);
 static bool is_host(struct slice text);
+static void rewrite_fields(struct crossing *c, struct fields *fields);
 static bool may_be_rewritten(const struct crossing *c, const struct fields *fields);
 static bool is_encoded(const struct fields *fields);
 static bool is_one_of(struct slice name, const char *const *list, size_t count);
@@ -72,6 +74,7 @@ void rewrite_begin(struct crossing *c) {
     r->to_outer = (struct urls_map){r->config->inner, r->config->inner_count, r->outer};
     r->to_inner = (struct urls_map){&r->outer, 1, r->inner};
     c->rewrite = r;
+    x->adapt_informational = rewrite_informational;
     /* What follows an upgrade is no content. */
     if (r->config->has_requests && may_be_rewritten(c, &head->fields) &&
         !fields_find(&head->fields, FIELD_UPGRADE) &&
@@ -116,16 +119,7 @@ void rewrite_respond(struct crossing *c) {
     struct fields *fields = &x->response_head.fields;
     unsigned status = x->response_head.status;
 
-    for (uint32_t i = 0; i < fields->count; i++) {
-        struct field *field = &fields->list[i];
-
-        if (IS_ONE_OF(field->name, response_fields))
-            field->value = urls_rewrite(&r->to_outer, &x->arena, field->value);
-        else if (slice_equal_case(field->name, SLICE("access-control-allow-origin")))
-            field->value = rewrite_origin(&r->to_outer, &x->arena, field->value);
-        else if (field->id == FIELD_SET_COOKIE)
-            field->value = free_cookie(r, &x->arena, field->value);
-    }
+    rewrite_fields(c, fields);
     if (status == 304 && r->config->body_count > 0)
         weaken_etag(c, fields); /* it may be of content that was rewritten */
     if (status == 101 || status == 304 || !may_be_rewritten(c, fields))
@@ -137,6 +131,11 @@ void rewrite_respond(struct crossing *c) {
         return; /* there is no more than the head */
     begin_body(c, &x->response, &r->answered, &r->to_outer, &response_filter);
     x->response_content = (struct content){CONTENT_CHUNKED, 0};
+}
+
+/* Link in 103 (RFC 8297). */
+static void rewrite_informational(struct exchange *x, struct response_head *head) {
+    rewrite_fields(crossing_of(x), &head->fields);
 }
 
 /* --- What the client calls us ---------------------------------------------------------------- */
@@ -180,6 +179,22 @@ static bool is_host(struct slice text) {
 }
 
 /* --- Fields ---------------------------------------------------------------------------------- */
+
+static void rewrite_fields(struct crossing *c, struct fields *fields) {
+    const struct rewrite *r = c->rewrite;
+    struct arena *arena = &c->x.arena;
+
+    for (uint32_t i = 0; i < fields->count; i++) {
+        struct field *field = &fields->list[i];
+
+        if (IS_ONE_OF(field->name, response_fields))
+            field->value = urls_rewrite(&r->to_outer, arena, field->value);
+        else if (slice_equal_case(field->name, SLICE("access-control-allow-origin")))
+            field->value = rewrite_origin(&r->to_outer, arena, field->value);
+        else if (field->id == FIELD_SET_COOKIE)
+            field->value = free_cookie(r, arena, field->value);
+    }
+}
 
 static bool may_be_rewritten(const struct crossing *c, const struct fields *fields) {
     static struct log_limit limit = LOG_LIMIT(COMPRESSED_PER_S);

@@ -96,6 +96,26 @@ def test_an_origin_has_no_path(weir, up, inner, origin):
     assert seen.fields.get("origin") == INNER
 
 
+@pytest.mark.parametrize("outward", ["http1", "http2"])
+def test_early_hints_lead_back_to_us(weir, serve, h2_serve, outward):
+    """RFC 8297: what a browser is to fetch beforehand is what the answer will name."""
+    link = f"<{INNER}/a.css>; rel=preload"
+    final = response(fields=[f"Link: {link}"])
+
+    def on_stream(stream, event):
+        if event == "end":
+            stream.head(103, [("link", link)])
+            stream.respond(200, [("link", link)])
+
+    up = h2_serve(on_stream) if outward == "http2" else serve(answering(
+        lambda message: f"HTTP/1.1 103 Early Hints\r\nLink: {link}\r\n\r\n".encode() + final))
+    w = start(weir, up, pipeline={"protocol": outward})
+    with w.client() as client:
+        client.send(request())
+        hint, got = client.read_response(), client.read_response()
+    assert (hint.status, hint.fields.get("link")) == (103, link.replace(INNER, OUTER))
+    assert (got.status, got.fields.get("link")) == (200, link.replace(INNER, OUTER))
+
 def test_a_cookie_loses_a_domain_that_is_the_engines(weir, up):
     w = start(weir, up)
     cookies = ["a=1; Path=/; Domain=localhost; HttpOnly", "b=2; domain = .LOCALHOST", "c=3;Domain=.127.0.0.1",
