@@ -120,8 +120,10 @@ void rewrite_respond(struct crossing *c) {
     unsigned status = x->response_head.status;
 
     rewrite_fields(c, fields);
-    if (status == 304 && r->config->body_count > 0)
-        weaken_etag(c, fields); /* it may be of content that was rewritten */
+    if (status == 304 && r->config->body_count > 0) { /* it may be of content that was rewritten */
+        drop_spoilt(fields);
+        weaken_etag(c, fields);
+    }
     if (status == 101 || status == 304 || !may_be_rewritten(c, fields))
         return;
     drop_spoilt(fields);
@@ -219,9 +221,11 @@ static bool may_be_rewritten(const struct crossing *c, const struct fields *fiel
 }
 
 static bool is_encoded(const struct fields *fields) {
-    const struct field *field = fields_find(fields, FIELD_CONTENT_ENCODING);
-
-    return field && !slice_equal_case(field->value, SLICE("identity"));
+    for (uint32_t i = 0; i < fields->count; i++)
+        if (fields->list[i].id == FIELD_CONTENT_ENCODING &&
+            !slice_equal_case(fields->list[i].value, SLICE("identity")))
+            return true;
+    return false;
 }
 
 static bool is_one_of(struct slice name, const char *const *list, size_t count) {
