@@ -45,8 +45,9 @@ struct message {
     struct slice level;      /* params.level: the same */
 };
 
-/* Reads @text into @message; @why is static text otherwise. A batch is MESSAGE_INVALID_REQUEST. The
- * id is set, if it was found, also when the message is none. */
+/* Reads @text into @message; @why is static text otherwise. What is no JSON is MESSAGE_PARSE_ERROR;
+ * what is, but no message of those that are taken (as a batch), MESSAGE_INVALID_REQUEST. The id is
+ * set, if it was found, also when the message is none. */
 enum message_fault message_read(struct message *message, struct slice text, unsigned depth_max,
                                 const char **why);
 
