@@ -144,6 +144,8 @@ static const char *judge(struct message *m, bool has_error) {
     }
     if (m->meta_token.len > MESSAGE_ID_MAX || m->token.len > MESSAGE_ID_MAX)
         return "its progress token is too long";
+    if (!is_id(m->meta_token))
+        m->meta_token = SLICE_NONE; /* null, most likely: no progress is wanted */
     if (m->method.base) {
         m->kind = has_id ? MESSAGE_REQUEST : MESSAGE_NOTIFICATION;
         if (m->result.base || has_error)

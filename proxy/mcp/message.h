@@ -38,7 +38,7 @@ struct message {
     struct slice id;         /* a number, or a string with its quotes; of a response maybe null */
     struct slice method;     /* without its quotes */
     struct slice result;     /* of a response; an error has none */
-    struct slice meta_token; /* params._meta.progressToken: of a request */
+    struct slice meta_token; /* params._meta.progressToken: of a request; as an id */
     struct slice token;      /* params.progressToken: of notifications/progress */
     struct slice request_id; /* params.requestId: of notifications/cancelled */
     struct slice uri;        /* params.uri: a string without its quotes */

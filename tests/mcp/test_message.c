@@ -102,6 +102,25 @@ static void what_is_no_message_is_refused(void **state) {
             fail_msg("%s", cases[i].text);
 }
 
+static void a_progress_token_is_a_string_or_a_number(void **state) {
+    static const struct {
+        const char *text;
+        bool is_one;
+    } tokens[] = {{"\"t\"", true}, {"7", true}, {"null", false}, {"{\"a\":1}", false}};
+    struct message m;
+    char text[128];
+
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        snprintf(text, sizeof text,
+                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{\"_meta\":{"
+                 "\"progressToken\":%s}}}",
+                 tokens[i].text);
+        assert_int_equal(read_text(&m, text), MESSAGE_SOUND);
+        assert_true(
+            slice_equal(m.meta_token, tokens[i].is_one ? slice_str(tokens[i].text) : SLICE_NONE));
+    }
+}
+
 /* Every cut of a good message is a bad one, and reading it stays inside (ASan looks). */
 static void no_beginning_of_a_message_is_one(void **state) {
     static const char text[] =
@@ -193,6 +212,7 @@ int main(void) {
         cmocka_unit_test(ids_elsewhere_are_none),
         cmocka_unit_test(responses_are_results_or_errors),
         cmocka_unit_test(what_is_no_message_is_refused),
+        cmocka_unit_test(a_progress_token_is_a_string_or_a_number),
         cmocka_unit_test(no_beginning_of_a_message_is_one),
         cmocka_unit_test(nesting_is_bounded),
         cmocka_unit_test(long_ids_are_refused),
