@@ -340,6 +340,11 @@ def test_a_server_that_closes_its_output_counts_as_dead(mcp_weir):
     assert len(pids_with(w.code)) == 2  # the bridge, which has its command line too
 
 
+def test_a_server_that_takes_its_time_to_end_is_asked_how(mcp_weir):
+    [answer] = Mcp(mcp_weir()).tool("end slowly", 0.4)
+    assert "ended with status 4" in answer["error"]["message"]
+
+
 def test_a_server_that_closes_its_input_counts_as_dead(mcp_weir):
     w = mcp_weir(process={"stop": {"grace": "100ms"}})
     client = Mcp(w)

@@ -65,6 +65,10 @@ def call(id, params):
     elif name == "close":
         os.close(1)
         time.sleep(3600)
+    elif name == "end slowly":
+        os.close(1)
+        time.sleep(value)
+        os._exit(4)
     elif name == "close input":
         os.close(0)
         answer(id, "closed")
