@@ -42,6 +42,12 @@ static const struct choice pipeline_protocols[] = {
     {0},
 };
 
+static const struct choice mcp_asks[] = {
+    {"caller", MCP_ASK_CALLER},
+    {"able", MCP_ASK_ABLE},
+    {0},
+};
+
 static const struct choice client_auths[] = {
     {"required", CLIENT_AUTH_REQUIRED},
     {"optional", CLIENT_AUTH_OPTIONAL},
@@ -203,6 +209,7 @@ static const struct schema_key pipeline_keys[] = {
     {"mcp.queue", value_count, AT(mcp.queue), "256", 1, 100000},
     {"mcp.depth", value_count, AT(mcp.depth), "64", 4, CONFIG_MCP_DEPTH_MAX},
     {"mcp.message", value_size, AT(mcp.message_bytes), "\"4MiB\"", KIB(1), MIB(1024)},
+    {"mcp.ask", value_choice, AT(mcp.ask), "\"caller\"", .choices = mcp_asks},
     {"mcp.ping", value_duration, AT(mcp.ping_ns), "\"1m\"", SECONDS(1), HOURS(24)},
     {"mcp.idle", value_duration, AT(mcp.idle_ns), "\"30m\"", SECONDS(1), HOURS(24),
      .is_never_off = true},

@@ -60,13 +60,13 @@ int bridge_command(int argc, char **argv) {
 /* What a weir of another version leaves out is 0, and a limit of 0 would be none. */
 static bool read_settings(struct config_process *process, const char *text) {
     json_int_t sessions, calls, per_session, queue, depth, message, idle_ns, ping_ns;
-    json_int_t memory, cpu_ns, fds;
+    json_int_t ask, memory, cpu_ns, fds;
     json_t *all = json_loads(text, 0, NULL);
     bool is_read =
-        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
+        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
                     &sessions, "calls", &calls, "calls_per_session", &per_session, "queue", &queue,
                     "depth", &depth, "message", &message, "idle_ns", &idle_ns, "ping_ns", &ping_ns,
-                    "memory", &memory, "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
+                    "ask", &ask, "memory", &memory, "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
         sessions > 0 && calls > 0 && per_session > 0 && queue > 0 && depth > 0 &&
         depth <= MESSAGE_DEPTH_MAX && message > 0 && idle_ns > 0;
 
@@ -80,7 +80,8 @@ static bool read_settings(struct config_process *process, const char *text) {
                                        .depth = (unsigned)depth,
                                        .message_bytes = (size_t)message,
                                        .idle_ns = idle_ns,
-                                       .ping_ns = ping_ns};
+                                       .ping_ns = ping_ns,
+                                       .ask = (enum config_mcp_ask)ask};
     process->limits.memory_bytes = (size_t)memory;
     process->limits.cpu_ns = cpu_ns;
     process->limits.fds = (unsigned)fds;

@@ -17,7 +17,8 @@
  *     requests                      to the one session with a call under way, or the only one there
  *                                   is, if its client can do that. When it could be one of several
  *                                   nobody is asked, and the server is told so: a guess would show
- *                                   one client's data to another
+ *                                   one client's data to another. Where they may see each other's
+ *                                   (MCP_ASK_ABLE) only those count that can do it
  *
  * What cannot be delivered at once waits in the session's queue: of bounded length, the oldest
  * gives way and is counted. The hub does no I/O: lines go out through struct hub_server_ops,

@@ -121,6 +121,7 @@ static void an_mcp_server_is_an_http1_upstream_with_settings(void **state) {
     assert_int_equal(p->message_bytes, 4 << 20);
     assert_int_equal(p->idle_ns, 1800 * NS_PER_S);
     assert_int_equal(p->ping_ns, 60 * NS_PER_S);
+    assert_int_equal(p->ask, MCP_ASK_CALLER);
     assert_int_equal(q->sessions, 1);
     assert_int_equal(q->calls, 2);
     assert_int_equal(q->calls_per_session, 3);

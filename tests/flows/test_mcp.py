@@ -194,6 +194,26 @@ def test_what_could_be_for_several_or_for_none_is_told_to_the_server(mcp_weir):
     await_count(w, "unowned_total", 2)
 
 
+def test_where_clients_trust_each_other_who_can_do_it_is_asked(mcp_weir):
+    w = mcp_weir(mcp={"ask": "able"})
+    able, busy = Mcp(w, {"sampling": {}}), Mcp(w)
+    stream = able.listen()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(busy.text("ask", "for the other")))
+    thread.start()
+    asked = stream.next()
+    assert asked["params"]["about"] == "for the other"
+    assert able.post({"jsonrpc": "2.0", "id": asked["id"], "result": "yes"})[0] == 202
+    thread.join(scaled(5))
+    assert json.loads(answers[0]) == "yes"
+    other = Mcp(w, {"sampling": {}})
+    assert json.loads(busy.text("ask", "one of two?"))["code"] == -32601
+    own = other.stream("tools/call", tool("ask", "who calls"))
+    assert own.next()["params"]["about"] == "who calls"
+    own.close()
+    stream.close()
+
+
 def test_a_request_that_the_server_takes_back_is_taken_back(mcp_weir):
     w = mcp_weir()
     client = Mcp(w, {"roots": {}})
