@@ -179,18 +179,21 @@ static void on_gone(struct stdio *server, const char *how) {
     bridge->exit_status = !server->has_status           ? EXIT_SILENT
                           : WIFSIGNALED(server->status) ? 128 + WTERMSIG(server->status)
                                                         : WEXITSTATUS(server->status);
-    hub_end(&bridge->hub, "the server ", slice_str(how));
+    bridge->how = how;
     origin_end(&bridge->origin, BRIDGE_ENDING_NS);
+    bridge->how = NULL;
 }
 
-/* No answer comes any more, nor can a session go on. */
+/* No answer comes any more, nor can a session go on. Who gets his last one now hears in it that the
+ * connection ends, and sends nothing more there: that is why the origin is ended first. */
 static void on_ending(struct origin *origin) {
     struct bridge *bridge = CONTAINER_OF(origin, struct bridge, origin);
 
     if (bridge->fd >= 0)
         close(bridge->fd); /* who comes now is to wait for the next one */
     bridge->fd = -1;
-    hub_end(&bridge->hub, "the server is ended by weir", SLICE(""));
+    hub_end(&bridge->hub, bridge->how ? "the server " : "the server is ended by weir",
+            slice_str(bridge->how ? bridge->how : ""));
     stdio_close(&bridge->server);
     loop_timer_stop(&origin->loop, &bridge->look);
 }

@@ -28,6 +28,8 @@ struct bridge {
     struct timer look;
     int fd;           /* that it listens on; owned; -1: none */
     const char *name; /* of the pipeline; borrowed: the environment */
+    const char
+        *how; /* the server has ended; borrowed, while the origin is told; NULL: it has not */
     int exit_status;
 };
 

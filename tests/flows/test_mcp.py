@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 
 import pytest
-from harness.env import VARIANT, scaled, wait_for
+from harness.env import PATIENCE, VARIANT, scaled, wait_for
 from harness.mcp import HEAD, Mcp, mcp_config, seen, text_of, tool
 from harness.programs import pids_with, process_of
 from harness.weir import run_cli, toml
@@ -352,10 +353,25 @@ def test_a_server_that_dies_fails_its_calls_and_ends_its_sessions(mcp_weir):
     await_count(w, "sessions", 1)
 
 
+def test_the_last_answers_of_a_bridge_end_their_connections(mcp_weir):
+    """So that weir sends no request on one that is about to be closed."""
+    w = mcp_weir()
+    client = Mcp(w)
+    content = json.dumps(client.request("tools/call", tool("die"))).encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(scaled(PATIENCE))
+        sock.connect(str(w.directory / "mcp0.sock"))
+        sock.sendall(f"POST /mcp HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nmcp-session-id: "
+                     f"{client.session}\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
+        reply = sock.makefile("rb").read()
+    assert b"ended with status 3" in reply and b"connection: close" in reply.lower()
+
+
 def test_a_server_that_closes_its_output_counts_as_dead(mcp_weir):
     w = mcp_weir(process={"stop": {"grace": "100ms"}})
     [answer] = Mcp(w).tool("close")
     assert answer["error"]["code"] == -32000 and "closed its standard output" in answer["error"]["message"]
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
     assert Mcp(w).text("echo", "back") == "back"
     assert len(pids_with(w.code)) == 2  # the bridge, which has its command line too
 
@@ -371,6 +387,7 @@ def test_a_server_that_closes_its_input_counts_as_dead(mcp_weir):
     assert client.text("close input") == "closed"
     [answer] = client.tool("echo", "is anybody there?")
     assert answer["error"]["code"] == -32000 and "closed its standard input" in answer["error"]["message"]
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
     assert Mcp(w).text("echo", "back") == "back"
 
 
