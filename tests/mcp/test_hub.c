@@ -558,7 +558,6 @@ static void a_server_with_calls_is_not_asked(void **state) {
         assert_true(hub_is_alive(&f->hub, 9));
     assert_int_equal(f->said.len, 0);
     hub_leave(&f->hub, made, 0);
-    f->said.len = 0;
     assert_true(hub_is_alive(&f->hub, 10));
     assert_true(had(&f->said, "\"method\":\"ping\""));
     /* A call behind the question does not put off the answer. */
@@ -573,8 +572,7 @@ static void nobody_has_to_be_asked(void **state) {
     struct fixture *f = *state;
 
     f->hub.limits.ping_ns = 0;
-    for (int i = 0; i < 10; i++)
-        assert_true(hub_is_alive(&f->hub, NS_PER_S));
+    assert_true(hub_is_alive(&f->hub, NS_PER_S));
     assert_int_equal(f->said.len, 0);
 }
 
