@@ -202,6 +202,8 @@ static void on_look(struct timer *timer) {
     struct bridge *bridge = CONTAINER_OF(timer, struct bridge, look);
 
     if (!hub_is_alive(&bridge->hub, BRIDGE_LOOK_NS)) {
+        log_error("the MCP server of '%s' hangs, or knows no ping: then have mcp.ping = 0",
+                  bridge->name);
         on_gone(&bridge->server, "does not answer a ping");
         return;
     }

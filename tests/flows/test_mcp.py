@@ -401,6 +401,7 @@ def test_a_server_that_hangs_is_started_again(mcp_weir):
     assert error["code"] == -32000 and "does not answer a ping" in error["message"]
     assert stream.next() is None
     wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
+    assert "hangs, or knows no ping: then have mcp.ping = 0" in w.log()
     client = Mcp(w)
     wait_for("the next one was asked too", lambda: seen(w)[-1]["method"] == "ping")
     assert client.text("echo", "back") == "back", "and lives on, as it answers"
