@@ -90,14 +90,15 @@ queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
                max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
-               nofile=None, tracer=()):
+               nofile=None, tracer=(), binary=None):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @route of the route and what
     stands behind it, @routes further routes and other sections, @access is log.access, @limits the pipeline's
-    limits and queue instead of those by number. @nofile is its limit on open files, @tracer a command that runs it.
+    limits and queue instead of those by number. @nofile is its limit on open files, @tracer a command that runs it,
+    @binary another weir than common.weir_bin().
     """
-    binary = common.weir_bin()
+    binary = binary or common.weir_bin()
     if not binary:
         raise common.Failure("there is no weir (WEIR_BIN is not set and build/weir is missing)")
     if kind in HTTP2_KINDS:
@@ -117,6 +118,12 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
+
+
+def start_weir_profiled(*arguments, **options):
+    if not common.PROFILED.exists():
+        raise common.Failure("it is not built: ./dev bench --release does it")
+    return start_weir(*arguments, binary=common.PROFILED, **options)
 
 
 # A handler that does nothing, on the way of every request.
@@ -330,6 +337,9 @@ def start_h2o(upstream, core=None, kind="http1"):
 
 START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy,
          "nghttpx": start_nghttpx, "h2o": start_h2o}
+
+# The build of profiled.py, beside the plain one.
+WITH_RELEASE = {"weir": start_weir, "weir --release": start_weir_profiled}
 
 # Who takes part in the rows of kind "handlers", where weir is measured against itself.
 WITH_HANDLERS = {"weir": start_weir, "weir, thread": start_weir_with_handler("thread"),
