@@ -27,6 +27,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *h
                      nghttp2_data_source *source, void *ctx);
 static void hold_source(struct body *body);
 static void source_taken(struct body *body, size_t n);
+static void credit(struct h2_inflow *flow, size_t n);
 static void on_ready(struct body *body);
 
 static const struct body_sink_ops outflow_sink = {.ready = on_ready};
@@ -149,6 +150,9 @@ static void fill(struct task *task) {
 
     if (session->is_told || !conn_is_drained(session->conn))
         return; /* h2_session_drained() will follow */
+    if (session->owed > 0)
+        nghttp2_session_consume_connection(session->ng, session->owed);
+    session->owed = 0;
     while (n > 0 && session->out.bytes < H2_WRITE_BYTES) {
         n = nghttp2_session_mem_send(session->ng, &frames);
         if (n > 0)
@@ -291,11 +295,8 @@ void h2_inflow_close(struct h2_inflow *flow) {
     if (flow->body && flow->body->source_ctx == flow)
         flow->body->source = NULL;
     flow->body = NULL;
-    if (flow->owed > 0) {
-        nghttp2_session_consume(flow->session->ng, flow->stream_id, flow->owed);
-        h2_session_touch(flow->session);
-    }
-    flow->owed = 0;
+    if (flow->owed > 0)
+        credit(flow, flow->owed);
 }
 
 void h2_inflow_push(struct h2_inflow *flow, struct slice bytes) {
@@ -315,9 +316,16 @@ static void hold_source(struct body *body) {
 static void source_taken(struct body *body, size_t n) {
     struct h2_inflow *flow = body->source_ctx;
 
-    n = n < flow->owed ? n : flow->owed;
+    credit(flow, n < flow->owed ? n : flow->owed);
+}
+
+/* What the connection alone is credited with goes in one sum per turn. */
+static void credit(struct h2_inflow *flow, size_t n) {
     flow->owed -= n;
-    nghttp2_session_consume(flow->session->ng, flow->stream_id, n);
+    if (flow->is_ended)
+        flow->session->owed += n;
+    else
+        nghttp2_session_consume(flow->session->ng, flow->stream_id, n);
     h2_session_touch(flow->session);
 }
 

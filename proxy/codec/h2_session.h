@@ -52,6 +52,9 @@ struct h2_session {
     struct task fill, push;
     struct chunks out;   /* frames */
     struct timer notice; /* while the end is announced */
+    int32_t recent_id;   /* the stream that was asked for last; 0: none */
+    void *recent;        /* borrowed: what its owner has set for it */
+    size_t owed;         /* bytes that only the connection has no new credit for */
     bool is_deaf;        /* nothing that comes is read any more */
     bool is_told;        /* on_over() was called */
     bool is_shutting_down;
@@ -68,6 +71,29 @@ void h2_session_close(struct h2_session *session);
  * nghttp2's error for what ends the session here and now (NGHTTP2_ERR_FLOODED, _BAD_CLIENT_MAGIC,
  * ...); other connection errors it answers itself. */
 int h2_session_receive(struct h2_session *session, struct slice bytes);
+
+/* What the owner has set for the stream; NULL: nothing, or there is no such stream any more. Frames
+ * of a stream come one after the other: nghttp2, which searches a table, is asked once. */
+static inline void *h2_session_stream(struct h2_session *session, int32_t id) {
+    if (id != session->recent_id) {
+        session->recent = nghttp2_session_get_stream_user_data(session->ng, id);
+        session->recent_id = session->recent ? id : 0;
+    }
+    return session->recent;
+}
+
+/* Instead of nghttp2_session_set_stream_user_data(). */
+static inline void h2_session_set_stream(struct h2_session *session, int32_t id, void *stream) {
+    nghttp2_session_set_stream_user_data(session->ng, id, stream);
+    session->recent = stream;
+    session->recent_id = stream ? id : 0;
+}
+
+/* Owners call this from their on_stream_close for every stream. */
+static inline void h2_session_forget(struct h2_session *session) {
+    session->recent = NULL;
+    session->recent_id = 0;
+}
 
 /* Something may be there to be sent. */
 static inline void h2_session_touch(struct h2_session *session) {
@@ -113,7 +139,8 @@ struct h2_inflow {
     struct h2_session *session; /* borrowed */
     struct body *body;          /* borrowed: the exchange's; NULL: nobody wants it */
     int32_t stream_id;
-    size_t owed; /* bytes received that the other side has no new credit for */
+    size_t owed;   /* bytes received that the other side has no new credit for */
+    bool is_ended; /* set by the owner: nothing follows, the stream needs no new credit */
 };
 
 /* Becomes the source of @body. */
