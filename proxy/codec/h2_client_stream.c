@@ -227,7 +227,7 @@ static bool submit(struct h2_client_stream *stream, const struct request_head *h
     nghttp2_session *ng = client->session.ng;
     struct body *body = &stream->x->request;
 
-    h2_write_request(block, head, content);
+    h2_write_request(block, head, content, client->submitted++ % H2_TEACH_EVERY == 0);
     if (stream->is_tunnel) {
         /* Its bytes go out once the upstream has agreed. */
         body->sink = &tunnel_sink;
