@@ -1,11 +1,13 @@
 /* What the HTTP/2 sessions of both sides share: an nghttp2 session over a conn, fed from memory and
  * drained into memory, and the two ways between a stream and a struct body (RFC 9113). Home: loop.
  *
- * Output. Whoever gives nghttp2 something to send calls h2_session_touch(). A task then has nghttp2
- * make frames, into a queue, as soon as the exchanges of this turn have run (content that still
- * lies in the read buffer is copied once); another sends the queue at the end of the batch, so that
- * all answers of one poll go out in one write. Only while the conn has nothing queued are frames
- * made: what a slow reader does not take stays in the bodies, whose sources are held back.
+ * Output. Whoever gives nghttp2 something to send calls h2_session_touch(). At the end of the batch
+ * a task has nghttp2 make frames, into a queue, and sends them, so that all answers of one poll go
+ * out in one write, and what makes them is in the processor's caches from the second one on. Where
+ * many exchanges of one turn, or large content, are waiting, the frames are made at its end
+ * already: content that still lies in the read buffer is then copied once, not twice. Only while
+ * the conn has nothing queued are frames made: what a slow reader does not take stays in the
+ * bodies, whose sources are held back.
  *
  * The end. A session that neither reads nor writes any more is over: on_over() is called, from the
  * top of the stack, and the owner closes the conn. */
@@ -18,6 +20,8 @@
 #include <nghttp2/nghttp2.h>
 
 #define H2_WRITE_BYTES (64 * 1024)         /* frames that are made for one write */
+#define H2_FILL_TOUCHES 8                  /* of one turn: frames are made at its end */
+#define H2_COPY_BYTES 1024                 /* of content; more is not copied twice */
 #define H2_STREAM_WINDOW BODY_WINDOW_BYTES /* bytes: a body never holds more */
 
 /* Bytes of content that all streams of a connection may hold together. Below the sum of its
@@ -51,6 +55,7 @@ struct h2_session {
     void (*on_over)(struct h2_session *session); /* set before h2_session_open() */
     struct task fill, push;
     struct chunks out;   /* frames */
+    unsigned touched;    /* times in this turn */
     struct timer notice; /* while the end is announced */
     int32_t recent_id;   /* the stream that was asked for last; 0: none */
     void *recent;        /* borrowed: what its owner has set for it */
@@ -97,6 +102,7 @@ static inline void h2_session_forget(struct h2_session *session) {
 
 /* Something may be there to be sent. */
 static inline void h2_session_touch(struct h2_session *session) {
+    session->touched++;
     if (!session->is_told)
         loop_wake(session->loop, &session->fill);
 }
