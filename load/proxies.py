@@ -82,14 +82,16 @@ pipeline = "engine"
 
 # For start_weir(routes=...): no request is turned away because a tracer, or the machine, is slow.
 NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
+# For start_weir(**...): of thousands that ask at once each waits for its turn, however long the others take.
+PATIENT = {"queue": 16384, "max_wait": "10s", "target": "0s"}
 
 WEIR_LIMITS = """\
 limits = {{ concurrency = {concurrency}, connections = {connections} }}
-queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
+queue = {{ size = {queue}, max_wait = "{max_wait}"{target} }}"""
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
+               max_wait="2s", target=None, server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
                nofile=None, tracer=(), binary=None):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
@@ -113,7 +115,7 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, server=server, listener=listener,
         pipeline=pipeline, access=access, route=route, routes=routes,
         limits=WEIR_LIMITS.format(concurrency=concurrency, connections=connections, queue=queue,
-                                  max_wait=max_wait) if limits is None else limits))
+                                  max_wait=max_wait, target=f', target = "{target}"' if target else "") if limits is None else limits))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
