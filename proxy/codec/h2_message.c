@@ -33,7 +33,7 @@
     (FIELD_BIT(FIELD_X_REQUEST_ID) | FIELD_BIT(FIELD_TRACEPARENT) | FIELD_BIT(FIELD_GRPC_TIMEOUT))
 
 /* Bits of fields. */
-struct choice {
+struct sieve {
     uint64_t left_out;
     uint64_t unindexed; /* stay out of the other side's table */
 };
@@ -49,7 +49,7 @@ static void begin(struct h2_block *block, const struct fields *fields);
 static inline void add(struct h2_block *block, struct slice name, struct slice value,
                        unsigned flags);
 static void add_length(struct h2_block *block, struct content content);
-static void add_fields(struct h2_block *block, const struct fields *fields, struct choice choice);
+static void add_fields(struct h2_block *block, const struct fields *fields, struct sieve sieve);
 
 bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value, uint8_t flags) {
     enum field_id id;
@@ -171,7 +171,7 @@ bool h2_is_upgrade(const struct request_head *head) {
 void h2_write_request(struct h2_block *block, const struct request_head *head,
                       struct content content, bool is_teaching) {
     bool is_upgrade = h2_is_upgrade(head);
-    struct choice choice = {
+    struct sieve sieve = {
         OF_CONNECTION | FIELD_BIT(FIELD_CONTENT_LENGTH) | (is_upgrade ? OF_WEBSOCKET : 0),
         is_teaching ? 0 : NEW_EACH_TIME,
     };
@@ -184,7 +184,7 @@ void h2_write_request(struct h2_block *block, const struct request_head *head,
     add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"), STATIC_NAME);
     add(block, SLICE(":authority"), head->authority, STATIC_NAME);
     add(block, SLICE(":path"), head->path, STATIC_NAME);
-    add_fields(block, &head->fields, choice);
+    add_fields(block, &head->fields, sieve);
     add_length(block, content);
 }
 
@@ -192,7 +192,7 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
                        struct content content, bool show_length) {
     bool is_upgrade = head->status == 101;
     unsigned status = is_upgrade ? 200 : head->status;
-    struct choice choice = {
+    struct sieve sieve = {
         OF_CONNECTION | (show_length ? 0 : FIELD_BIT(FIELD_CONTENT_LENGTH)) |
             (is_upgrade ? OF_WEBSOCKET : 0),
         NEW_EACH_TIME,
@@ -202,14 +202,14 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
     begin(block, &head->fields);
     block->text_len = uint_to_text(block->text, status);
     add(block, SLICE(":status"), slice_of(block->text, block->text_len), STATIC_NAME);
-    add_fields(block, &head->fields, choice);
+    add_fields(block, &head->fields, sieve);
     add_length(block, content);
 }
 
 void h2_write_trailers(struct h2_block *block, const struct fields *trailers) {
     begin(block, trailers);
     add_fields(block, trailers,
-               (struct choice){OF_CONNECTION | FIELD_BIT(FIELD_CONTENT_LENGTH), NEW_EACH_TIME});
+               (struct sieve){OF_CONNECTION | FIELD_BIT(FIELD_CONTENT_LENGTH), NEW_EACH_TIME});
 }
 
 /* nghttp2 lets none but these through, and they differ in their length or their first letters. */
@@ -365,18 +365,18 @@ static void add_length(struct h2_block *block, struct content content) {
             slice_of(text, uint_to_text(text, content.length)), STATIC_NAME);
 }
 
-static void add_fields(struct h2_block *block, const struct fields *fields, struct choice choice) {
+static void add_fields(struct h2_block *block, const struct fields *fields, struct sieve sieve) {
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
         uint64_t bit = FIELD_BIT(field->id);
         unsigned flags = NGHTTP2_NV_FLAG_NONE;
 
-        if ((bit & choice.left_out) ||
+        if ((bit & sieve.left_out) ||
             (field->id == FIELD_TE && !slice_equal_case(field->value, SLICE("trailers"))))
             continue;
         if (field->id && field->name.base == field_name(field->id).base)
             flags |= STATIC_NAME;
-        if (field->is_secret || (bit & choice.unindexed))
+        if (field->is_secret || (bit & sieve.unindexed))
             flags |= NGHTTP2_NV_FLAG_NO_INDEX;
         add(block, field->name, field->value, flags);
     }
