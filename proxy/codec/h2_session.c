@@ -144,13 +144,12 @@ static void say_goaway(struct h2_session *session) {
     h2_session_touch(session);
 }
 
-/* Frames of what many exchanges gave in this turn, or of content that is better not copied. */
+/* Frames of what many exchanges have given by now, or of content that is better not copied. */
 static void fill(struct task *task) {
     struct h2_session *session = CONTAINER_OF(task, struct h2_session, fill);
 
     if (session->touched >= H2_FILL_TOUCHES)
         make_frames(session);
-    session->touched = 0;
     if (session->out.bytes >= H2_WRITE_BYTES)
         send_queue(session);
     else
@@ -170,6 +169,7 @@ static void make_frames(struct h2_session *session) {
     const uint8_t *frames;
     ssize_t n = 1;
 
+    session->touched = 0;
     if (session->is_told || !conn_is_drained(session->conn))
         return; /* h2_session_drained() will follow */
     if (session->owed > 0)

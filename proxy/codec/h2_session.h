@@ -4,10 +4,10 @@
  * Output. Whoever gives nghttp2 something to send calls h2_session_touch(). At the end of the batch
  * a task has nghttp2 make frames, into a queue, and sends them, so that all answers of one poll go
  * out in one write, and what makes them is in the processor's caches from the second one on. Where
- * many exchanges of one turn, or large content, are waiting, the frames are made at its end
- * already: content that still lies in the read buffer is then copied once, not twice. Only while
- * the conn has nothing queued are frames made: what a slow reader does not take stays in the
- * bodies, whose sources are held back.
+ * many are waiting, or large content, frames are made at the end of the turn already: what the
+ * exchanges hold is still in the caches too, and content that lies in the read buffer is copied
+ * once, not twice. Only while the conn has nothing queued are frames made: what a slow reader does
+ * not take stays in the bodies, whose sources are held back.
  *
  * The end. A session that neither reads nor writes any more is over: on_over() is called, from the
  * top of the stack, and the owner closes the conn. */
@@ -20,7 +20,7 @@
 #include <nghttp2/nghttp2.h>
 
 #define H2_WRITE_BYTES (64 * 1024)         /* frames that are made for one write */
-#define H2_FILL_TOUCHES 8                  /* of one turn: frames are made at its end */
+#define H2_FILL_TOUCHES 16                 /* frames are made without waiting for more */
 #define H2_COPY_BYTES 1024                 /* of content; more is not copied twice */
 #define H2_STREAM_WINDOW BODY_WINDOW_BYTES /* bytes: a body never holds more */
 
@@ -55,7 +55,7 @@ struct h2_session {
     void (*on_over)(struct h2_session *session); /* set before h2_session_open() */
     struct task fill, push;
     struct chunks out;   /* frames */
-    unsigned touched;    /* times in this turn */
+    unsigned touched;    /* times since frames were made */
     struct timer notice; /* while the end is announced */
     int32_t recent_id;   /* the stream that was asked for last; 0: none */
     void *recent;        /* borrowed: what its owner has set for it */
