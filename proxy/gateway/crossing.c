@@ -23,6 +23,7 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
            offsetof(struct crossing, memory) - offsetof(struct crossing, next_free));
     c->listener = listener;
     gl->active_crossings++;
+    gl->begun++;
     c->step = STEP_ROUTE;
     list_init(&c->link);
     list_init(&c->watch);
