@@ -1,10 +1,7 @@
 /* The HTTP/1 server codec, reading half: connections, heads, content, timeouts. */
 #include "codec/h1_server_state.h"
 
-#include "base/alloc.h"
-
 #include <assert.h>
-#include <stdlib.h>
 
 /* Input that may wait behind the exchange under way before reading is stopped. */
 #define H1_PIPELINED_BYTES_MAX (64 * 1024)
@@ -68,8 +65,9 @@ void h1_server_refuse(struct h1_server_loop *shared, struct conn *conn, enum fai
 }
 
 static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn) {
-    struct h1_server *server = xcalloc(1, sizeof *server);
+    struct h1_server *server = spares_take(&shared->spares, sizeof *server);
 
+    memset(server, 0, sizeof *server);
     server->shared = shared;
     server->conn = conn;
     server->send = (struct h1_send){.conn = conn, .scratch = &shared->head};
@@ -385,7 +383,7 @@ static void on_closed(struct conn *conn) {
     server->shared->count--;
     h1_chunked_deinit(&server->chunked);
     buffer_deinit(&server->input);
-    free(server);
+    spares_give(&server->shared->spares, server, H1_SERVER_SPARES_MAX);
 }
 
 static void pause_source(struct body *body) {
