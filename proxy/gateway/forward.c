@@ -32,7 +32,7 @@ static bool is_named_by_connection(const struct fields *fields, struct slice nam
 static bool has_connection_names(const struct fields *fields);
 static void add_forwarding(struct crossing *c, struct request_head *out);
 static struct slice forwarded_text(struct crossing *c, struct slice node, struct slice scheme);
-static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
+static struct slice join_list(struct crossing *c, enum field_id id, struct slice last);
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
 static void put_hex(char *to, uint64_t nibbles);
@@ -190,6 +190,14 @@ bool forward_is_websocket(const struct request_head *head) {
            slice_equal_case(field->value, SLICE("websocket"));
 }
 
+/* What a trusted client says, then what we see; of an untrusted one only what we see. */
+static inline void add_list(struct crossing *c, struct fields *out, enum field_id id,
+                            struct slice last) {
+    if (c->is_trusted && fields_may_have(&c->x.request_head.fields, FIELD_BIT(id)))
+        last = join_list(c, id, last);
+    fields_add_known(out, &c->x.arena, id, last);
+}
+
 static void add_forwarding(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     struct arena *arena = &x->arena;
@@ -236,23 +244,18 @@ static struct slice forwarded_text(struct crossing *c, struct slice node, struct
     return slice_of(text, (size_t)(to - text));
 }
 
-/* What a trusted client says, then what we see; of an untrusted one only what we see. */
-static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last) {
+static struct slice join_list(struct crossing *c, enum field_id id, struct slice last) {
     struct arena *arena = &c->x.arena;
     const struct fields *in = &c->x.request_head.fields;
-
     struct slice all = SLICE_NONE;
 
-    for (const struct field *f = c->is_trusted ? fields_find(in, id) : NULL; f;
-         f = fields_find_next(in, f)) {
+    for (const struct field *f = fields_find(in, id); f; f = fields_find_next(in, f)) {
         if (all.len > 0 && f->value.len > 0)
             all = ARENA_JOIN(arena, all, SLICE(", "), f->value);
         else if (f->value.len > 0)
             all = f->value;
     }
-    if (all.len > 0)
-        last = ARENA_JOIN(arena, all, SLICE(", "), last);
-    fields_add_known(out, arena, id, last);
+    return all.len > 0 ? ARENA_JOIN(arena, all, SLICE(", "), last) : last;
 }
 
 /* RFC 7239 section 6: IPv6 addresses in brackets and quotes. */
