@@ -27,9 +27,10 @@ static size_t read_chunked(struct h1_server *server, struct slice in, bool is_st
 static void push(struct h1_server *server, struct slice bytes, bool is_stable);
 static void end_content(struct h1_server *server);
 static void start_exchange(struct h1_server *server, struct exchange *x, struct content content);
-static void refuse(struct h1_server *server, enum fail fail, const char *why);
-static void say_refusal(struct h1_server *server, enum fail fail, const char *why);
-static void fail_content(struct h1_server *server, enum fail fail);
+static void refuse(struct h1_server *server, enum fail fail, const char *why) __attribute__((cold));
+static void say_refusal(struct h1_server *server, enum fail fail, const char *why)
+    __attribute__((cold));
+static void fail_content(struct h1_server *server, enum fail fail) __attribute__((cold));
 static void keep_rest(struct h1_server *server, struct slice rest);
 static void consume_input(struct h1_server *server);
 static void pause_source(struct body *body);

@@ -38,14 +38,15 @@ static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
 static bool request_goes_on(const struct crossing *c);
 static enum answer hold(struct crossing *c);
-static enum answer go_to_hold(struct crossing *c);
+static enum answer go_to_hold(struct crossing *c) __attribute__((cold));
 static enum answer pause_before_retry(struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
 static enum answer look_at_client(struct crossing *c);
-static enum answer fail(struct crossing *c, enum fail reason, const char *why);
-static void handle_fail(struct crossing *c);
+static enum answer fail(struct crossing *c, enum fail reason, const char *why)
+    __attribute__((cold));
+static void handle_fail(struct crossing *c) __attribute__((cold));
 static bool try_again(struct crossing *c);
 static void let_go(struct crossing *c);
 static void on_lease_ready(struct lease *l, enum fail reason);
