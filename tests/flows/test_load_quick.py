@@ -36,7 +36,8 @@ def test_an_idle_connection_costs_little_memory():
 @release_only
 @pytest.mark.parametrize("part", ["kill", "stop", "many", "reload", "supervisor"])
 def test_the_port_never_refuses_whatever_becomes_of_the_gateway(part):
-    scenario("restarts", "--parts", part)
+    """Of the time that it takes only that there is an end to it: the machine may have other work."""
+    scenario("restarts", "--parts", part, "--slack", "20")
 
 
 @release_only

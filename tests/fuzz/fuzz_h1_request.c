@@ -3,16 +3,10 @@
  * written again it is the same head; libh2o's parser reads it in the same way. */
 #include "../codec/picohttp.h"
 #include "base/buffer.h"
-#include "codec/h1_parse.h"
-#include "codec/h1_parts.h"
 #include "codec/h1_write.h"
-
-#include <assert.h>
+#include "h1_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static const struct h1_limits limits = {.head_bytes = 512, .target_bytes = 64, .fields = 8};
-static const struct h1_limits wide = {.head_bytes = 4096, .target_bytes = 4096, .fields = 16};
 
 struct result {
     enum h1_outcome outcome;
@@ -30,26 +24,6 @@ static struct result parse(struct slice in, size_t seen, const struct h1_limits 
     return r;
 }
 
-/* Fields but the framing ones, which are always made anew, are equal. */
-static void assert_same_fields(const struct fields *a, const struct fields *b) {
-    uint32_t i = 0, j = 0;
-
-    for (;; i++, j++) {
-        while (i < a->count &&
-               (a->list[i].id == FIELD_CONTENT_LENGTH || a->list[i].id == FIELD_TRANSFER_ENCODING))
-            i++;
-        while (j < b->count &&
-               (b->list[j].id == FIELD_CONTENT_LENGTH || b->list[j].id == FIELD_TRANSFER_ENCODING))
-            j++;
-        if (i == a->count || j == b->count)
-            break;
-        assert(slice_equal(a->list[i].name, b->list[j].name));
-        assert(slice_equal(a->list[i].value, b->list[j].value));
-        assert(a->list[i].id == b->list[j].id);
-    }
-    assert(i == a->count && j == b->count);
-}
-
 static void check_same(const struct result *a, const struct result *b) {
     assert(a->outcome == b->outcome);
     if (a->outcome != H1_DONE) {
@@ -59,21 +33,7 @@ static void check_same(const struct result *a, const struct result *b) {
     assert(a->used == b->used && a->head.form == b->head.form);
     assert(slice_equal(a->head.authority, b->head.authority));
     assert(slice_equal(a->head.path, b->head.path));
-    assert_same_fields(&a->head.fields, &b->head.fields);
-}
-
-static void check_lines(struct slice head) {
-    const char *why;
-    size_t blank = head.base[0] == '\r' ? 2 : 0;
-
-    for (size_t i = 0; i < head.len; i++)
-        if (head.base[i] == '\n')
-            assert(i > 0 && head.base[i - 1] == '\r');
-        else if (head.base[i] == '\r')
-            assert(i + 1 < head.len && head.base[i + 1] == '\n');
-        else
-            assert((uint8_t)head.base[i] >= ' ' || head.base[i] == '\t');
-    assert(h1_check_lines(slice_skip(head, blank), 0, &limits, H1_START_REQUEST, &why) == H1_DONE);
+    h1_fuzz_same_fields(&a->head.fields, &b->head.fields);
 }
 
 static void check_again(const struct result *first, struct arena *arena) {
@@ -81,7 +41,7 @@ static void check_again(const struct result *first, struct arena *arena) {
     struct result again;
 
     h1_write_request(&out, &first->head, first->content);
-    again = parse(buffer_slice(&out), 0, &wide, arena);
+    again = parse(buffer_slice(&out), 0, &h1_fuzz_wide, arena);
     if (first->head.version == HTTP_1_0 && again.outcome == H1_EXPECT) {
         buffer_deinit(&out);
         return; /* was to be ignored on 1.0; a gateway removes it */
@@ -93,7 +53,7 @@ static void check_again(const struct result *first, struct arena *arena) {
     assert(slice_equal(again.head.path, first->head.path));
     assert(again.content.kind == first->content.kind &&
            again.content.length == first->content.length);
-    assert_same_fields(&first->head.fields, &again.head.fields);
+    h1_fuzz_same_fields(&first->head.fields, &again.head.fields);
     buffer_deinit(&out);
 }
 
@@ -135,22 +95,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     in = slice_of((const char *)data + 1, size - 1);
     arena_init(&arena, memory, sizeof memory);
-    whole = parse(in, 0, &limits, &arena);
+    whole = parse(in, 0, &h1_fuzz_limits, &arena);
     assert(whole.outcome != H1_BAD || strcmp(whole.why, "malformed head") != 0);
     cut = data[0] * in.len / 255;
-    part = parse(slice_of(in.base, cut), 0, &limits, &arena);
+    part = parse(slice_of(in.base, cut), 0, &h1_fuzz_limits, &arena);
     if (part.outcome == H1_PARTIAL)
-        part = parse(in, cut, &limits, &arena);
+        part = parse(in, cut, &h1_fuzz_limits, &arena);
     check_same(&whole, &part);
     for (size_t len = 1; len <= in.len; len++) {
-        part = parse(slice_of(in.base, len), len - 1, &limits, &arena);
+        part = parse(slice_of(in.base, len), len - 1, &h1_fuzz_limits, &arena);
         if (part.outcome != H1_PARTIAL)
             break;
     }
     if (in.len > 0)
         check_same(&whole, &part);
     if (whole.outcome == H1_DONE) {
-        check_lines(slice_of(in.base, whole.used));
+        h1_fuzz_check_lines(slice_of(in.base, whole.used), in.base[0] == '\r' ? 2 : 0,
+                            H1_START_REQUEST);
         ask_picohttp(in, &whole);
         check_again(&whole, &arena);
     }

@@ -306,6 +306,11 @@ class Weir:
 
         return wait_for(f"{n} lines in the access log", lines)
 
+    def variables_of(self, n):
+        """What handlers have left in the access log for each of @n exchanges, in any order: each I/O thread
+        writes its own lines."""
+        return [line.get("variables") for line in self.await_access(n)]
+
     # What it uses: the process that serves, which the one that was started looks after.
 
     def gateways(self):
