@@ -59,9 +59,9 @@ struct gateway_loop {
     struct list crossings;               /* struct crossing that have started, oldest first */
     struct list watches;                 /* struct crossing that watch weir's health */
     _Atomic int64_t oldest_ns;           /* start of the oldest, 0: none; any thread may read */
-    struct spares spare_crossings;
-    struct handler_desk *desk; /* owned; NULL: there are no handlers */
-    struct buffer scratch;     /* log lines */
+    struct spares spare_crossings;       /* of struct crossing */
+    struct handler_desk *desk;           /* owned; NULL: there are no handlers */
+    struct buffer scratch;               /* log lines */
     struct log_limit failures_logged, overload_logged;
     struct pressure pressure;
     _Atomic unsigned actions; /* of pressure, in force; any thread may read */

@@ -33,13 +33,15 @@ static void what_was_given_back_last_is_taken_first(void **state) {
     struct spares spares = {0};
     void *a = take(&spares), *b = take(&spares);
     uintptr_t was_a = (uintptr_t)a, was_b = (uintptr_t)b;
+    unsigned count;
 
     spares_give(&spares, a, MAX);
     spares_give(&spares, b, MAX);
-    assert_int_equal(spares.count, is_kept ? 2 : 0);
+    count = spares.count;
+    assert_int_equal(count, is_kept ? 2 : 0);
     b = take(&spares);
     a = take(&spares);
-    if (is_kept) {
+    if (count > 0) {
         assert_int_equal((uintptr_t)b, was_b);
         assert_int_equal((uintptr_t)a, was_a);
     }
