@@ -49,6 +49,7 @@ def weir_bin():
 
 # What each program of load/tools is made of.
 TOOLS = {
+    "bare": ["wire"],
     "engine": ["wire"],
     "loadgen": ["wire", "measure"],
     "h2engine": ["wire", "h2wire"],

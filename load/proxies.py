@@ -139,6 +139,16 @@ def start_weir_with_handler(isolation):
     return start
 
 
+def start_bare(*options):
+    def start(upstream, core=None, kind="handlers"):
+        port = common.free_port()
+        process = Process([common.tool("bare"), *options, port, upstream], name="bare", core=core)
+        process.wait_until(lambda: common.is_listening(port))
+        return Proxy("bare", port, process, tempfile.TemporaryDirectory(prefix="weir-load-"))
+
+    return start
+
+
 NGINX = """\
 user root;
 daemon off;
@@ -332,8 +342,10 @@ START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy,
          "nghttpx": start_nghttpx, "h2o": start_h2o}
 
 # Who takes part in the rows of kind "handlers", where weir is measured against itself.
+# "bare" is what a proxy, and a hand-over, cost at the least on this machine.
 WITH_HANDLERS = {"weir": start_weir, "weir, thread": start_weir_with_handler("thread"),
-                 "weir, process": start_weir_with_handler("process")}
+                 "weir, process": start_weir_with_handler("process"),
+                 "bare": start_bare(), "bare, thread": start_bare("--hand-over")}
 
 
 def start_engine(core=None, *options, program="engine"):

@@ -19,12 +19,16 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define CHECK_HANDLERS_S 10 /* for all plugins to be loaded, and make an instance each */
 
 static int run_command(int argc, char **argv);
 static int check_command(int argc, char **argv);
@@ -199,8 +203,11 @@ static int check_handlers(const struct config *config) {
     fflush(NULL);
     pid = fork();
     if (pid == 0) {
-        int err = handlers_prepare(&handlers, &options, &why);
+        int err;
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        alarm(CHECK_HANDLERS_S);
+        err = handlers_prepare(&handlers, &options, &why);
         if (err)
             fprintf(stderr, "weir: %s\n", why);
         fflush(NULL);
@@ -210,7 +217,12 @@ static int check_handlers(const struct config *config) {
         fprintf(stderr, "weir: cannot check the handlers: %s\n", strerror(errno));
         return EXIT_UNUSABLE;
     }
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        fprintf(stderr,
+                "weir: a handler's plugin has not made an instance within %d s: see what it waits "
+                "for in init()\n",
+                CHECK_HANDLERS_S);
+    else if (WIFSIGNALED(status))
         fprintf(stderr, "weir: a handler's plugin has crashed as it was loaded: %s\n",
                 strsignal(WTERMSIG(status)));
     return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_UNUSABLE;

@@ -44,6 +44,10 @@ void log_close(void);
  * was opened direct: it is reopened here and now. */
 void log_reopen(void);
 
+/* For a process whose lines go into another one's log, which puts the time before them itself: they
+ * begin with their level. Home: main, before other threads are there. */
+void log_leave_out_time(void);
+
 /* Lines dropped since the start because the ring was full or the file could not be written. */
 uint64_t log_dropped(void);
 

@@ -8,6 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static bool has_no_time; /* home: main, before other threads are there */
+
 static size_t write_stamp(char *to, enum log_level level);
 static size_t escape(char *to, size_t room, struct slice from);
 
@@ -18,6 +20,10 @@ size_t log_text_format(char *to, enum log_level level, const char *format, va_li
     size_t text_len = made < 0 ? 0 : (size_t)made < sizeof text ? (size_t)made : sizeof text;
 
     return len + escape(to + len, LOG_LINE_MAX - len, slice_of(text, text_len));
+}
+
+void log_leave_out_time(void) {
+    has_no_time = true;
 }
 
 void log_text_to_stderr(struct slice line) {
@@ -35,6 +41,8 @@ static size_t write_stamp(char *to, enum log_level level) {
     time_t now_s = (time_t)(now_ns / NS_PER_S);
     struct tm tm;
 
+    if (has_no_time)
+        return (size_t)snprintf(to, 64, "%s ", names[level]);
     gmtime_r(&now_s, &tm);
     return (size_t)snprintf(to, 64, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %s ", tm.tm_year + 1900,
                             tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,

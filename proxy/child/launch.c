@@ -146,10 +146,11 @@ static void become_bridge(const struct config_process *process) {
 
     snprintf(settings, sizeof settings,
              "{\"sessions\":%u,\"calls\":%u,\"calls_per_session\":%u,\"queue\":%u,\"depth\":%u,"
-             "\"message\":%zu,\"idle_ns\":%lld,\"memory\":%zu,\"cpu_ns\":%lld,\"fds\":%u}",
+             "\"message\":%zu,\"idle_ns\":%lld,\"ping_ns\":%lld,\"ask\":%d,\"memory\":%zu,"
+             "\"cpu_ns\":%lld,\"fds\":%u}",
              mcp->sessions, mcp->calls, mcp->calls_per_session, mcp->queue, mcp->depth,
-             mcp->message_bytes, (long long)mcp->idle_ns, process->limits.memory_bytes,
-             (long long)process->limits.cpu_ns, process->limits.fds);
+             mcp->message_bytes, (long long)mcp->idle_ns, (long long)mcp->ping_ns, (int)mcp->ask,
+             process->limits.memory_bytes, (long long)process->limits.cpu_ns, process->limits.fds);
     argv[2] = settings;
     for (size_t i = 0; i < process->command_count && i < CONFIG_ARGUMENTS_MAX; i++)
         argv[3 + i] = process->command[i];

@@ -124,11 +124,12 @@ static json_t *write_mcp(const struct config_process *process) {
 
     if (!process->is_mcp)
         return NULL;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions", (json_int_t)mcp->sessions,
-                     "calls", (json_int_t)mcp->calls, "calls_per_session",
-                     (json_int_t)mcp->calls_per_session, "queue", (json_int_t)mcp->queue, "depth",
-                     (json_int_t)mcp->depth, "message", (json_int_t)mcp->message_bytes, "idle_ns",
-                     (json_int_t)mcp->idle_ns);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
+                     (json_int_t)mcp->sessions, "calls", (json_int_t)mcp->calls,
+                     "calls_per_session", (json_int_t)mcp->calls_per_session, "queue",
+                     (json_int_t)mcp->queue, "depth", (json_int_t)mcp->depth, "message",
+                     (json_int_t)mcp->message_bytes, "idle_ns", (json_int_t)mcp->idle_ns, "ping_ns",
+                     (json_int_t)mcp->ping_ns, "ask", (json_int_t)mcp->ask);
 }
 
 static json_t *write_list(char *const *list, size_t count) {
@@ -190,6 +191,8 @@ static void read_mcp(struct config_process *process, const json_t *from) {
         .depth = (unsigned)number_at(from, "depth"),
         .message_bytes = (size_t)number_at(from, "message"),
         .idle_ns = number_at(from, "idle_ns"),
+        .ping_ns = number_at(from, "ping_ns"),
+        .ask = (enum config_mcp_ask)number_at(from, "ask"),
     };
 }
 

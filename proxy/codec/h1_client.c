@@ -40,7 +40,7 @@ static void on_error(struct conn *conn, int err);
 static void on_drained(struct conn *conn);
 static void on_closed(struct conn *conn);
 static struct slice read_heads(struct h1_client *client, struct slice in);
-static void take_informational(struct h1_client *client, const struct response_head *head);
+static void take_informational(struct h1_client *client, struct response_head *head);
 static void take_final(struct h1_client *client, const struct response_head *head,
                        struct content content);
 static void read_content(struct h1_client *client, struct slice in);
@@ -208,15 +208,14 @@ static struct slice read_heads(struct h1_client *client, struct slice in) {
     return in;
 }
 
-static void take_informational(struct h1_client *client, const struct response_head *head) {
+static void take_informational(struct h1_client *client, struct response_head *head) {
     struct exchange *x = client->x;
 
     if (++client->informational > client->o.settings->max_informational) {
         fail(client, FAIL_UPSTREAM_MALFORMED, "too many interim (1xx) responses");
         return;
     }
-    if (x->client)
-        x->client->send_informational(x, head);
+    exchange_inform(x, head);
 }
 
 static void take_final(struct h1_client *client, const struct response_head *head,

@@ -267,8 +267,8 @@ static void take_head(struct h2_client_stream *stream, bool is_end) {
     if (head.status < 200) {
         if (++stream->informational > client->o.settings->max_informational)
             fail(stream, FAIL_UPSTREAM_MALFORMED, "too many interim (1xx) responses");
-        else if (x->client)
-            x->client->send_informational(x, &head);
+        else
+            exchange_inform(x, &head);
         return;
     }
     stream->is_head_received = true;

@@ -30,6 +30,12 @@ enum config_output {
     OUTPUT_SSE,   /* an event for each line */
 };
 
+/* Which client is asked what an MCP server asks: */
+enum config_mcp_ask {
+    MCP_ASK_CALLER, /* the only one with a call under way, if it can do that */
+    MCP_ASK_ABLE,   /* of those that can do it the only one with a call, or the only one there is */
+};
+
 /* Of an MCP server on standard input and output: pipeline.mcp, with protocol = "mcp-stdio". */
 struct config_mcp {
     unsigned sessions;                 /* of one instance */
@@ -38,6 +44,8 @@ struct config_mcp {
     unsigned depth;                    /* of JSON */
     size_t message_bytes;              /* of one, either way */
     int64_t idle_ns;                   /* of a session without a request or a stream */
+    int64_t ping_ns; /* that a server may be silent before it is asked; 0: it is never */
+    enum config_mcp_ask ask;
 };
 
 struct config_process {

@@ -48,21 +48,19 @@ static void check_instances(struct config_pipeline *pipeline, const struct tomlc
 static bool add_instance(struct config_pipeline *pipeline);
 
 static const struct choice signals[] = {
-    {"TERM", SIGTERM, false}, {"INT", SIGINT, false},
-    {"QUIT", SIGQUIT, false}, {"HUP", SIGHUP, false},
-    {"USR1", SIGUSR1, false}, {"USR2", SIGUSR2, false},
-    {"KILL", SIGKILL, false}, {0},
+    {"TERM", SIGTERM}, {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"HUP", SIGHUP},
+    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"KILL", SIGKILL}, {0},
 };
 
 static const struct choice checks[] = {
-    {"tcp", READY_TCP, false},   {"http", READY_HTTP, false}, {"grpc", READY_GRPC, false},
-    {"line", READY_LINE, false}, {"none", READY_NONE, false}, {0},
+    {"tcp", READY_TCP},   {"http", READY_HTTP}, {"grpc", READY_GRPC},
+    {"line", READY_LINE}, {"none", READY_NONE}, {0},
 };
 
 static const struct choice outputs[] = {
-    {"raw", OUTPUT_RAW, false},
-    {"lines", OUTPUT_LINES, false},
-    {"sse", OUTPUT_SSE, false},
+    {"raw", OUTPUT_RAW},
+    {"lines", OUTPUT_LINES},
+    {"sse", OUTPUT_SSE},
     {0},
 };
 

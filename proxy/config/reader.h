@@ -24,7 +24,6 @@ typedef void read_fn(struct reader *reader, const struct schema_key *key,
 struct choice {
     const char *word; /* NULL ends the list */
     int value;
-    bool is_later; /* known, but not in this version */
 };
 
 struct schema_key {

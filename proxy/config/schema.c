@@ -20,87 +20,93 @@
 #define KEYS(list) .keys = (list), .count = sizeof(list) / sizeof((list)[0])
 
 static const struct choice levels[] = {
-    {"error", CONFIG_LOG_ERROR, false},
-    {"warn", CONFIG_LOG_WARN, false},
-    {"info", CONFIG_LOG_INFO, false},
-    {"debug", CONFIG_LOG_DEBUG, false},
+    {"error", CONFIG_LOG_ERROR},
+    {"warn", CONFIG_LOG_WARN},
+    {"info", CONFIG_LOG_INFO},
+    {"debug", CONFIG_LOG_DEBUG},
     {0},
 };
 
 static const struct choice listener_protocols[] = {
-    {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, false},
-    {"auto", PROTOCOL_AUTO, false},
+    {"http1", PROTOCOL_HTTP1},
+    {"http2", PROTOCOL_HTTP2},
+    {"auto", PROTOCOL_AUTO},
     {0},
 };
 
 static const struct choice pipeline_protocols[] = {
-    {"http1", PROTOCOL_HTTP1, false},
-    {"http2", PROTOCOL_HTTP2, false},
-    {"exec", PROTOCOL_EXEC, false},
-    {"mcp-stdio", PROTOCOL_MCP_STDIO, false},
+    {"http1", PROTOCOL_HTTP1},
+    {"http2", PROTOCOL_HTTP2},
+    {"exec", PROTOCOL_EXEC},
+    {"mcp-stdio", PROTOCOL_MCP_STDIO},
+    {0},
+};
+
+static const struct choice mcp_asks[] = {
+    {"caller", MCP_ASK_CALLER},
+    {"able", MCP_ASK_ABLE},
     {0},
 };
 
 static const struct choice client_auths[] = {
-    {"required", CLIENT_AUTH_REQUIRED, false},
-    {"optional", CLIENT_AUTH_OPTIONAL, false},
+    {"required", CLIENT_AUTH_REQUIRED},
+    {"optional", CLIENT_AUTH_OPTIONAL},
     {0},
 };
 
 static const struct choice tls_versions[] = {
-    {"1.2", TLS_1_2, false},
-    {"1.3", TLS_1_3, false},
+    {"1.2", TLS_1_2},
+    {"1.3", TLS_1_3},
     {0},
 };
 
 static const struct choice priorities[] = {
-    {"critical", PRIORITY_CRITICAL, false},
-    {"default", PRIORITY_DEFAULT, false},
-    {"background", PRIORITY_BACKGROUND, false},
+    {"critical", PRIORITY_CRITICAL},
+    {"default", PRIORITY_DEFAULT},
+    {"background", PRIORITY_BACKGROUND},
     {0},
 };
 
 static const struct choice isolations[] = {
-    {"thread", ISOLATION_THREAD, false},
-    {"process", ISOLATION_PROCESS, false},
+    {"thread", ISOLATION_THREAD},
+    {"process", ISOLATION_PROCESS},
     {0},
 };
 
 static const struct choice quarantines[] = {
-    {"refuse", QUARANTINE_REFUSE, false},
-    {"bypass", QUARANTINE_BYPASS, false},
+    {"refuse", QUARANTINE_REFUSE},
+    {"bypass", QUARANTINE_BYPASS},
     {0},
 };
 
 static const struct choice retry_reasons[] = {
-    {"connect", RETRY_ON_CONNECT, false}, {"refused", RETRY_ON_REFUSED, false},
-    {"reset", RETRY_ON_RESET, false},     {"timeout", RETRY_ON_TIMEOUT, false},
-    {"502", RETRY_ON_502, false},         {"503", RETRY_ON_503, false},
-    {"504", RETRY_ON_504, false},         {0},
+    {"connect", RETRY_ON_CONNECT}, {"refused", RETRY_ON_REFUSED},
+    {"reset", RETRY_ON_RESET},     {"timeout", RETRY_ON_TIMEOUT},
+    {"502", RETRY_ON_502},         {"503", RETRY_ON_503},
+    {"504", RETRY_ON_504},         {0},
 };
 
 static const struct choice balances[] = {
-    {"least", BALANCE_LEAST, false},
-    {"hash", BALANCE_HASH, false},
+    {"least", BALANCE_LEAST},
+    {"hash", BALANCE_HASH},
     {0},
 };
 
 static const struct choice lessons[] = {
-    {"response", LEARN_RESPONSE, false},
+    {"response", LEARN_RESPONSE},
     {0},
 };
 
 static const struct choice breaker_reasons[] = {
-    {"connect", BREAKER_ON_CONNECT, false}, {"reset", BREAKER_ON_RESET, false},
-    {"timeout", BREAKER_ON_TIMEOUT, false}, {"500", BREAKER_ON_500, false},
-    {"502", BREAKER_ON_502, false},         {"503", BREAKER_ON_503, false},
-    {"504", BREAKER_ON_504, false},         {0},
+    {"connect", BREAKER_ON_CONNECT}, {"reset", BREAKER_ON_RESET},
+    {"timeout", BREAKER_ON_TIMEOUT}, {"500", BREAKER_ON_500},
+    {"502", BREAKER_ON_502},         {"503", BREAKER_ON_503},
+    {"504", BREAKER_ON_504},         {0},
 };
 
 static const struct choice health_initials[] = {
-    {"healthy", INITIAL_HEALTHY, false},
-    {"unhealthy", INITIAL_UNHEALTHY, false},
+    {"healthy", INITIAL_HEALTHY},
+    {"unhealthy", INITIAL_UNHEALTHY},
     {0},
 };
 
@@ -203,6 +209,8 @@ static const struct schema_key pipeline_keys[] = {
     {"mcp.queue", value_count, AT(mcp.queue), "256", 1, 100000},
     {"mcp.depth", value_count, AT(mcp.depth), "64", 4, CONFIG_MCP_DEPTH_MAX},
     {"mcp.message", value_size, AT(mcp.message_bytes), "\"4MiB\"", KIB(1), MIB(1024)},
+    {"mcp.ask", value_choice, AT(mcp.ask), "\"caller\"", .choices = mcp_asks},
+    {"mcp.ping", value_duration, AT(mcp.ping_ns), "\"1m\"", SECONDS(1), HOURS(24)},
     {"mcp.idle", value_duration, AT(mcp.idle_ns), "\"30m\"", SECONDS(1), HOURS(24),
      .is_never_off = true},
     {"tls.ca", value_file, AT(tls.ca)},

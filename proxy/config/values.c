@@ -20,7 +20,7 @@ static const char expected_path[] = "a path with a slash such as \"/var/log/weir
 
 static bool is_word(const struct tomlc_node *node, const char *word);
 static void refuse_choice(struct reader *reader, const struct schema_key *key,
-                          const struct tomlc_node *node, bool is_later);
+                          const struct tomlc_node *node);
 static bool is_name(struct slice text);
 static bool is_path(struct slice text);
 static bool is_name_server(struct slice text);
@@ -128,16 +128,10 @@ void value_choice(struct reader *reader, const struct schema_key *key,
 
 const struct choice *value_find_choice(struct reader *reader, const struct schema_key *key,
                                        const struct tomlc_node *node) {
-    bool is_later = false;
-
-    for (const struct choice *c = key->choices; c->word; c++) {
-        if (!is_word(node, c->word))
-            continue;
-        if (!c->is_later)
+    for (const struct choice *c = key->choices; c->word; c++)
+        if (is_word(node, c->word))
             return c;
-        is_later = true;
-    }
-    refuse_choice(reader, key, node, is_later);
+    refuse_choice(reader, key, node);
     return NULL;
 }
 
@@ -299,24 +293,21 @@ static bool is_word(const struct tomlc_node *node, const char *word) {
 }
 
 static void refuse_choice(struct reader *reader, const struct schema_key *key,
-                          const struct tomlc_node *node, bool is_later) {
+                          const struct tomlc_node *node) {
     struct suggest suggest = {.word = reader_text(node)};
     struct buffer expected = {0};
     struct buffer guess = {0};
     bool is_list = false;
 
     for (const struct choice *c = key->choices; c->word; c++) {
-        if (c->is_later)
-            continue;
         is_list = expected.len > 0;
         buffer_printf(&expected, "%s\"%s\"", is_list ? ", " : "", c->word);
         suggest_offer(&suggest, slice_str(c->word));
     }
-    if (!is_later)
-        buffer_append(&guess, suggest.best);
+    buffer_append(&guess, suggest.best);
     buffer_append_char(&guess, '\0');
-    reader_refuse(reader, node, guess.base, "%s%.*s%s", is_list ? "one of " : "",
-                  SLICE_ARG(expected), is_later ? "; not supported yet by this version" : "");
+    reader_refuse(reader, node, guess.base, "%s%.*s", is_list ? "one of " : "",
+                  SLICE_ARG(expected));
     buffer_deinit(&expected);
     buffer_deinit(&guess);
 }

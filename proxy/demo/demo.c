@@ -103,6 +103,7 @@ int demo_engine(void) {
     }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NAME, "weir-engine");
+    log_leave_out_time();
     if (listen_open(&address, &fd, 1, &why) != 0) {
         fprintf(stderr, "weir engine: %s\n", why);
         status = 1;

@@ -22,6 +22,14 @@ void exchange_deinit(struct exchange *x) {
     arena_deinit(&x->arena);
 }
 
+void exchange_inform(struct exchange *x, struct response_head *head) {
+    if (!x->client)
+        return;
+    if (x->adapt_informational)
+        x->adapt_informational(x, head);
+    x->client->send_informational(x, head);
+}
+
 void exchange_client_gone(struct exchange *x, enum fail fail) {
     x->client = NULL;
     x->client_fail = fail;

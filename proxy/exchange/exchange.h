@@ -60,6 +60,8 @@ struct exchange {
     struct request_head request_head;
     struct content request_content;
 
+    /* Changes an interim response before it is passed on; NULL: it stays as it is. */
+    void (*adapt_informational)(struct exchange *x, struct response_head *head);
     struct response_head response_head;
     struct content response_content;
     enum fail upstream_fail;
@@ -85,6 +87,9 @@ static inline void exchange_wake(struct exchange *x, uint32_t events) {
     x->events |= events;
     loop_wake(x->loop, &x->task);
 }
+
+/* An interim response of the upstream: passes it on, if the client is still there. */
+void exchange_inform(struct exchange *x, struct response_head *head);
 
 /* The client has left: takes its codec off and wakes @x. */
 void exchange_client_gone(struct exchange *x, enum fail fail) __attribute__((cold));

@@ -12,6 +12,7 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     memset(&c->link, 0, offsetof(struct crossing, memory) - offsetof(struct crossing, link));
     c->listener = listener;
     gl->active_crossings++;
+    gl->begun++;
     c->step = STEP_ROUTE;
     list_init(&c->link);
     list_init(&c->watch);

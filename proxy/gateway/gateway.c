@@ -233,6 +233,7 @@ static int open_pipelines(struct gateway *gateway, bool may_lack_addresses, char
 
 /* What belongs to no loop. */
 static void close_shared(struct gateway *gateway) {
+    rest_close(gateway);
     resolver_close(gateway->resolver);
     for (size_t i = 0; gateway->pipelines && i < gateway->config->pipeline_count; i++)
         pipeline_close(gateway->pipelines[i]);
@@ -412,6 +413,7 @@ static void on_tick(struct timer *timer) {
     if (gl->desk && gl->loop.index == 0)
         handling_count(gl);
     health_look(gl);
+    rest_look(gl);
     for (size_t i = 0; i < gl->gateway->config->pipeline_count; i++)
         pipeline_loop_tick(&gl->parts[i]);
     if (gl->loop.index == 0)

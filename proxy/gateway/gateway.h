@@ -12,6 +12,7 @@
 #include "codec/h2_sniff.h"
 #include "config/config.h"
 #include "gateway/counters.h"
+#include "gateway/rest.h"
 #include "gateway/security.h"
 #include "handler/handlers.h"
 #include "loop/gate.h"
@@ -60,8 +61,10 @@ struct gateway_loop {
     struct list watches;                 /* struct crossing that watch weir's health */
     _Atomic int64_t oldest_ns;           /* start of the oldest, 0: none; any thread may read */
     struct spares spare_crossings;       /* of struct crossing */
-    struct handler_desk *desk;           /* owned; NULL: there are no handlers */
-    struct buffer scratch;               /* log lines */
+    uint64_t begun;                      /* crossings, ever */
+    struct rest_loop rest;
+    struct handler_desk *desk; /* owned; NULL: there are no handlers */
+    struct buffer scratch;     /* log lines */
     struct log_limit failures_logged, overload_logged;
     struct pressure pressure;
     _Atomic unsigned actions; /* of pressure, in force; any thread may read */
@@ -116,6 +119,7 @@ struct gateway {
     _Atomic int state; /* enum gateway_state */
     int64_t started_ns;
     struct keeper *keeper; /* borrowed; NULL: nothing survives */
+    struct rest rest;
     uint64_t survival_sum; /* of endpoints' and handlers' states at the last look; home: loop 0 */
     int64_t survival_looked_ns; /* likewise */
 };

@@ -25,10 +25,9 @@ struct rewrite {
 
 /* Fields whose values have URLs in them. */
 static const char *const response_fields[] = {
-    "location", "content-location", "link",
-    "refresh",  "www-authenticate", "access-control-allow-origin",
+    "location", "content-location", "link", "refresh", "www-authenticate",
 };
-static const char *const request_fields[] = {"origin", "referer"};
+static const char *const request_fields[] = {"referer"};
 
 /* What is not true of content that was rewritten. */
 static const char *const spoilt_fields[] = {
@@ -37,9 +36,11 @@ static const char *const spoilt_fields[] = {
 
 #define IS_ONE_OF(name, list) is_one_of((name), (list), sizeof(list) / sizeof *(list))
 
+static void rewrite_informational(struct exchange *x, struct response_head *head);
 static bool find_outer(struct crossing *c, struct config_url *outer);
 static struct slice said(struct crossing *c, enum field_id id, struct slice otherwise);
 static bool is_host(struct slice text);
+static void rewrite_fields(struct crossing *c, struct fields *fields);
 static bool may_be_rewritten(const struct crossing *c, const struct fields *fields);
 static bool is_encoded(const struct fields *fields);
 static bool is_one_of(struct slice name, const char *const *list, size_t count);
@@ -48,6 +49,9 @@ static void begin_body(struct crossing *c, struct body *body, struct urls **urls
 static void drop_spoilt(struct fields *fields);
 static void weaken_etag(struct crossing *c, struct fields *fields);
 static struct slice strengthen(struct arena *arena, struct slice tags);
+static struct slice rewrite_origin(const struct urls_map *map, struct arena *arena,
+                                   struct slice value);
+static struct config_url origin_of(const struct config_url *url, struct arena *arena);
 static struct slice free_cookie(const struct rewrite *r, struct arena *arena, struct slice value);
 static bool is_inner_host(const struct rewrite *r, struct slice host);
 static void push_request(struct body *body, struct slice bytes);
@@ -70,6 +74,7 @@ void rewrite_begin(struct crossing *c) {
     r->to_outer = (struct urls_map){r->config->inner, r->config->inner_count, r->outer};
     r->to_inner = (struct urls_map){&r->outer, 1, r->inner};
     c->rewrite = r;
+    x->adapt_informational = rewrite_informational;
     /* What follows an upgrade is no content. */
     if (r->config->has_requests && may_be_rewritten(c, &head->fields) &&
         !fields_find(&head->fields, FIELD_UPGRADE) &&
@@ -95,6 +100,8 @@ void rewrite_request(struct crossing *c, struct request_head *head) {
             field.value = strengthen(arena, field.value);
         if (r->config->has_requests && IS_ONE_OF(field.name, request_fields))
             field.value = urls_rewrite(&r->to_inner, arena, field.value);
+        else if (r->config->has_requests && slice_equal_case(field.name, SLICE("origin")))
+            field.value = rewrite_origin(&r->to_inner, arena, field.value);
         fields->list[kept++] = field;
     }
     fields->count = kept;
@@ -112,16 +119,11 @@ void rewrite_respond(struct crossing *c) {
     struct fields *fields = &x->response_head.fields;
     unsigned status = x->response_head.status;
 
-    for (uint32_t i = 0; i < fields->count; i++) {
-        struct field *field = &fields->list[i];
-
-        if (IS_ONE_OF(field->name, response_fields))
-            field->value = urls_rewrite(&r->to_outer, &x->arena, field->value);
-        else if (field->id == FIELD_SET_COOKIE)
-            field->value = free_cookie(r, &x->arena, field->value);
+    rewrite_fields(c, fields);
+    if (status == 304 && r->config->body_count > 0) { /* it may be of content that was rewritten */
+        drop_spoilt(fields);
+        weaken_etag(c, fields);
     }
-    if (status == 304 && r->config->body_count > 0)
-        weaken_etag(c, fields); /* it may be of content that was rewritten */
     if (status == 101 || status == 304 || !may_be_rewritten(c, fields))
         return;
     drop_spoilt(fields);
@@ -131,6 +133,11 @@ void rewrite_respond(struct crossing *c) {
         return; /* there is no more than the head */
     begin_body(c, &x->response, &r->answered, &r->to_outer, &response_filter);
     x->response_content = (struct content){CONTENT_CHUNKED, 0};
+}
+
+/* Link in 103 (RFC 8297). */
+static void rewrite_informational(struct exchange *x, struct response_head *head) {
+    rewrite_fields(crossing_of(x), &head->fields);
 }
 
 /* --- What the client calls us ---------------------------------------------------------------- */
@@ -175,6 +182,22 @@ static bool is_host(struct slice text) {
 
 /* --- Fields ---------------------------------------------------------------------------------- */
 
+static void rewrite_fields(struct crossing *c, struct fields *fields) {
+    const struct rewrite *r = c->rewrite;
+    struct arena *arena = &c->x.arena;
+
+    for (uint32_t i = 0; i < fields->count; i++) {
+        struct field *field = &fields->list[i];
+
+        if (IS_ONE_OF(field->name, response_fields))
+            field->value = urls_rewrite(&r->to_outer, arena, field->value);
+        else if (slice_equal_case(field->name, SLICE("access-control-allow-origin")))
+            field->value = rewrite_origin(&r->to_outer, arena, field->value);
+        else if (field->id == FIELD_SET_COOKIE)
+            field->value = free_cookie(r, arena, field->value);
+    }
+}
+
 static bool may_be_rewritten(const struct crossing *c, const struct fields *fields) {
     static struct log_limit limit = LOG_LIMIT(COMPRESSED_PER_S);
     const struct config_rewrite *config = c->route->rewrite;
@@ -198,9 +221,11 @@ static bool may_be_rewritten(const struct crossing *c, const struct fields *fiel
 }
 
 static bool is_encoded(const struct fields *fields) {
-    const struct field *field = fields_find(fields, FIELD_CONTENT_ENCODING);
-
-    return field && !slice_equal_case(field->value, SLICE("identity"));
+    for (uint32_t i = 0; i < fields->count; i++)
+        if (fields->list[i].id == FIELD_CONTENT_ENCODING &&
+            !slice_equal_case(fields->list[i].value, SLICE("identity")))
+            return true;
+    return false;
 }
 
 static bool is_one_of(struct slice name, const char *const *list, size_t count) {
@@ -241,6 +266,26 @@ static struct slice strengthen(struct arena *arena, struct slice tags) {
         to = slice_write(to, slice_starts(tag, SLICE("W/\"")) ? slice_skip(tag, 2) : tag);
     }
     return slice_of(text, (size_t)(to - text));
+}
+
+/* An origin is a base URL without a path (RFC 6454 section 7), whatever path there is in front of
+ * the engine, or of what it serves. */
+static struct slice rewrite_origin(const struct urls_map *map, struct arena *arena,
+                                   struct slice value) {
+    struct config_url *from = arena_alloc(arena, map->count * sizeof *from);
+
+    for (size_t i = 0; i < map->count; i++)
+        from[i] = origin_of(&map->from[i], arena);
+    return urls_rewrite(&(struct urls_map){from, map->count, origin_of(&map->to, arena)}, arena,
+                        value);
+}
+
+static struct config_url origin_of(const struct config_url *url, struct arena *arena) {
+    struct config_url origin = *url;
+
+    if (url->rest[url->authority] != '\0')
+        origin.rest = (char *)arena_printf(arena, "%.*s", (int)url->authority, url->rest).base;
+    return origin;
 }
 
 /* Without a Domain (RFC 6265 section 4.1.2.3) that is the engine's: a browser would refuse it, and

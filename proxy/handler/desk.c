@@ -81,18 +81,13 @@ struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *l
 
 /* The desk itself stays for workers that still have calls of it. */
 void handler_desk_close(struct handler_desk *desk) {
-    struct call *call;
-
     if (!desk)
         return;
     calls_flush(&desk->flush);
     process_loans_give_up(desk);
     task_cancel(&desk->flush);
     task_cancel(&desk->refuse);
-    while ((call = desk->blocks)) {
-        desk->blocks = call->next;
-        free(call);
-    }
+    handler_desk_rest(desk);
     desk->block_count = CALL_BLOCKS_MAX; /* no more of them */
     pthread_mutex_lock(&desk->lock);
     desk->loop = NULL;
@@ -104,6 +99,16 @@ void handler_desk_close(struct handler_desk *desk) {
     uv_close((uv_handle_t *)&desk->watch->before, on_closed);
     uv_close((uv_handle_t *)&desk->watch->after, on_closed);
     desk->watch = NULL;
+}
+
+void handler_desk_rest(struct handler_desk *desk) {
+    struct call *call;
+
+    while ((call = desk->blocks)) {
+        desk->blocks = call->next;
+        free(call);
+    }
+    desk->block_count = 0;
 }
 
 void desk_post(struct handler_desk *desk, struct call *first) {

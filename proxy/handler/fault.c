@@ -8,8 +8,9 @@
 static void place_of(const struct handler *handler, const struct fault *fault, struct buffer *text);
 
 const char *fault_kind_name(enum fault_kind kind) {
-    static const char *const names[] = {"none", "segv", "bus",  "fpe",  "ill",    "abort", "trap",
-                                        "sys",  "exit", "heap", "hang", "answer", "init",  "cpu"};
+    static const char *const names[] = {"none",  "segv",   "bus",  "fpe",  "ill",
+                                        "abort", "trap",   "sys",  "exit", "heap",
+                                        "hang",  "answer", "init", "cpu",  "state"};
 
     return names[kind];
 }

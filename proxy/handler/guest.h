@@ -32,6 +32,7 @@ enum fault_kind {
     FAULT_ANSWER, /* it returned, but what it left is no answer */
     FAULT_INIT,   /* init() refused, where it had not before */
     FAULT_CPU,    /* its process used more CPU than its calls had time */
+    FAULT_STATE,  /* its process wrote over what it shares with the gateway */
     FAULT_KINDS
 };
 

@@ -37,6 +37,8 @@ void handlers_close(struct handlers *handlers);
 struct handler_desk;
 struct handler_desk *handler_desk_open(struct handlers *handlers, struct loop *loop);
 void handler_desk_close(struct handler_desk *desk);
+/* Frees what it keeps for calls to come. */
+void handler_desk_rest(struct handler_desk *desk);
 
 /* What a plugin said of itself (enum weir_plugin_flag), and whether it has a response call. */
 unsigned handlers_flags(const struct handlers *handlers, size_t handler);

@@ -27,11 +27,15 @@ static size_t in_bytes_of(const struct handler *handler);
 static bool may_run(const struct handler *handler);
 static bool make_ready(struct process_batch *batch);
 static void attend(struct process_batch *batch);
-static void kill_process(struct process_batch *batch);
+static bool is_through(const struct process_batch *batch, uint32_t state);
+static bool is_spent(const struct process_batch *batch);
+static void kill_late(struct process_batch *batch);
+static void end_of_process(struct process_batch *batch);
+static void kill_process(const struct process_batch *batch);
+static bool has_ended(const struct process_batch *batch);
 static bool is_over(const struct process_batch *batch, int64_t now_ns);
 static void cut(struct process_batch *batch);
 static void give_back(struct process_batch *batch, unsigned from);
-static void end_of_process(struct process_batch *batch, bool is_hang);
 static void fail_one(struct process_batch *batch, const struct fault *fault,
                      enum call_outcome outcome);
 static struct fault fault_of(const struct process_area *area);
@@ -133,8 +137,12 @@ unsigned process_run(struct worker_slot *slot, struct handler *handler) {
         if (!make_ready(batch))
             continue; /* one of them has paid for it */
         process_fill(batch);
-        if (batch->sent > batch->answered && process_send_off(batch, PROCESS_TELL_THREAD))
+        if (batch->sent == batch->answered)
+            continue; /* the first did not fit */
+        if (process_send_off(batch, PROCESS_TELL_THREAD))
             attend(batch);
+        else if (!is_spent(batch))
+            end_of_process(batch);
     }
     batch->is_lent = false;
     process_has_served(batch, clock_now_ns());
@@ -169,6 +177,7 @@ void process_fill(struct process_batch *batch) {
     unsigned count = 0;
 
     batch->sent = batch->first = batch->answered;
+    batch->is_cut = false;
     for (; batch->sent < batch->count; batch->sent++, count++) {
         const struct frame *frame = &batch->calls[batch->sent]->frame;
 
@@ -340,7 +349,8 @@ static bool make_ready(struct process_batch *batch) {
     uint32_t state = atomic_load(&area->state);
 
     atomic_store(&area->waiter, PROCESS_TELL_THREAD);
-    for (; state == PROCESS_SPENT && clock_now_ns() < until_ns; state = atomic_load(&area->state))
+    for (; state == PROCESS_SPENT && is_spent(batch) && clock_now_ns() < until_ns;
+         state = atomic_load(&area->state))
         process_wait(&area->state, state, LOOK_NS);
     if (state == PROCESS_READY)
         return true;
@@ -360,12 +370,13 @@ static bool make_ready(struct process_batch *batch) {
         process_wait(&area->state, PROCESS_STARTING, LOOK_NS);
     if (state == PROCESS_READY)
         return true;
-    fault = fault_of(area);
     if (state == PROCESS_STARTING) {
-        order(batch, PROCESS_KILL);
+        kill_process(batch);
         fault = (struct fault){.kind = FAULT_INIT, .text = "its init() does not return"};
+        fail_one(batch, &fault, CALL_FAULT);
+    } else {
+        end_of_process(batch);
     }
-    fail_one(batch, &fault, CALL_FAULT);
     return false;
 }
 
@@ -383,10 +394,10 @@ static void attend(struct process_batch *batch) {
         now_ns = clock_now_ns();
         if (process_take_answers(batch))
             batch->since_ns = now_ns;
-        if (state == PROCESS_READY || batch->answered == batch->sent)
+        if (is_through(batch, state))
             break; /* what it has left goes with the next batch */
-        if (state == PROCESS_ENDED) {
-            end_of_process(batch, false);
+        if (state != PROCESS_BUSY) {
+            end_of_process(batch);
             break;
         }
         if (now_ns - batch->since_ns < LOOK_NS)
@@ -395,26 +406,68 @@ static void attend(struct process_batch *batch) {
         slot_post(batch->slot);
         if (now_ns - batch->since_ns >= batch->handler->config->timeout_ns ||
             is_over(batch, now_ns)) {
-            kill_process(batch);
+            kill_late(batch);
             break;
         }
     }
     process_tell_lines(batch);
 }
 
+/* With what it was given, or for good. One that is well begins at least one call of a batch, if
+ * that is not taken from it. */
+static bool is_through(const struct process_batch *batch, uint32_t state) {
+    return batch->answered == batch->sent ||
+           (state == PROCESS_READY && (batch->answered > batch->first || batch->is_cut)) ||
+           (state == PROCESS_SPENT && is_spent(batch));
+}
+
+/* By the watchdog, which is about to kill it. */
+static bool is_spent(const struct process_batch *batch) {
+    return atomic_load(&instance_of(batch)->is_spent);
+}
+
+/* If it has got on in its last moment it is not at the call that took too long any more, and what
+ * it is at is done again. */
+static void kill_late(struct process_batch *batch) {
+    struct fault fault = {.kind = FAULT_HANG, .text = "its process was killed"};
+
+    kill_process(batch);
+    if (!process_take_answers(batch))
+        fail_one(batch, &fault, CALL_HANG);
+}
+
+/* With the call that it was at. One whose state is none that it can be in has not ended, but
+ * nothing that it goes on to say is worth waiting for. */
+static void end_of_process(struct process_batch *batch) {
+    struct fault fault = {.kind = FAULT_STATE,
+                          .text = "it has overwritten the state of its process, which was killed"};
+
+    if (!has_ended(batch))
+        kill_process(batch);
+    else if (is_spent(batch))
+        fault = (struct fault){.kind = FAULT_CPU};
+    else
+        fault = fault_of(batch->area);
+    fail_one(batch, &fault, CALL_FAULT);
+}
+
 /* It is gone before anything else is done: it may have become ready again meanwhile, and must not
- * be killed in the next batch. If it has got on in its last moment it is not at the call that took
- * too long any more, and what it is at is done again. */
-static void kill_process(struct process_batch *batch) {
-    struct process_area *area = batch->area;
+ * be killed in the next batch. */
+static void kill_process(const struct process_batch *batch) {
     int64_t until_ns = clock_now_ns() + PROCESS_START_NS;
-    uint32_t state;
 
     order(batch, PROCESS_KILL);
-    while ((state = atomic_load(&area->state)) != PROCESS_ENDED && clock_now_ns() < until_ns)
-        process_wait(&area->state, state, LOOK_NS);
-    if (!process_take_answers(batch))
-        end_of_process(batch, true);
+    while (!has_ended(batch) && clock_now_ns() < until_ns)
+        process_wait(&batch->area->state, atomic_load(&batch->area->state), LOOK_NS);
+}
+
+/* Anybody who has the area can say so: the zygote says it where no plugin can, too. */
+static bool has_ended(const struct process_batch *batch) {
+    const struct handlers *handlers = batch->slot->handlers;
+    size_t handler = (size_t)(batch->handler - handlers->list);
+
+    return atomic_load(&batch->area->state) == PROCESS_ENDED &&
+           atomic_load(&handlers->pids[batch->slot->index * handlers->count + handler]) == 0;
 }
 
 /* All is coming to its end, and has waited long enough. */
@@ -431,6 +484,7 @@ static void cut(struct process_batch *batch) {
 
     if (claimed >= batch->sent - batch->first)
         return; /* there is nothing left, or it was cut before */
+    batch->is_cut = true;
     from = batch->first + claimed;
     give_back(batch, from > batch->answered ? from : batch->answered + 1);
 }
@@ -444,17 +498,6 @@ static void give_back(struct process_batch *batch, unsigned from) {
     }
     if (batch->sent > from)
         batch->sent = from;
-}
-
-/* With the call that it was at. */
-static void end_of_process(struct process_batch *batch, bool is_hang) {
-    struct fault fault = {.kind = FAULT_CPU};
-
-    if (is_hang)
-        fault = (struct fault){.kind = FAULT_HANG, .text = "its process was killed"};
-    else if (!atomic_load(&instance_of(batch)->is_spent))
-        fault = fault_of(batch->area);
-    fail_one(batch, &fault, is_hang ? CALL_HANG : CALL_FAULT);
 }
 
 static void fail_one(struct process_batch *batch, const struct fault *fault,

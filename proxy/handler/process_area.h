@@ -67,6 +67,7 @@ struct process_batch {
     unsigned sent;     /* up to here */
     unsigned answered; /* those before are seen to */
     int64_t since_ns;  /* when it was sent off, or last got on */
+    bool is_cut;       /* what it had not begun of what was sent was taken from it again */
     bool is_lent;      /* sent off by a loop: the thread that has it now goes on with it */
 };
 

@@ -62,11 +62,13 @@ static void end(struct handlers *handlers, struct worker_slot *slot, size_t at) 
     struct fault fault = {.kind = FAULT_CPU};
     uint32_t state = PROCESS_READY;
 
+    if (atomic_exchange(&instance->is_spent, true)) /* before: or it would not be believed */
+        return;
     if (!atomic_compare_exchange_strong(&instance->area->state, &state, PROCESS_SPENT) &&
-        instance->spent.excess_ns <= 2 * handlers->list[at].config->process.cpu_ns)
+        instance->spent.excess_ns <= 2 * handlers->list[at].config->process.cpu_ns) {
+        atomic_store(&instance->is_spent, false);
         return;
-    if (atomic_exchange(&instance->is_spent, true))
-        return;
+    }
     snprintf(fault.text, sizeof fault.text,
              "its process has used %lld ms of CPU beyond the time of its calls",
              (long long)(instance->spent.excess_ns / NS_PER_MS));

@@ -13,9 +13,10 @@
 
 #define IN_DOUBT "a handler has left it in doubt"
 #define LOOK_NS (5 * NS_PER_MS)
-#define LOOKS_MAX 100                /* without work, before it sleeps */
-#define SLEEP_NS NS_PER_S            /* for which tables of cells want a beat */
-#define FDS_LOOK_NS (50 * NS_PER_MS) /* between two, behind faults */
+#define LOOK_AT_REST_NS (2 * LOOK_NS) /* behind a look that has found nobody at work */
+#define LOOKS_MAX 50                  /* of these, before it sleeps */
+#define SLEEP_NS NS_PER_S             /* for which tables of cells want a beat */
+#define FDS_LOOK_NS (50 * NS_PER_MS)  /* between two, behind faults */
 #define KICK_NS (150 * NS_PER_US)
 #define KICKS_MAX 300                /* that come at a bad time, */
 #define KICKING_NS (50 * NS_PER_MS)  /* and at least for so long */
@@ -55,8 +56,10 @@ void *watchdog_run(void *arg) {
         pthread_mutex_lock(&handlers->lock);
         if (handlers->is_ending)
             pthread_cond_signal(&handlers->over);
+        if (is_resting)
+            wait_ns = handlers->is_watch_asleep ? SLEEP_NS : LOOK_AT_REST_NS;
         if (!handlers->is_retired_seen && !handlers->is_watch_ending)
-            wait_for(handlers, handlers->is_watch_asleep ? SLEEP_NS : wait_ns);
+            wait_for(handlers, wait_ns);
         if (!handlers->is_watch_asleep)
             looks = 0; /* somebody works again */
     }

@@ -16,7 +16,7 @@
 
 #define EXIT_UNUSABLE 2
 #define EXIT_NOT_STARTED 126
-#define EXIT_OUTPUT_CLOSED 125 /* the server has not ended, but says nothing more */
+#define EXIT_SILENT 125 /* the server has not ended, but says nothing more */
 
 static bool read_settings(struct config_process *process, const char *text);
 static int open_bridge(struct bridge *bridge, const struct config_process *process);
@@ -46,6 +46,7 @@ int bridge_command(int argc, char **argv) {
     process.command_count = (size_t)argc - 1;
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NAME, "weir-mcp");
+    log_leave_out_time();
     err = open_bridge(&bridge, &process);
     if (err)
         return err;
@@ -58,13 +59,14 @@ int bridge_command(int argc, char **argv) {
 
 /* What a weir of another version leaves out is 0, and a limit of 0 would be none. */
 static bool read_settings(struct config_process *process, const char *text) {
-    json_int_t sessions, calls, per_session, queue, depth, message, idle_ns, memory, cpu_ns, fds;
+    json_int_t sessions, calls, per_session, queue, depth, message, idle_ns, ping_ns;
+    json_int_t ask, memory, cpu_ns, fds;
     json_t *all = json_loads(text, 0, NULL);
     bool is_read =
-        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
+        json_unpack(all, "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sessions",
                     &sessions, "calls", &calls, "calls_per_session", &per_session, "queue", &queue,
-                    "depth", &depth, "message", &message, "idle_ns", &idle_ns, "memory", &memory,
-                    "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
+                    "depth", &depth, "message", &message, "idle_ns", &idle_ns, "ping_ns", &ping_ns,
+                    "ask", &ask, "memory", &memory, "cpu_ns", &cpu_ns, "fds", &fds) == 0 &&
         sessions > 0 && calls > 0 && per_session > 0 && queue > 0 && depth > 0 &&
         depth <= MESSAGE_DEPTH_MAX && message > 0 && idle_ns > 0;
 
@@ -77,7 +79,9 @@ static bool read_settings(struct config_process *process, const char *text) {
                                        .queue = (unsigned)queue,
                                        .depth = (unsigned)depth,
                                        .message_bytes = (size_t)message,
-                                       .idle_ns = idle_ns};
+                                       .idle_ns = idle_ns,
+                                       .ping_ns = ping_ns,
+                                       .ask = (enum config_mcp_ask)ask};
     process->limits.memory_bytes = (size_t)memory;
     process->limits.cpu_ns = cpu_ns;
     process->limits.fds = (unsigned)fds;
@@ -172,21 +176,24 @@ static void on_gone(struct stdio *server, const char *how) {
               "end",
               bridge->name, how, (unsigned long long)counts->calls,
               (unsigned long long)counts->sessions);
-    bridge->exit_status = !server->has_status           ? EXIT_OUTPUT_CLOSED
+    bridge->exit_status = !server->has_status           ? EXIT_SILENT
                           : WIFSIGNALED(server->status) ? 128 + WTERMSIG(server->status)
                                                         : WEXITSTATUS(server->status);
-    hub_end(&bridge->hub, "the server ", slice_str(how));
+    bridge->how = how;
     origin_end(&bridge->origin, BRIDGE_ENDING_NS);
+    bridge->how = NULL;
 }
 
-/* No answer comes any more, nor can a session go on. */
+/* No answer comes any more, nor can a session go on. Who gets his last one now hears in it that the
+ * connection ends, and sends nothing more there: that is why the origin is ended first. */
 static void on_ending(struct origin *origin) {
     struct bridge *bridge = CONTAINER_OF(origin, struct bridge, origin);
 
     if (bridge->fd >= 0)
         close(bridge->fd); /* who comes now is to wait for the next one */
     bridge->fd = -1;
-    hub_end(&bridge->hub, "the server is ended by weir", SLICE(""));
+    hub_end(&bridge->hub, bridge->how ? "the server " : "the server is ended by weir",
+            slice_str(bridge->how ? bridge->how : ""));
     stdio_close(&bridge->server);
     loop_timer_stop(&origin->loop, &bridge->look);
 }
@@ -194,6 +201,12 @@ static void on_ending(struct origin *origin) {
 static void on_look(struct timer *timer) {
     struct bridge *bridge = CONTAINER_OF(timer, struct bridge, look);
 
+    if (!hub_is_alive(&bridge->hub, BRIDGE_LOOK_NS)) {
+        log_error("the MCP server of '%s' hangs, or knows no ping: then have mcp.ping = 0",
+                  bridge->name);
+        on_gone(&bridge->server, "does not answer a ping");
+        return;
+    }
     hub_expire(&bridge->hub, bridge->origin.loop.now_ns);
     tell_counts(bridge);
     loop_timer_start(&bridge->origin.loop, timer, BRIDGE_LOOK_NS);

@@ -15,7 +15,8 @@
 #include "origin/origin.h"
 
 #define BRIDGE_ENDING_NS NS_PER_S /* for the last answers to go out */
-/* Between two looks at idle sessions; and how often it is told what was counted. */
+/* Between two looks at idle sessions and at the server; and how often it is told what was counted.
+ */
 #define BRIDGE_LOOK_NS NS_PER_S
 #define BRIDGE_KEEPALIVE_NS (15 * NS_PER_S) /* a comment on streams that are silent */
 
@@ -27,6 +28,8 @@ struct bridge {
     struct timer look;
     int fd;           /* that it listens on; owned; -1: none */
     const char *name; /* of the pipeline; borrowed: the environment */
+    const char
+        *how; /* the server has ended; borrowed, while the origin is told; NULL: it has not */
     int exit_status;
 };
 

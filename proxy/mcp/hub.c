@@ -64,6 +64,26 @@ void hub_start(struct hub *hub) {
     hub->ops->say(hub->ctx, buffer_slice(&hub->scratch));
 }
 
+bool hub_is_alive(struct hub *hub, int64_t ns) {
+    int64_t before_ns = hub->silent_ns, ping_ns = hub->limits.ping_ns;
+
+    if (ping_ns == 0 || !hub->is_ready || hub->is_over)
+        return true;
+    if (before_ns < ping_ns && hub->counts.calls > 0) {
+        hub->silent_ns = 0;
+        return true;
+    }
+    hub->silent_ns += ns;
+    if (before_ns < ping_ns && hub->silent_ns >= ping_ns) {
+        hub->ping_id = ++hub->last_id;
+        hub->scratch.len = 0;
+        buffer_printf(&hub->scratch, "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"method\":\"ping\"}\n",
+                      (unsigned long long)hub->ping_id);
+        hub->ops->say(hub->ctx, buffer_slice(&hub->scratch)); /* not taken: not answered either */
+    }
+    return hub->silent_ns < 2 * ping_ns;
+}
+
 bool hub_speaks(const struct hub *hub, struct slice version) {
     const char *servers = json_string_value(json_object_get(hub->greeting, "protocolVersion"));
 

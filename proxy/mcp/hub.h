@@ -17,7 +17,8 @@
  *     requests                      to the one session with a call under way, or the only one there
  *                                   is, if its client can do that. When it could be one of several
  *                                   nobody is asked, and the server is told so: a guess would show
- *                                   one client's data to another
+ *                                   one client's data to another. Where they may see each other's
+ *                                   (MCP_ASK_ABLE) only those count that can do it
  *
  * What cannot be delivered at once waits in the session's queue: of bounded length, the oldest
  * gives way and is counted. The hub does no I/O: lines go out through struct hub_server_ops,
@@ -107,7 +108,9 @@ struct hub {
     void *ctx;                        /* borrowed: theirs */
     const char *name;                 /* of the pipeline, for log lines; borrowed */
     bool is_ready, is_over;
-    json_t *greeting; /* owned: the result of initialize */
+    int64_t silent_ns; /* since the server was last heard, or had a call under way */
+    uint64_t ping_id;  /* of the last ping; 0: there was none */
+    json_t *greeting;  /* owned: the result of initialize */
     uint64_t last_id;
     struct list sessions; /* struct hub_session */
     struct list by_session_id[HUB_BUCKETS];
@@ -132,6 +135,12 @@ void hub_deinit(struct hub *hub);
 void hub_start(struct hub *hub);
 /* A line of the server. */
 void hub_hear(struct hub *hub, const struct lines_item *line, int64_t now_ns);
+
+/* For @ns more nothing may have come. A server that has no call under way and is silent for
+ * ping_ns is asked for a sign of life (MCP: "Ping"); false: for as long again it has given none.
+ * While it has calls it may be busy: their deadlines tell. @ns is not read off a clock, so that a
+ * process that was stopped hears first what has been said meanwhile. */
+bool hub_is_alive(struct hub *hub, int64_t ns);
 
 /* Is @version one that a client may speak (MCP-Protocol-Version)? */
 bool hub_speaks(const struct hub *hub, struct slice version);

@@ -15,6 +15,7 @@ static void hear_notification(struct hub *hub, const struct message *message);
 static void hear_progress(struct hub *hub, const struct message *message);
 static void hear_cancelled(struct hub *hub, const struct message *message);
 static struct hub_session *owner_of(struct hub *hub, unsigned capability);
+static bool can(const struct hub_session *session, unsigned capability);
 static void tell_all(struct hub *hub, const struct message *message);
 static void deliver(struct hub *hub, struct hub_session *session, bool is_of_call, uint64_t ask,
                     struct slice text);
@@ -29,6 +30,7 @@ void hub_hear(struct hub *hub, const struct lines_item *line, int64_t now_ns) {
     struct message message;
     const char *why;
 
+    hub->silent_ns = 0;
     if (hub->is_over)
         return;
     if (line->is_lost) {
@@ -128,6 +130,8 @@ static void hear_response(struct hub *hub, const struct message *message, int64_
             hear_greeting(hub, message);
             return;
         }
+        if (id > 0 && id == hub->ping_id) /* that it has come is all there is to it */
+            return;
         call = calls_find(hub, id);
     }
     if (!call) {
@@ -238,21 +242,30 @@ static void hear_cancelled(struct hub *hub, const struct message *message) {
     buffer_deinit(&out);
 }
 
-/* NULL: nobody, or it could be several: what others cannot do may all the same be asked of them. */
+/* NULL: nobody, or it could be several: what others cannot do may all the same be asked of them,
+ * as the server has been told that weir can do everything. With MCP_ASK_ABLE they do not count. */
 static struct hub_session *owner_of(struct hub *hub, unsigned capability) {
-    struct hub_session *busy = NULL;
-    bool is_only = hub->counts.sessions == 1;
+    struct hub_session *busy = NULL, *any = NULL, *owner;
+    unsigned busy_count = 0, count = 0;
 
     for (struct list *at = hub->sessions.next; at != &hub->sessions; at = at->next) {
         struct hub_session *session = CONTAINER_OF(at, struct hub_session, link);
 
-        if (session->call_count == 0 && !is_only)
+        if (hub->limits.ask == MCP_ASK_ABLE && !can(session, capability))
             continue;
-        if (busy)
-            return NULL;
+        any = session;
+        count++;
+        if (session->call_count == 0)
+            continue;
         busy = session;
+        busy_count++;
     }
-    return busy && (busy->capabilities & capability) == capability ? busy : NULL;
+    owner = busy_count > 0 ? busy : any;
+    return (busy_count > 0 ? busy_count : count) == 1 && can(owner, capability) ? owner : NULL;
+}
+
+static bool can(const struct hub_session *session, unsigned capability) {
+    return (session->capabilities & capability) == capability;
 }
 
 static void tell_all(struct hub *hub, const struct message *message) {

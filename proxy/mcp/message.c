@@ -12,8 +12,10 @@ struct scan {
     unsigned depth; /* containers that are open around `at`, those of scan_value() excepted */
     unsigned depth_max;
     const char *why; /* static; NULL: nothing is wrong so far */
+    bool is_json;    /* what is wrong is what it says, not how it is written */
 };
 
+static void read_other(struct scan *s);
 static bool read_top(struct scan *s, struct message *m, bool *is_error);
 static bool read_params(struct scan *s, struct message *m);
 static bool read_meta(struct scan *s, struct message *m);
@@ -31,6 +33,7 @@ static bool scan_key(struct scan *s);
 static bool next_is(struct scan *s, char c);
 static void skip_space(struct scan *s);
 static bool fail(struct scan *s, const char *why);
+static bool refuse(struct scan *s, const char *why);
 static bool is_id(struct slice value);
 static const char *judge(struct message *m, bool has_error);
 
@@ -59,12 +62,12 @@ enum message_fault message_read(struct message *message, struct slice text, unsi
     if (!utf8_is_valid(text))
         fail(&s, "it is not UTF-8");
     else if (s.at == s.end || *s.at != '{')
-        fail(&s, "it is not a JSON object");
+        read_other(&s);
     else if (read_top(&s, message, &has_error) && s.at != s.end)
         fail(&s, "something is behind the message");
     if (s.why) {
         *why = s.why;
-        return MESSAGE_PARSE_ERROR;
+        return s.is_json ? MESSAGE_INVALID_REQUEST : MESSAGE_PARSE_ERROR;
     }
     *why = judge(message, has_error);
     return *why ? MESSAGE_INVALID_REQUEST : MESSAGE_SOUND;
@@ -141,6 +144,8 @@ static const char *judge(struct message *m, bool has_error) {
     }
     if (m->meta_token.len > MESSAGE_ID_MAX || m->token.len > MESSAGE_ID_MAX)
         return "its progress token is too long";
+    if (!is_id(m->meta_token))
+        m->meta_token = SLICE_NONE; /* null, most likely: no progress is wanted */
     if (m->method.base) {
         m->kind = has_id ? MESSAGE_REQUEST : MESSAGE_NOTIFICATION;
         if (m->result.base || has_error)
@@ -164,6 +169,12 @@ static bool is_id(struct slice value) {
            (value.base[0] == '"' || value.base[0] == '-' || isdigit((unsigned char)value.base[0]));
 }
 
+/* No message: JSON, or not even that. */
+static void read_other(struct scan *s) {
+    s->is_json = scan_value(s) && s->at == s->end;
+    s->why = "it is not a JSON object";
+}
+
 static bool read_top(struct scan *s, struct message *m, bool *is_error) {
     struct slice key, version = SLICE_NONE, error = SLICE_NONE, params = SLICE_NONE;
     bool is_first = true, is_good = open_object(s);
@@ -172,11 +183,11 @@ static bool read_top(struct scan *s, struct message *m, bool *is_error) {
         if (message_text_is(key, "id")) {
             is_good = take(s, &m->id, "it has two ids");
         } else if (message_text_is(key, "method")) {
-            is_good = !m->method.base ? take_text(s, &m->method) : fail(s, "it has two methods");
+            is_good = !m->method.base ? take_text(s, &m->method) : refuse(s, "it has two methods");
             if (is_good && !m->method.base)
-                is_good = fail(s, "its method is no string");
+                is_good = refuse(s, "its method is no string");
         } else if (message_text_is(key, "params")) {
-            is_good = params.base ? fail(s, "it has params twice") : true;
+            is_good = params.base ? refuse(s, "it has params twice") : true;
             params = slice_of(s->at, 1);
             is_good = is_good && read_params(s, m);
         } else if (message_text_is(key, "result")) {
@@ -194,7 +205,7 @@ static bool read_top(struct scan *s, struct message *m, bool *is_error) {
     if (*is_error && slice_equal(m->result, SLICE("null")))
         m->result = SLICE_NONE;
     if (!s->why && !slice_equal(version, SLICE("\"2.0\"")))
-        fail(s, "it has no \"jsonrpc\": \"2.0\"");
+        refuse(s, "it has no \"jsonrpc\": \"2.0\"");
     return !s->why;
 }
 
@@ -207,7 +218,7 @@ static bool read_params(struct scan *s, struct message *m) {
     is_good = open_object(s);
     while (is_good && next_member(s, &is_first, &key)) {
         if (message_text_is(key, "_meta")) {
-            is_good = meta.base ? fail(s, "it has _meta twice") : true;
+            is_good = meta.base ? refuse(s, "it has _meta twice") : true;
             meta = slice_of(s->at, 1);
             is_good = is_good && read_meta(s, m);
         } else if (message_text_is(key, "progressToken")) {
@@ -274,7 +285,7 @@ static bool take(struct scan *s, struct slice *value, const char *twice) {
     const char *from = s->at;
 
     if (value->base)
-        return fail(s, twice);
+        return refuse(s, twice);
     if (!scan_value(s))
         return false;
     *value = slice_of(from, (size_t)(s->at - from));
@@ -429,4 +440,10 @@ static bool fail(struct scan *s, const char *why) {
     if (!s->why)
         s->why = why;
     return false;
+}
+
+/* It is JSON as far as it was read, but no message. */
+static bool refuse(struct scan *s, const char *why) {
+    s->is_json = !s->why || s->is_json;
+    return fail(s, why);
 }

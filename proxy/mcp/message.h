@@ -38,15 +38,16 @@ struct message {
     struct slice id;         /* a number, or a string with its quotes; of a response maybe null */
     struct slice method;     /* without its quotes */
     struct slice result;     /* of a response; an error has none */
-    struct slice meta_token; /* params._meta.progressToken: of a request */
+    struct slice meta_token; /* params._meta.progressToken: of a request; as an id */
     struct slice token;      /* params.progressToken: of notifications/progress */
     struct slice request_id; /* params.requestId: of notifications/cancelled */
     struct slice uri;        /* params.uri: a string without its quotes */
     struct slice level;      /* params.level: the same */
 };
 
-/* Reads @text into @message; @why is static text otherwise. A batch is MESSAGE_INVALID_REQUEST. The
- * id is set, if it was found, also when the message is none. */
+/* Reads @text into @message; @why is static text otherwise. What is no JSON is MESSAGE_PARSE_ERROR;
+ * what is, but no message of those that are taken (as a batch), MESSAGE_INVALID_REQUEST. The id is
+ * set, if it was found, also when the message is none. */
 enum message_fault message_read(struct message *message, struct slice text, unsigned depth_max,
                                 const char **why);
 

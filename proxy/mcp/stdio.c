@@ -175,7 +175,7 @@ static void on_room(uv_poll_t *poll, int status, int events) {
     loop_turn(server->loop);
 }
 
-/* That it reads no more is seen by its output's end, or not at all. */
+/* Who has closed its input is about to end, or is of no use any more. */
 static void send_rest(struct stdio *server) {
     struct buffer *unsent = &server->unsent;
 
@@ -187,11 +187,16 @@ static void send_rest(struct stdio *server) {
             continue;
         if (n < 0 && errno == EAGAIN)
             break;
-        if (n < 0)
-            server->unsent_begin = unsent->len;
-        else
-            server->unsent_begin += (size_t)n;
+        if (n < 0) {
+            if (!server->is_deaf)
+                loop_timer_start(server->loop, &server->status_timer, STDIO_STATUS_NS);
+            server->is_deaf = true;
+            break;
+        }
+        server->unsent_begin += (size_t)n;
     }
+    if (server->is_deaf)
+        server->unsent_begin = unsent->len;
     if (server->unsent_begin == unsent->len) {
         unsent->len = server->unsent_begin = 0;
         if (server->is_writing)
@@ -218,7 +223,8 @@ static void on_child(uv_signal_t *handle, int number) {
     loop_turn(server->loop);
 }
 
-/* Its output has ended, and it has not; or the other way round, as others have its output too. */
+/* Its output has ended, or its input, and it has not; or the other way round, as others have its
+ * output too. */
 static void on_status_late(struct timer *timer) {
     tell_gone(CONTAINER_OF(timer, struct stdio, status_timer));
 }
@@ -230,7 +236,7 @@ static void tell_gone(struct stdio *server) {
         return;
     server->is_gone = true;
     if (!server->has_status)
-        snprintf(how, sizeof how, "closed its standard output");
+        snprintf(how, sizeof how, "closed its standard %s", server->is_deaf ? "input" : "output");
     else if (WIFSIGNALED(server->status))
         snprintf(how, sizeof how, "died by signal %d (%s)", WTERMSIG(server->status),
                  strsignal(WTERMSIG(server->status)));

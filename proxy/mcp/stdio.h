@@ -9,8 +9,9 @@
 
 #define STDIO_UNSENT_MAX (8 * 1024 * 1024) /* bytes that it has not read; one line always fits */
 #define STDIO_TURN_BYTES (512 * 1024)      /* read at a time: others want their turn */
-/* Behind the end of its output, for its exit status to come. */
-#define STDIO_STATUS_NS (250 * NS_PER_MS)
+/* Behind the end of its output, or of its input, for its exit status to come: launchers such as npx
+ * take their time to end. */
+#define STDIO_STATUS_NS NS_PER_S
 
 struct stdio;
 
@@ -32,6 +33,7 @@ struct stdio {
     struct buffer unsent;
     size_t unsent_begin; /* bytes of it that are gone */
     bool is_open, is_writing;
+    bool is_deaf; /* its input is closed: nobody reads what is said to it */
     bool is_gone; /* it was told */
     int status;   /* once reaped: as by wait(2) */
     bool has_status;

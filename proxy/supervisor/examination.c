@@ -32,6 +32,8 @@ int examination_start(struct examination *examination, const struct examination_
 
     examination->plan_len = examination->line_len = 0;
     examination->lines = 0;
+    examination->since_ns = clock_now_ns();
+    examination->is_late = false;
     examination->out = examination->err = -1;
     examination->edition = (struct edition){.name = options->name};
     examination->edition.text_fd = process.in = copy_text(options);
@@ -61,6 +63,14 @@ void examination_read(struct examination *examination) {
     read_errors(examination);
 }
 
+void examination_look(struct examination *examination, int64_t now_ns) {
+    if (!examination->pid || examination->is_late ||
+        now_ns - examination->since_ns < EXAMINATION_MAX_NS)
+        return;
+    examination->is_late = true;
+    kill(examination->pid, SIGKILL);
+}
+
 int examination_end(struct examination *examination, int status, struct edition *edition) {
     const char *why = NULL;
     int result = 0;
@@ -71,8 +81,12 @@ int examination_end(struct examination *examination, int status, struct edition 
     end(&examination->out);
     end(&examination->err);
     examination->pid = 0;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        result = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    if (examination->is_late) {
+        why = "its check took more than 60 s";
+    } else if (WIFSIGNALED(status)) {
+        why = "its check was killed";
+    } else if (WEXITSTATUS(status) != 0) {
+        result = WEXITSTATUS(status);
     } else if (examination->edition.text_fd < 0) {
         why = "it could not be read at first";
     } else {

@@ -8,6 +8,7 @@
 
 #define EXAMINATION_ERRORS_MAX 100 /* lines of errors that are logged */
 #define EXAMINATION_LINE_MAX 1024
+#define EXAMINATION_MAX_NS (60 * NS_PER_S) /* then it is ended: a file system may hang */
 
 struct examination_options {
     const char *binary;
@@ -19,6 +20,8 @@ struct examination_options {
 
 struct examination {
     pid_t pid; /* 0: none is under way */
+    int64_t since_ns;
+    bool is_late; /* it was ended */
     struct edition edition;
     int out, err; /* pipes; owned; -1: at their end */
     char plan[RUN_PLAN_TEXT_MAX + 1];
@@ -33,6 +36,9 @@ int examination_start(struct examination *examination, const struct examination_
 
 /* Takes what has come through the pipes; never waits. */
 void examination_read(struct examination *examination);
+
+/* Ends the process if it has taken too long. */
+void examination_look(struct examination *examination, int64_t now_ns);
 
 /* Its process has ended with @status (wait(2)). 0: *@edition is the caller's; else the exit status
  * that says why not. */

@@ -270,6 +270,7 @@ static void reap(struct supervisor *s) {
 
 static void look(struct supervisor *s, int64_t now_ns) {
     notify_alive(&s->notify, now_ns);
+    examination_look(&s->examination, now_ns);
     supervisor_watch(s, now_ns);
     for (unsigned i = 0; i < GENERATIONS_MAX; i++)
         if (s->generations[i].state)

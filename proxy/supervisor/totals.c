@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -84,6 +85,7 @@ void totals_fold(struct totals *totals, const void *memory, size_t bytes) {
                      "the gateway that has ended are left out");
     }
     free(copy);
+    malloc_trim(0); /* as much will be wanted when the next one ends, and no sooner */
 }
 
 /* Its counts are added to a base: this version may count other things. */

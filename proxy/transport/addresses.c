@@ -68,18 +68,6 @@ void addresses_leave(struct addresses *addresses, const union conn_address *addr
     pthread_mutex_unlock(&addresses->lock);
 }
 
-unsigned addresses_count(struct addresses *addresses) {
-    unsigned count = 0;
-
-    if (addresses->limit == 0)
-        return 0;
-    pthread_mutex_lock(&addresses->lock);
-    for (size_t i = 0; i <= addresses->mask; i++)
-        count += addresses->entries[i].count > 0;
-    pthread_mutex_unlock(&addresses->lock);
-    return count;
-}
-
 bool addresses_key(const union conn_address *address, uint64_t *key) {
     const struct in6_addr *in6 = &address->in6.sin6_addr;
     uint32_t ipv4;

@@ -28,6 +28,3 @@ void addresses_leave(struct addresses *addresses, const union conn_address *addr
 
 /* One number for each address, or /64. False: it is that of a unix socket. */
 bool addresses_key(const union conn_address *address, uint64_t *key);
-
-/* Addresses that have a connection. Any thread. */
-unsigned addresses_count(struct addresses *addresses);

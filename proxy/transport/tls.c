@@ -29,15 +29,21 @@ struct tls {
     char why[120];
 };
 
-/* What is on its way to the sink; empty between calls. */
-static _Thread_local char area[AREA_BYTES];
-static _Thread_local size_t area_len;
-/* Where small pieces are gathered to a full record. */
-static _Thread_local char plain[TLS_PLAIN_MAX];
+/* Of a thread, from its first connection on until it ends: what is thread-local itself is resident
+ * memory of each thread, of those without a connection too. */
+struct workspace {
+    /* What is on its way to the sink; empty between calls. */
+    char area[AREA_BYTES];
+    size_t area_len;
+    char plain[TLS_PLAIN_MAX]; /* where small pieces are gathered to a full record */
+};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
+static pthread_key_t workspace_key; /* frees it with its thread */
+static _Thread_local struct workspace *workspace;
 
+static struct workspace *workspace_of_thread(void);
 static struct tls *make(SSL_CTX *ctx);
 static void make_method(void);
 static int bio_read(BIO *bio, char *to, int max);
@@ -125,6 +131,7 @@ ssize_t tls_read(struct tls *tls, char *to, size_t max) {
 }
 
 int tls_write(struct tls *tls, const uv_buf_t *bufs, unsigned count) {
+    char *plain = workspace_of_thread()->plain;
     size_t gathered = 0;
     int err = 0;
 
@@ -133,11 +140,11 @@ int tls_write(struct tls *tls, const uv_buf_t *bufs, unsigned count) {
         size_t left = bufs[i].len;
 
         while (left > 0 && !err) {
-            size_t some = sizeof plain - gathered;
+            size_t some = TLS_PLAIN_MAX - gathered;
 
-            if (gathered == 0 && left >= sizeof plain) {
-                err = write_record(tls, at, sizeof plain);
-                some = sizeof plain;
+            if (gathered == 0 && left >= TLS_PLAIN_MAX) {
+                err = write_record(tls, at, TLS_PLAIN_MAX);
+                some = TLS_PLAIN_MAX;
             } else {
                 some = left < some ? left : some;
                 memcpy(plain + gathered, at, some);
@@ -145,7 +152,7 @@ int tls_write(struct tls *tls, const uv_buf_t *bufs, unsigned count) {
             }
             at += some;
             left -= some;
-            if (gathered == sizeof plain) {
+            if (gathered == TLS_PLAIN_MAX) {
                 err = write_record(tls, plain, gathered);
                 gathered = 0;
             }
@@ -241,7 +248,18 @@ static struct tls *make(SSL_CTX *ctx) {
     return tls;
 }
 
+static struct workspace *workspace_of_thread(void) {
+    if (!workspace) {
+        workspace = xmalloc(sizeof *workspace);
+        workspace->area_len = 0;
+        pthread_setspecific(workspace_key, workspace);
+    }
+    return workspace;
+}
+
 static void make_method(void) {
+    if (pthread_key_create(&workspace_key, free) != 0)
+        abort(); /* there are 1,024 of them */
     method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "weir");
     BIO_meth_set_read(method, bio_read);
     BIO_meth_set_write(method, bio_write);
@@ -264,17 +282,18 @@ static int bio_read(BIO *bio, char *to, int max) {
 
 static int bio_write(BIO *bio, const char *bytes, int len) {
     struct tls *tls = BIO_get_data(bio);
+    struct workspace *w = workspace_of_thread();
     size_t left = (size_t)len;
 
     while (left > 0) {
-        size_t some = sizeof area - area_len;
+        size_t some = sizeof w->area - w->area_len;
 
         some = left < some ? left : some;
-        memcpy(area + area_len, bytes, some);
-        area_len += some;
+        memcpy(w->area + w->area_len, bytes, some);
+        w->area_len += some;
         bytes += some;
         left -= some;
-        if (area_len == sizeof area)
+        if (w->area_len == sizeof w->area)
             drain_area(tls);
     }
     return len;
@@ -294,9 +313,10 @@ static int flush(struct tls *tls) {
 }
 
 static void drain_area(struct tls *tls) {
-    int err = area_len > 0 ? tls->sink(tls->sink_ctx, slice_of(area, area_len)) : 0;
+    struct workspace *w = workspace_of_thread();
+    int err = w->area_len > 0 ? tls->sink(tls->sink_ctx, slice_of(w->area, w->area_len)) : 0;
 
-    area_len = 0;
+    w->area_len = 0;
     if (err < 0)
         tls->sink_err = err;
 }

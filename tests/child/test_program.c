@@ -54,11 +54,11 @@ static void what_was_configured_arrives(void **state) {
 }
 
 static void what_is_said_of_an_mcp_server_arrives(void **state) {
-    static const char text[] =
-        LISTENER PIPELINE ROUTE "[[pipeline]]\nname = 'm'\nprotocol = 'mcp-stdio'\n"
-                                "endpoints = ['unix:/tmp/s']\nprocess = { command = ['a'] }\n"
-                                "mcp = { sessions = 1, calls = 2, calls_per_session = 3, queue = "
-                                "4, depth = 5, message = '6KiB', idle = '7s' }\n";
+    static const char text[] = LISTENER PIPELINE ROUTE
+        "[[pipeline]]\nname = 'm'\nprotocol = 'mcp-stdio'\n"
+        "endpoints = ['unix:/tmp/s']\nprocess = { command = ['a'] }\n"
+        "mcp = { sessions = 1, calls = 2, calls_per_session = 3, queue = "
+        "4, depth = 5, message = '6KiB', idle = '7s', ping = '8s', ask = 'able' }\n";
     struct programs *programs = pass(text), *engine = pass(LISTENER PIPELINE ROUTE ENGINE);
     const struct config_process *process = programs_find_name(programs, "m")->process;
 
@@ -70,6 +70,8 @@ static void what_is_said_of_an_mcp_server_arrives(void **state) {
     assert_int_equal(process->mcp.depth, 5);
     assert_int_equal(process->mcp.message_bytes, 6 << 10);
     assert_int_equal(process->mcp.idle_ns, 7 * NS_PER_S);
+    assert_int_equal(process->mcp.ping_ns, 8 * NS_PER_S);
+    assert_int_equal(process->mcp.ask, MCP_ASK_ABLE);
     assert_false(programs_find_name(engine, "e")->process->is_mcp);
     programs_free(programs);
     programs_free(engine);

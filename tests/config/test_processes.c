@@ -105,7 +105,8 @@ static void an_mcp_server_is_an_http1_upstream_with_settings(void **state) {
                    "process = { command = ['a'] }\n"
                    "[[pipeline]]\nname = 'q'\nendpoints = ['unix:/c']\nprotocol = 'mcp-stdio'\n"
                    "process = { command = ['a'] }\nmcp = { sessions = 1, calls = 2, "
-                   "calls_per_session = 3, queue = 4, depth = 5, message = '6KiB', idle = '7s' }\n"
+                   "calls_per_session = 3, queue = 4, depth = 5, message = '6KiB', idle = '7s', "
+                   "ping = '0s' }\n"
                    "[[route]]\nmatch = { path = '/q' }\npipeline = 'q'\n");
     const struct config_mcp *p = &config->pipelines[0].process->mcp,
                             *q = &config->pipelines[1].process->mcp;
@@ -119,6 +120,8 @@ static void an_mcp_server_is_an_http1_upstream_with_settings(void **state) {
     assert_int_equal(p->depth, 64);
     assert_int_equal(p->message_bytes, 4 << 20);
     assert_int_equal(p->idle_ns, 1800 * NS_PER_S);
+    assert_int_equal(p->ping_ns, 60 * NS_PER_S);
+    assert_int_equal(p->ask, MCP_ASK_CALLER);
     assert_int_equal(q->sessions, 1);
     assert_int_equal(q->calls, 2);
     assert_int_equal(q->calls_per_session, 3);
@@ -126,6 +129,7 @@ static void an_mcp_server_is_an_http1_upstream_with_settings(void **state) {
     assert_int_equal(q->depth, 5);
     assert_int_equal(q->message_bytes, 6 << 10);
     assert_int_equal(q->idle_ns, 7 * NS_PER_S);
+    assert_int_equal(q->ping_ns, 0);
     /* With two instances sessions are kept apart, with one there is nothing to choose. */
     assert_string_equal(config->routes[0].affinity.header, "mcp-session-id");
     assert_int_equal(config->routes[0].affinity.learn, LEARN_RESPONSE);

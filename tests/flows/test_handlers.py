@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import websockets
 from harness.certs import Authority, secure_client
-from harness.env import BINARY, VARIANT, free_port, scaled, wait_for
+from harness.env import BINARY, PATIENCE, VARIANT, free_port, scaled, wait_for
 from harness.handlers import do, handler, problem, start
 from harness.http2 import Http2Client
 from harness.upstream import answering
@@ -312,6 +312,18 @@ def test_check_says_that_a_file_is_no_plugin(tmp_path):
     assert status == 2 and "no.so" in err
     status, _, err = check(tmp_path, merged(handler(), {"plugin": "./none.so"}))
     assert status == 2 and "No such file" in err
+
+
+def test_a_reload_with_a_plugin_that_hangs_ends(weir, serve):
+    """After 10 s, in which it is checked; it would keep all further reloads from being made."""
+    w = start(weir, serve())
+    w.file.write_text(w.text.replace('tag = "a"', 'tag = "a", hang = true'))
+    w.signal(signal.SIGHUP)
+    w.await_metric("weir_config_reloads_total", 1, result="refused", timeout=2 * PATIENCE)
+    assert "a handler's plugin has not made an instance within 10 s" in w.log()
+    w.file.write_text(w.text.replace('tag = "a"', 'tag = "b"'))
+    w.signal(signal.SIGHUP)
+    w.await_metric("weir_config_reloads_total", 1, result="ok")
 
 
 def test_weir_does_not_start_with_a_plugin_that_refuses(weir, serve):

@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 
 import pytest
-from harness.env import VARIANT, scaled, wait_for
+from harness.env import PATIENCE, VARIANT, scaled, wait_for
 from harness.mcp import HEAD, Mcp, mcp_config, seen, text_of, tool
 from harness.programs import pids_with, process_of
 from harness.weir import run_cli, toml
@@ -194,6 +195,26 @@ def test_what_could_be_for_several_or_for_none_is_told_to_the_server(mcp_weir):
     await_count(w, "unowned_total", 2)
 
 
+def test_where_clients_trust_each_other_who_can_do_it_is_asked(mcp_weir):
+    w = mcp_weir(mcp={"ask": "able"})
+    able, busy = Mcp(w, {"sampling": {}}), Mcp(w)
+    stream = able.listen()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(busy.text("ask", "for the other")))
+    thread.start()
+    asked = stream.next()
+    assert asked["params"]["about"] == "for the other"
+    assert able.post({"jsonrpc": "2.0", "id": asked["id"], "result": "yes"})[0] == 202
+    thread.join(scaled(5))
+    assert json.loads(answers[0]) == "yes"
+    other = Mcp(w, {"sampling": {}})
+    assert json.loads(busy.text("ask", "one of two?"))["code"] == -32601
+    own = other.stream("tools/call", tool("ask", "who calls"))
+    assert own.next()["params"]["about"] == "who calls"
+    own.close()
+    stream.close()
+
+
 def test_a_request_that_the_server_takes_back_is_taken_back(mcp_weir):
     w = mcp_weir()
     client = Mcp(w, {"roots": {}})
@@ -332,12 +353,59 @@ def test_a_server_that_dies_fails_its_calls_and_ends_its_sessions(mcp_weir):
     await_count(w, "sessions", 1)
 
 
+def test_the_last_answers_of_a_bridge_end_their_connections(mcp_weir):
+    """So that weir sends no request on one that is about to be closed."""
+    w = mcp_weir()
+    client = Mcp(w)
+    content = json.dumps(client.request("tools/call", tool("die"))).encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(scaled(PATIENCE))
+        sock.connect(str(w.directory / "mcp0.sock"))
+        sock.sendall(f"POST /mcp HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nmcp-session-id: "
+                     f"{client.session}\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
+        reply = sock.makefile("rb").read()
+    assert b"ended with status 3" in reply and b"connection: close" in reply.lower()
+
+
 def test_a_server_that_closes_its_output_counts_as_dead(mcp_weir):
     w = mcp_weir(process={"stop": {"grace": "100ms"}})
     [answer] = Mcp(w).tool("close")
     assert answer["error"]["code"] == -32000 and "closed its standard output" in answer["error"]["message"]
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
     assert Mcp(w).text("echo", "back") == "back"
     assert len(pids_with(w.code)) == 2  # the bridge, which has its command line too
+
+
+def test_a_server_that_takes_its_time_to_end_is_asked_how(mcp_weir):
+    [answer] = Mcp(mcp_weir()).tool("end slowly", 0.4)
+    assert "ended with status 4" in answer["error"]["message"]
+
+
+def test_a_server_that_closes_its_input_counts_as_dead(mcp_weir):
+    w = mcp_weir(process={"stop": {"grace": "100ms"}})
+    client = Mcp(w)
+    assert client.text("close input") == "closed"
+    [answer] = client.tool("echo", "is anybody there?")
+    assert answer["error"]["code"] == -32000 and "closed its standard input" in answer["error"]["message"]
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
+    assert Mcp(w).text("echo", "back") == "back"
+
+
+def test_a_server_that_hangs_is_started_again(mcp_weir):
+    """It answers nothing, reads nothing, and has no call whose deadline could tell."""
+    w = mcp_weir(mcp={"ping": "1s"}, process={"stop": {"grace": "100ms"}})
+    client = Mcp(w)
+    stream = client.listen()
+    assert client.text("stop reading") == "deaf"
+    error = stream.next()["error"]
+    assert error["code"] == -32000 and "does not answer a ping" in error["message"]
+    assert stream.next() is None
+    wait_for("it has ended", lambda: process_of(w)["deaths_total"] == 1)
+    assert "hangs, or knows no ping: then have mcp.ping = 0" in w.log()
+    client = Mcp(w)
+    wait_for("the next one was asked too", lambda: seen(w)[-1]["method"] == "ping")
+    assert client.text("echo", "back") == "back", "and lives on, as it answers"
+    assert count(w, "late_total") == 0
 
 
 def test_a_server_that_is_killed_is_started_again(mcp_weir):
@@ -348,7 +416,8 @@ def test_a_server_that_is_killed_is_started_again(mcp_weir):
     os.kill(server, signal.SIGKILL)
     wait_for("it has died", lambda: process_of(w)["deaths_total"] == 1)
     assert client.post(client.request("ping"))[0] == 404
-    assert "died by signal 9" in w.log()
+    # What the bridge says goes into the log by way of what programs say: with one time, not two.
+    assert "info 'up' says: error the MCP server of 'up' died by signal 9" in w.log()
 
 
 def test_garbage_is_counted_and_passed_over(mcp_weir):

@@ -486,6 +486,15 @@ def test_check_says_what_is_wrong(weir, serve, handler, expected):
     assert status == 2 and expected in err
 
 
+def test_the_example_is_built_where_it_is(tmp_path):
+    """In the source, with nothing installed."""
+    folder = tmp_path / "plugins" / "example"
+    shutil.copytree(ROOT / "plugins" / "example", folder)
+    (tmp_path / "include").symlink_to(ROOT / "include")
+    subprocess.run(["make", "-B"], cwd=folder, check=True, timeout=scaled(30))
+    assert (folder / "maintenance.so").exists()
+
+
 def test_the_example_is_built_and_runs_where_weir_is_installed(weir, serve, tmp_path):
     root, folder = tmp_path / "root", tmp_path / "mine"
     subprocess.run(["meson", "install", "-C", str(BINARY.parent), "--no-rebuild", "--tags", "devel",

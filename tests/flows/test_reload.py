@@ -83,6 +83,21 @@ def test_a_file_that_has_gone_changes_nothing(weir, serve):
     assert w.exchange(request()).status == 200
 
 
+@pytest.mark.soak
+def test_a_file_that_cannot_be_read_to_its_end_is_given_up(weir, serve):
+    """As on a file system that hangs: nobody writes into this one, for the minute that the check may take."""
+    w = weir(serve())
+    w.file.unlink()
+    os.mkfifo(w.file)
+    w.signal(signal.SIGHUP)
+    wait_for("it is given up", lambda: reloads(w, "refused") == 1, 80)
+    assert "its check took more than 60 s" in w.log()
+    assert w.exchange(request()).status == 200
+    w.file.unlink()
+    w.file.write_text(w.text)
+    reload(w, w.text)
+
+
 def test_a_file_that_was_not_reloaded_is_not_served_after_a_crash(weir, serve):
     w = weir(serve())
     w.file.write_text("broken")

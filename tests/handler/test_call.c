@@ -1,145 +1,13 @@
 /* Calls and their workers: batches, bounds, deadlines, what is forgotten, what an instance keeps.
  */
-#include "support/unit.h"
-
-#include "handler/process_area.h"
+#include "calls_world.h"
 #include "handler/trap.h"
 
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #define CALLS_MAX 4200
-
-struct world {
-    struct loop loop;
-    struct config config;
-    struct config_handler handlers[2];
-    struct handlers *all;
-    struct handler_desk *desk;
-};
-
-struct asked {
-    struct call *call;
-    bool is_done;
-    enum call_outcome outcome;
-    char count[24]; /* x-count of the answer */
-    size_t content; /* bytes of a reply, all of them 'c' */
-    unsigned edits, order;
-};
-
-static struct world world;
-static unsigned loops = 1;
-static enum config_isolation isolation; /* of all handlers */
-static unsigned done;
-static char gate[] = "/tmp/weir-gate-XXXXXX/open"; /* what "wait" waits for */
-
-static void open_gate(void) {
-    FILE *file = fopen(gate, "w");
-
-    assert_non_null(file);
-    fclose(file);
-}
-
-static void begin(const char *plugin, unsigned threads, unsigned handlers, int64_t timeout_ns,
-                  unsigned queue) {
-    static char path[512];
-    char *why = NULL;
-
-    snprintf(path, sizeof path, "%s/%s.so", PLUGINS, plugin);
-    memset(&world, 0, sizeof world);
-    done = 0;
-    unlink(gate);
-    for (unsigned i = 0; i < 2; i++)
-        world.handlers[i] = (struct config_handler){
-            .name = (char *)(uintptr_t)(i ? "second" : "first"),
-            .plugin = path,
-            .timeout_ns = timeout_ns,
-            .fault = {.quarantine_share = 0.5, .min_calls = 4, .window_ns = NS_PER_S * 60},
-            .hold_ns = NS_PER_S * 60,
-            .isolation = isolation,
-            .process = {.memory = 512 << 20, .cpu_ns = NS_PER_S},
-            .queue = queue,
-            .config = (char *)(uintptr_t) "{}",
-        };
-    world.config = (struct config){.server = {.handler_threads = threads, .handler_loss = 64 << 20},
-                                   .handlers = world.handlers,
-                                   .handler_count = handlers};
-    if (handlers_prepare(
-            &world.all,
-            &(struct handlers_options){.config = &world.config, .loops = loops, .cells_fd = -1},
-            &why) ||
-        handlers_start(world.all, &why))
-        fail_msg("%s", why);
-    assert_int_equal(loop_open(&world.loop, 0), 0);
-    world.desk = handler_desk_open(world.all, &world.loop);
-}
-
-static void end(void) {
-    if (world.desk)
-        handler_desk_close(world.desk);
-    handlers_close(world.all);
-    assert_int_equal(finish_loop(&world.loop), 0);
-    assert_int_equal(world.loop.wheel.running, 0);
-}
-
-static void on_done(struct call *call, void *ctx) {
-    const struct call_answer *answer = call_answer(call);
-    struct asked *asked = ctx;
-
-    asked->is_done = true;
-    asked->order = done++;
-    asked->outcome = answer->outcome;
-    asked->edits = answer->edit_count;
-    asked->content = answer->content.len;
-    for (size_t i = 0; i < answer->content.len; i++)
-        assert_int_equal(answer->content.base[i], 'c');
-    for (unsigned i = 0; i < answer->edit_count; i++)
-        if (slice_equal(answer->edits[i].name, SLICE("x-count")))
-            snprintf(asked->count, sizeof asked->count, "%.*s", SLICE_ARG(answer->edits[i].value));
-    call_free(call);
-}
-
-static void ask_at(struct handler_desk *desk, struct asked *asked, size_t handler,
-                   const char *what) {
-    struct field fields[] = {{SLICE("x-fault"), slice_str(what), FIELD_OTHER, false}};
-    const struct request_head head = {
-        .version = HTTP_1_1,
-        .method_text = SLICE("GET"),
-        .path = SLICE("/"),
-        .fields = {fields, what ? 1 : 0, 1},
-    };
-    const struct call_input input = {
-        .handler = handler, .request = &head, .request_id = SLICE("some-id")};
-
-    memset(asked, 0, sizeof *asked);
-    asked->call = call_submit(desk, &input, on_done, asked);
-}
-
-static void ask(struct asked *asked, size_t handler, const char *what) {
-    ask_at(world.desk, asked, handler, what);
-}
-
-static unsigned queued_of(size_t handler) {
-    unsigned queued;
-
-    pthread_mutex_lock(&world.all->lock);
-    queued = world.all->list[handler].queued_count;
-    pthread_mutex_unlock(&world.all->lock);
-    return queued;
-}
-
-static bool is_running(unsigned running, unsigned queued) {
-    bool is_so;
-
-    pthread_mutex_lock(&world.all->lock);
-    is_so = world.all->list[0].running == running && world.all->list[0].queued_count == queued;
-    pthread_mutex_unlock(&world.all->lock);
-    return is_so;
-}
 
 static void many_calls_are_all_answered(void **state) {
     static struct asked asked[CALLS_MAX];
@@ -412,110 +280,6 @@ static void each_instance_has_its_own_statics(void **state) {
     end();
 }
 
-/* Of processes. */
-
-static int in_process(void **state) {
-    isolation = ISOLATION_PROCESS;
-    return 0;
-}
-
-static int in_thread(void **state) {
-    isolation = ISOLATION_THREAD;
-    return 0;
-}
-
-static void what_is_logged_and_counted_there_arrives(void **state) {
-    struct asked asked[20];
-
-    begin("fault", 2, 1, 20 * NS_PER_S, 100);
-    for (unsigned i = 0; i < 20; i++)
-        ask(&asked[i], 0, "say");
-    AWAIT(&world.loop, NULL, done == 20);
-    assert_int_equal(atomic_load(&world.all->list[0].events[0]), 20);
-    AWAIT(&world.loop, NULL, atomic_load(&world.all->list[0].lines.window) != 0);
-    end();
-}
-
-static void a_process_that_is_killed_costs_a_call_at_most(void **state) {
-    struct asked asked;
-    unsigned failed = 0;
-
-    if (HANDLER_HAS_SANITIZER)
-        skip();
-    begin("fault", 1, 1, 20 * NS_PER_S, 100);
-    for (unsigned i = 1; i <= 20; i++) {
-        ask(&asked, 0, i % 4 ? NULL : "kill");
-        AWAIT(&world.loop, NULL, done == i);
-        failed += asked.outcome == CALL_FAULT;
-        assert_true(asked.outcome == CALL_CONTINUE || i % 4 == 0);
-    }
-    assert_int_equal(failed, 5);
-    end();
-}
-
-/* Lends the only process, which is at work, to the loop. */
-static void lend(struct asked *asked, const char *what) {
-    ask(asked, 0, NULL); /* its thread has it started */
-    AWAIT(&world.loop, NULL, done == 1);
-    AWAIT(&world.loop, NULL, is_running(0, 0));
-    AWAIT(&world.loop, NULL,
-          atomic_load(&world.all->slots[0].instances[0].area->state) == PROCESS_READY);
-    assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
-    ask(asked, 0, what);
-    calls_flush(&world.desk->flush);
-    task_cancel(&world.desk->flush);
-    assert_int_not_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
-}
-
-static void a_process_that_is_late_is_left_to_its_thread(void **state) {
-    struct asked slow, quick;
-
-    begin("fault", 1, 1, 20 * NS_PER_S, 100);
-    lend(&slow, "wait");
-    AWAIT(&world.loop, NULL, !atomic_load(&world.all->slots[0].lender));
-    assert_true(is_running(1, 0));
-    ask(&quick, 0, NULL);
-    open_gate();
-    AWAIT(&world.loop, NULL, done == 3);
-    assert_int_equal(slow.outcome, CALL_CONTINUE);
-    assert_int_equal(quick.outcome, CALL_CONTINUE);
-    assert_int_equal(atomic_load(&world.all->list[0].calls), 3);
-    end();
-}
-
-/* As one that a loop would copy for too long. */
-static void what_is_large_is_left_to_the_thread(void **state) {
-    static char text[100000];
-    struct asked asked;
-
-    begin("fault", 1, 1, 20 * NS_PER_S, 100);
-    lend(&asked, "large_reply");
-    AWAIT(&world.loop, NULL, done == 2);
-    assert_int_equal(asked.content, 500000);
-    AWAIT(&world.loop, NULL, is_running(0, 0));
-    atomic_store(&world.all->slots[0].lent_ns, 0);
-    memset(text, 'x', sizeof text - 1);
-    ask(&asked, 0, text);
-    AWAIT(&world.loop, NULL, done == 3);
-    assert_int_equal(asked.outcome, CALL_CONTINUE);
-    assert_int_equal(atomic_load(&world.all->slots[0].lent_ns), 0);
-    end();
-}
-
-static void a_loop_may_end_while_it_is_lent_a_process(void **state) {
-    struct asked asked;
-
-    begin("fault", 1, 1, 20 * NS_PER_S, 100);
-    lend(&asked, "wait");
-    call_forget(asked.call);
-    handler_desk_close(world.desk);
-    world.desk = NULL;
-    assert_null(atomic_load(&world.all->slots[0].lender));
-    open_gate();
-    end();
-    assert_int_equal(done, 1);
-}
-
 /* The others of its batch are run by somebody else meanwhile. */
 static void one_slow_call_does_not_hold_up_its_batch(void **state) {
     struct asked slow, quick[8];
@@ -531,22 +295,6 @@ static void one_slow_call_does_not_hold_up_its_batch(void **state) {
     open_gate();
     AWAIT(&world.loop, NULL, done == 10);
     end();
-}
-
-static int make_gate(void **state) {
-    char *name = strrchr(gate, '/');
-
-    *name = '\0';
-    if (!mkdtemp(gate))
-        return -1;
-    *name = '/';
-    return setenv("WEIR_TEST_GATE", gate, 1);
-}
-
-static int remove_gate(void **state) {
-    unlink(gate);
-    *strrchr(gate, '/') = '\0';
-    return rmdir(gate);
 }
 
 int main(void) {
@@ -578,20 +326,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(to_respond_without_a_reply_is_a_fault, in_process,
                                         in_thread),
         cmocka_unit_test_setup_teardown(a_lost_instance_begins_anew, in_process, in_thread),
-        cmocka_unit_test_setup_teardown(what_is_logged_and_counted_there_arrives, in_process,
-                                        in_thread),
-        cmocka_unit_test_setup_teardown(a_process_that_is_killed_costs_a_call_at_most, in_process,
-                                        in_thread),
         cmocka_unit_test_setup_teardown(one_slow_call_does_not_hold_up_its_batch, in_process,
                                         in_thread),
         cmocka_unit_test_setup_teardown(a_loop_that_rests_hears_of_its_calls, in_process,
                                         in_thread),
         cmocka_unit_test_setup_teardown(calls_of_two_loops_share_a_worker, in_process, in_thread),
-        cmocka_unit_test_setup_teardown(a_process_that_is_late_is_left_to_its_thread, in_process,
-                                        in_thread),
-        cmocka_unit_test_setup_teardown(what_is_large_is_left_to_the_thread, in_process, in_thread),
-        cmocka_unit_test_setup_teardown(a_loop_may_end_while_it_is_lent_a_process, in_process,
-                                        in_thread),
     };
 
     return cmocka_run_group_tests(tests, make_gate, remove_gate);

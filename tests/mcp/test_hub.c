@@ -161,7 +161,8 @@ static int set_up(void **state) {
                                                        .queue = QUEUE,
                                                        .depth = 16,
                                                        .message_bytes = 4096,
-                                                       .idle_ns = NS_PER_S},
+                                                       .idle_ns = NS_PER_S,
+                                                       .ping_ns = 10},
                                             .ops = &server_ops,
                                             .ctx = f,
                                             .name = "test"});
@@ -524,11 +525,65 @@ static void nobody_hears_what_is_anothers(void **state) {
         buffer_deinit(&calls[j].ear.heard);
 }
 
+static void a_silent_server_is_asked_whether_it_lives(void **state) {
+    struct fixture *f = *state;
+
+    assert_true(hub_is_alive(&f->hub, 9));
+    server_says(f, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}");
+    assert_true(hub_is_alive(&f->hub, 9));
+    assert_int_equal(f->said.len, 0);
+    assert_true(hub_is_alive(&f->hub, 1));
+    assert_true(had(&f->said, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n"));
+    assert_true(hub_is_alive(&f->hub, 9));
+    server_says(f,
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"what?\"}}");
+    assert_int_equal(f->hub.counts.late, 0);
+    assert_true(hub_is_alive(&f->hub, 10));
+    assert_true(had(&f->said, "\"id\":2,\"method\":\"ping\""));
+    assert_true(hub_is_alive(&f->hub, 9));
+    assert_int_equal(f->said.len, 0);
+    assert_false(hub_is_alive(&f->hub, 1));
+}
+
+static void a_server_with_calls_is_not_asked(void **state) {
+    struct fixture *f = *state;
+    struct hub_session *session = greet(f, "{}");
+    struct ear ear = ear_new(false), late = ear_new(false);
+    struct hub_call *made = NULL;
+
+    assert_true(hub_is_alive(&f->hub, 9));
+    call(f, session, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"m\"}", &ear, &made);
+    f->said.len = 0;
+    for (int i = 0; i < 10; i++)
+        assert_true(hub_is_alive(&f->hub, 9));
+    assert_int_equal(f->said.len, 0);
+    hub_leave(&f->hub, made, 0);
+    assert_true(hub_is_alive(&f->hub, 10));
+    assert_true(had(&f->said, "\"method\":\"ping\""));
+    /* A call behind the question does not put off the answer. */
+    call(f, session, "{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"m\"}", &late, NULL);
+    assert_false(hub_is_alive(&f->hub, 10));
+    buffer_deinit(&ear.heard);
+    hub_end(&f->hub, "over", SLICE(""));
+    buffer_deinit(&late.heard);
+}
+
+static void nobody_has_to_be_asked(void **state) {
+    struct fixture *f = *state;
+
+    f->hub.limits.ping_ns = 0;
+    assert_true(hub_is_alive(&f->hub, NS_PER_S));
+    assert_int_equal(f->said.len, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_of_the_server_is_told),
+        TEST(a_silent_server_is_asked_whether_it_lives),
+        TEST(a_server_with_calls_is_not_asked),
+        TEST(nobody_has_to_be_asked),
         TEST(answers_find_back_by_the_hubs_own_ids),
         TEST(progress_is_only_for_who_asked_for_it_and_has_room),
         TEST(every_bound_is_reached_and_told),

@@ -65,7 +65,9 @@ static void what_is_no_message_is_refused(void **state) {
         int fault;
     } cases[] = {
         {"", MESSAGE_PARSE_ERROR},
-        {"42", MESSAGE_PARSE_ERROR},
+        {"42", MESSAGE_INVALID_REQUEST},
+        {"42 x", MESSAGE_PARSE_ERROR},
+        {"\"", MESSAGE_PARSE_ERROR},
         {"{", MESSAGE_PARSE_ERROR},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\"", MESSAGE_PARSE_ERROR},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\"}}", MESSAGE_PARSE_ERROR},
@@ -80,11 +82,11 @@ static void what_is_no_message_is_refused(void **state) {
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":\"\xff\"}", MESSAGE_PARSE_ERROR},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":[1,2}", MESSAGE_PARSE_ERROR},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"x\":[1,]}", MESSAGE_PARSE_ERROR},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"id\":2}", MESSAGE_PARSE_ERROR},
-        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"i\\u0064\":2}", MESSAGE_PARSE_ERROR},
-        {"{\"jsonrpc\":\"1.0\",\"method\":\"m\"}", MESSAGE_PARSE_ERROR},
-        {"{\"method\":\"m\"}", MESSAGE_PARSE_ERROR},
-        {"{\"jsonrpc\":\"2.0\",\"method\":1}", MESSAGE_PARSE_ERROR},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"id\":2}", MESSAGE_INVALID_REQUEST},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"i\\u0064\":2}", MESSAGE_INVALID_REQUEST},
+        {"{\"jsonrpc\":\"1.0\",\"method\":\"m\"}", MESSAGE_INVALID_REQUEST},
+        {"{\"method\":\"m\"}", MESSAGE_INVALID_REQUEST},
+        {"{\"jsonrpc\":\"2.0\",\"method\":1}", MESSAGE_INVALID_REQUEST},
         {"[{\"jsonrpc\":\"2.0\",\"method\":\"m\"}]", MESSAGE_INVALID_REQUEST},
         {"{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"m\"}", MESSAGE_INVALID_REQUEST},
         {"{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"m\"}", MESSAGE_INVALID_REQUEST},
@@ -98,6 +100,25 @@ static void what_is_no_message_is_refused(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if ((int)read_text(&m, cases[i].text) != cases[i].fault)
             fail_msg("%s", cases[i].text);
+}
+
+static void a_progress_token_is_a_string_or_a_number(void **state) {
+    static const struct {
+        const char *text;
+        bool is_one;
+    } tokens[] = {{"\"t\"", true}, {"7", true}, {"null", false}, {"{\"a\":1}", false}};
+    struct message m;
+    char text[128];
+
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        snprintf(text, sizeof text,
+                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{\"_meta\":{"
+                 "\"progressToken\":%s}}}",
+                 tokens[i].text);
+        assert_int_equal(read_text(&m, text), MESSAGE_SOUND);
+        assert_true(
+            slice_equal(m.meta_token, tokens[i].is_one ? slice_str(tokens[i].text) : SLICE_NONE));
+    }
 }
 
 /* Every cut of a good message is a bad one, and reading it stays inside (ASan looks). */
@@ -191,6 +212,7 @@ int main(void) {
         cmocka_unit_test(ids_elsewhere_are_none),
         cmocka_unit_test(responses_are_results_or_errors),
         cmocka_unit_test(what_is_no_message_is_refused),
+        cmocka_unit_test(a_progress_token_is_a_string_or_a_number),
         cmocka_unit_test(no_beginning_of_a_message_is_one),
         cmocka_unit_test(nesting_is_bounded),
         cmocka_unit_test(long_ids_are_refused),

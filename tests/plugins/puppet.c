@@ -13,12 +13,13 @@
  *     crash   hang
  *
  * What the host does not take it tells in x-not-taken. { refuse = true } makes init() refuse,
- * { crash = true } crash. */
+ * { crash = true } crash, with { hang = true } hang. */
 #include <weir/handler.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef PUPPET_FLAGS
 #define PUPPET_FLAGS 0
@@ -44,6 +45,8 @@ static int init(const struct weir_host *host, struct weir_text config, void **st
     const char *tag = strstr(config.base, "\"tag\":\"");
     int len = tag ? (int)strcspn(tag + 7, "\"") : 0;
 
+    if (strstr(config.base, "\"hang\":true"))
+        pause();
     if (strstr(config.base, "\"crash\":true"))
         abort();
     if (strstr(config.base, "\"refuse\":true")) {

@@ -9,8 +9,8 @@
 struct codec {
     struct conn *conn;
     struct buffer heard;
-    unsigned eofs, errors, drains, closed;
-    int err;
+    unsigned readies, eofs, errors, drains, closed; /* readies: of handshakes */
+    int ready_err, err;
     uint32_t used_at_close; /* of the ledger, as on_closed() was called */
     bool is_closing_on_data, is_pausing_on_data;
 };

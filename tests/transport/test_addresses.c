@@ -35,6 +35,30 @@ static union conn_address address(const char *text) {
     return a;
 }
 
+static union conn_address numbered(unsigned n) {
+    union conn_address a = {.in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(n)}};
+
+    return a;
+}
+
+/* Of whatever was counted nothing is left: each of as many addresses as there can be has its whole
+ * share. */
+static void expect_empty(void) {
+    for (unsigned i = 1; i <= CAPACITY; i++) {
+        union conn_address a = numbered(i);
+
+        assert_true(addresses_enter(&addresses, &a));
+        assert_true(addresses_enter(&addresses, &a));
+        assert_false(addresses_enter(&addresses, &a));
+    }
+    for (unsigned i = 1; i <= CAPACITY; i++) {
+        union conn_address a = numbered(i);
+
+        addresses_leave(&addresses, &a);
+        addresses_leave(&addresses, &a);
+    }
+}
+
 static bool enters(const char *text) {
     union conn_address a = address(text);
 
@@ -55,11 +79,14 @@ static void each_address_has_so_many_and_no_more(void **state) {
     leaves("192.0.2.1");
     assert_true(enters("192.0.2.1"));
     assert_false(enters("192.0.2.1"));
-    assert_int_equal(addresses_count(&addresses), 2);
     leaves("192.0.2.1");
     leaves("192.0.2.1");
     leaves("192.0.2.2");
-    assert_int_equal(addresses_count(&addresses), 0);
+    assert_true(enters("192.0.2.1"));
+    assert_true(enters("192.0.2.1"));
+    leaves("192.0.2.1");
+    leaves("192.0.2.1");
+    expect_empty();
 }
 
 static void ipv6_clients_count_by_their_half(void **state) {
@@ -83,7 +110,7 @@ static void unix_clients_do_not_count(void **state) {
     for (unsigned i = 0; i < 10; i++)
         assert_true(addresses_enter(&addresses, &unix_client));
     addresses_leave(&addresses, &unix_client);
-    assert_int_equal(addresses_count(&addresses), 0);
+    expect_empty();
 }
 
 static void without_a_limit_nothing_is_kept(void **state) {
@@ -93,15 +120,8 @@ static void without_a_limit_nothing_is_kept(void **state) {
     addresses_init(&none, 0, CAPACITY);
     for (unsigned i = 0; i < 10; i++)
         assert_true(addresses_enter(&none, &a));
-    assert_int_equal(addresses_count(&none), 0);
     addresses_leave(&none, &a);
     addresses_deinit(&none);
-}
-
-static union conn_address numbered(unsigned n) {
-    union conn_address a = {.in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(n)}};
-
-    return a;
 }
 
 /* As many as there can be, leaving in another order than they came: the table must find each one
@@ -124,7 +144,6 @@ static void a_full_table_loses_nobody(void **state) {
         new = numbered(held[i] = next++);
         assert_true(addresses_enter(&addresses, &new));
     }
-    assert_int_equal(addresses_count(&addresses), CAPACITY);
     for (unsigned i = 0; i < CAPACITY; i++) {
         union conn_address a = numbered(held[i]);
 
@@ -133,7 +152,7 @@ static void a_full_table_loses_nobody(void **state) {
         addresses_leave(&addresses, &a);
         addresses_leave(&addresses, &a);
     }
-    assert_int_equal(addresses_count(&addresses), 0);
+    expect_empty();
 }
 
 int main(void) {

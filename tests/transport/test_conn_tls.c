@@ -1,10 +1,10 @@
 /* What conn.h promises, over TLS: a conn on one end of a pair of sockets, OpenSSL as everybody else
  * uses it on the other. The two defects of libh2o's own TLS (uv_cure.h) are looked for here too:
  * reads that fill a buffer exactly, and resets. */
+#include "conn_world.h"
+
 #include "base/alloc.h"
-#include "base/buffer.h"
 #include "support/certs.h"
-#include "support/unit.h"
 #include "transport/conn_parts.h"
 #include "transport/tls_server.h"
 
@@ -19,53 +19,13 @@
 #define RESETS 20
 #define RECORD_OVERHEAD 22 /* TLS 1.3: header 5, type 1, tag 16 */
 
-static struct loop loops[2];
-static struct fds fds;
-static struct gate gate;
 static struct certs certs;
 static struct config_certificate pair;
 static struct config_listener listener;
 static struct tls_server *server;
 static SSL_CTX *peer_ctx;
 
-struct codec {
-    struct conn *conn;
-    struct buffer heard;
-    unsigned readies, eofs, errors, drains, closed;
-    int ready_err, err;
-};
-
-static struct codec codec;
-static int wire;
 static SSL *peer;
-
-static void on_data(struct conn *conn, struct slice bytes) {
-    buffer_append(&((struct codec *)conn->codec)->heard, bytes);
-}
-
-static void on_eof(struct conn *conn) {
-    ((struct codec *)conn->codec)->eofs++;
-}
-
-static void on_error(struct conn *conn, int err) {
-    struct codec *own = conn->codec;
-
-    own->errors++;
-    own->err = err;
-}
-
-static void on_drained(struct conn *conn) {
-    ((struct codec *)conn->codec)->drains++;
-}
-
-static void on_closed(struct conn *conn) {
-    struct codec *own = conn->codec;
-
-    own->closed++;
-    own->conn = NULL;
-}
-
-static const struct conn_events events = {on_data, on_eof, on_error, on_drained, on_closed};
 
 static void on_ready(struct conn *conn, int err) {
     struct codec *own = conn->codec;
@@ -73,7 +33,7 @@ static void on_ready(struct conn *conn, int err) {
     own->readies++;
     own->ready_err = err;
     if (!err)
-        conn_start(conn, &events, own);
+        conn_start(conn, &codec_events, own);
 }
 
 /* The peer's side of the handshake, one step; true when it is through. */
@@ -83,16 +43,6 @@ static bool peer_shakes(void) {
     if (result != 1 && SSL_get_error(peer, result) != SSL_ERROR_WANT_READ)
         fail_msg("the peer: %s", ERR_reason_error_string(ERR_peek_error()));
     return result == 1;
-}
-
-static void plain_open(int fd, bool is_unix) {
-    struct conn_account account = {&fds, FD_CLIENT, &gate};
-
-    assert_true(gate_try(&gate));
-    fds_force(&fds, FD_CLIENT);
-    codec = (struct codec){0};
-    codec.conn = conn_open(&loops[0], fd, is_unix, NULL, &account);
-    conn_start(codec.conn, &events, &codec);
 }
 
 /* Gives the first flight as the handshakes of clients do. */
@@ -110,7 +60,8 @@ static void start_peer(const int ends[2], bool is_unix) {
     /* So that the kernel does not take a whole flood. */
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){65536}, sizeof(int));
     wire = ends[0];
-    plain_open(ends[1], is_unix);
+    codec = (struct codec){0};
+    open_conn(&codec, &loops[0], ends[1], is_unix);
     peer = SSL_new(peer_ctx);
     SSL_set_fd(peer, wire);
     SSL_set_connect_state(peer);
@@ -127,16 +78,12 @@ static void connect_peer(const int ends[2], bool is_unix) {
 }
 
 static int open_world(void **state) {
-    for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(loop_open(&loops[i], i), 0);
-    gate_init(&gate, 100, 10);
-    fds = (struct fds){.limit = {100, 100, 100, 100}};
-    wire = -1;
+    open_loops(NULL);
     peer_ctx = certs_context(&certs, TLS_client_method(), NULL);
     return 0;
 }
 
-static int set_up(void **state) {
+static int set_up_1_3(void **state) {
     int ends[2];
 
     open_world(NULL);
@@ -155,23 +102,11 @@ static int set_up_1_2(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    if (codec.conn)
-        conn_close(codec.conn);
-    settle_down(&loops[0], &loops[1]);
-    assert_null(codec.conn);
+static int end_world(void **state) {
+    tear_down(NULL);
     SSL_free(peer);
     peer = NULL;
     SSL_CTX_free(peer_ctx);
-    assert_int_equal(gate_taken(&gate), 0);
-    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
-    assert_int_equal(loops[0].conns + loops[1].conns, 0);
-    assert_int_equal(finish_loop(&loops[0]), 0);
-    assert_int_equal(finish_loop(&loops[1]), 0);
-    gate_deinit(&gate);
-    buffer_deinit(&codec.heard);
-    if (wire >= 0)
-        close(wire);
     return 0;
 }
 
@@ -194,12 +129,6 @@ static int close_group(void **state) {
     free(pair.key);
     certs_close(&certs);
     return 0;
-}
-
-static int send_text(struct conn *conn, const char *text) {
-    uv_buf_t buf = uv_buf_init((char *)text, (unsigned)strlen(text));
-
-    return conn_send(conn, &buf, 1);
 }
 
 #define PATTERN(i) ((char)((i)*31 >> 4))
@@ -513,7 +442,7 @@ static void what_is_no_tls_fails_with_a_reason(void **state) {
 
     tcp_pair(ends);
     wire = ends[0];
-    plain_open(ends[1], false);
+    open_conn(&codec, &loops[0], ends[1], false);
     SAY(wire, "GET / HTTP/1.1\r\n\r\n");
     AWAIT(&loops[0], NULL, codec.heard.len > 0);
     assert_int_equal(
@@ -553,7 +482,7 @@ static void an_exported_connection_goes_on_elsewhere(void **state) {
     assert_non_null(parcel.tls);
     other.conn = conn_open(&loops[1], parcel.fd, false, NULL, &account);
     conn_adopt_tls(other.conn, parcel.tls);
-    conn_start(other.conn, &events, &other);
+    conn_start(other.conn, &codec_events, &other);
     AWAIT(&loops[0], &loops[1], other.heard.len == 6 && codec.closed == 1);
     assert_int_equal(send_text(other.conn, "back"), CONN_SENT);
     assert_int_equal(peer_hears(text, sizeof text), 4);
@@ -563,10 +492,10 @@ static void an_exported_connection_goes_on_elsewhere(void **state) {
     buffer_deinit(&other.heard);
 }
 
-#define ON_TLS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define ON_TLS(test) cmocka_unit_test_setup_teardown(test, set_up_1_3, end_world)
 #define ON_TLS_1_2(test) \
-    { #test " (TLS 1.2)", test, set_up_1_2, tear_down, NULL }
-#define ON_LOOPS(test) cmocka_unit_test_setup_teardown(test, open_world, tear_down)
+    { #test " (TLS 1.2)", test, set_up_1_2, end_world, NULL }
+#define ON_WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, end_world)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -590,9 +519,9 @@ int main(void) {
         ON_TLS_1_2(records_are_decrypted_in_place_wherever_reads_cut_them),
         ON_TLS_1_2(close_notify_is_an_end_and_leaves_the_other_direction_open),
         ON_TLS_1_2(finish_says_close_notify_behind_what_is_queued),
-        ON_LOOPS(resets_leak_nothing_at_any_time),
-        ON_LOOPS(what_is_no_tls_fails_with_a_reason),
-        ON_LOOPS(a_client_that_wants_another_protocol_gets_an_alert),
+        ON_WORLD(resets_leak_nothing_at_any_time),
+        ON_WORLD(what_is_no_tls_fails_with_a_reason),
+        ON_WORLD(a_client_that_wants_another_protocol_gets_an_alert),
     };
 
     signal(SIGPIPE, SIG_IGN);

@@ -65,6 +65,14 @@ def call(id, params):
     elif name == "close":
         os.close(1)
         time.sleep(3600)
+    elif name == "end slowly":
+        os.close(1)
+        time.sleep(value)
+        os._exit(4)
+    elif name == "close input":
+        os.close(0)
+        answer(id, "closed")
+        time.sleep(3600)
     elif name == "garbage":
         write("Hello, I am a server.\n\n[]\n{\n\xff\n" + json.dumps({"jsonrpc": "2.0"}) + "\n")
         answer(id, "sorry")
