@@ -1,20 +1,10 @@
 /* Spare blocks. */
 #include "base/spares.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 
-/* What is kept here could be used after it was given back, unseen by AddressSanitizer. */
-#if defined(__SANITIZE_ADDRESS__)
-static const bool is_watched = true;
-#elif defined(__has_feature)
-static const bool is_watched = __has_feature(address_sanitizer);
-#else
-static const bool is_watched = false;
-#endif
-
 void spares_give(struct spares *spares, void *block, unsigned max) {
-    if (is_watched || spares->count >= max) {
+    if (!SPARES_ARE_KEPT || spares->count >= max) {
         free(block);
         return;
     }

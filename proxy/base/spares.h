@@ -5,7 +5,17 @@
 
 #include "base/alloc.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+
+/* Under AddressSanitizer none are: what is kept could be used after it was given back, unseen. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SPARES_ARE_KEPT false
+#elif defined(__has_feature)
+#define SPARES_ARE_KEPT (!__has_feature(address_sanitizer))
+#else
+#define SPARES_ARE_KEPT true
+#endif
 
 struct spares {
     void *first; /* owned; in each the next one; NULL: none */
