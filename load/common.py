@@ -23,6 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "build"
+PROFILED = ROOT / "build-release" / "weir"
 
 # Below the range from which the kernel takes the ports of outgoing connections, so that no client
 # can sit on a port between the probe and the server's own bind.

@@ -5,12 +5,18 @@
 A first build counts its branches and calls while it goes through each row for a moment; the second one is laid
 out by them. Counts that are older than a source are of no use to the compiler, so it is all made anew then:
 minutes. `./dev run --release` and `./dev bench --release` do it.
+
+What wrk loads in bench goes through a client of our own here, so that nothing has to be installed for a
+build. The plain rows run a second time with an access log, as most users have one.
 """
 
+import http.client
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import common
@@ -19,6 +25,8 @@ from rows import ROWS, Wrk, engine_of, loadgen_of
 
 SOURCES = ["proxy", "include", "subprojects", "meson.build", "load/profiled.py"]
 SECONDS = 1.5  # of each row
+LOGGED = ("small", "h2", "grpc")
+REQUESTS_PER_CONNECTION = 100  # over TLS
 
 
 def main():
@@ -50,20 +58,47 @@ def run(*command, env=None):
 def train(binary):
     os.environ["WEIR_BIN"] = str(binary)
     for row, (_, kind, options) in ROWS.items():
-        if isinstance(options, Wrk) or "--connections" in options:
+        if kind == "handlers" or not isinstance(options, Wrk) and "--connections" in options:
             continue
-        upstream, engine = proxies.start_engine(program=engine_of(row))
+        for access in ("off", "./access.log") if row in LOGGED else ("off",):
+            count = train_once(row, kind, options, access)
+            print(f"{row}{'' if access == 'off' else ', logged'}: {count} requests", flush=True)
+
+
+def train_once(row, kind, options, access):
+    upstream, engine = proxies.start_engine(program=engine_of(row))
+    try:
+        proxy = proxies.start_weir(upstream, kind=kind, routes=proxies.NEVER_LATE, access=access)
         try:
-            proxy = proxies.start_weir(upstream, kind=kind, routes=proxies.NEVER_LATE)
-            try:
+            if isinstance(options, Wrk):
+                count = ask_tls(proxy.tls_port, options)
+            else:
                 got = common.run_loadgen(proxy.port, "--seconds", SECONDS, *options, program=loadgen_of(row))
-            finally:
-                status = proxy.stop()
+                count = 0 if got["errors"] else got["ok"]["count"]
         finally:
-            engine.stop()
-        if got["errors"] or not got["ok"]["count"] or status != 0:
-            raise common.Failure(f"{row}: {got['failures']}, exit status {status}")
-        print(f"{row}: {got['ok']['count']} requests", flush=True)
+            status = proxy.stop()
+    finally:
+        engine.stop()
+    if not count or status != 0:
+        raise common.Failure(f"{row}: {count} right answers, exit status {status}")
+    return count
+
+
+def ask_tls(port, load):
+    """How many requests were answered, one after the other; 0 if one was not."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    size, end, count = int(load.path.rpartition("/")[2]), time.monotonic() + SECONDS, 0
+    while time.monotonic() < end:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        for _ in range(1 if load.options else REQUESTS_PER_CONNECTION):
+            connection.request("GET", load.path)
+            answer = connection.getresponse()
+            if answer.status != 200 or len(answer.read()) != size:
+                return 0
+            count += 1
+        connection.close()
+    return count
 
 
 if __name__ == "__main__":

@@ -82,22 +82,25 @@ pipeline = "engine"
 
 # For start_weir(routes=...): no request is turned away because a tracer, or the machine, is slow.
 NEVER_LATE = '[admission]\nshed_at = { loop_lag = "0s" }\n'
+# For start_weir(**...): of thousands that ask at once each waits for its turn, however long the others take.
+PATIENT = {"queue": 16384, "max_wait": "10s", "target": "0s"}
 
 WEIR_LIMITS = """\
 limits = {{ concurrency = {concurrency}, connections = {connections} }}
-queue = {{ size = {queue}, max_wait = "{max_wait}" }}"""
+queue = {{ size = {queue}, max_wait = "{max_wait}"{target} }}"""
 
 
 def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, connections=1024, queue=4096,
-               max_wait="2s", server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
-               nofile=None, tracer=()):
+               max_wait="2s", target=None, server="", listener="", pipeline="", access="off", route="", routes="", limits=None,
+               nofile=None, tracer=(), binary=None):
     """Starts weir in front of 127.0.0.1:@upstream and waits until it says that it is ready.
 
     @server, @listener and @pipeline are further lines of those sections, @route of the route and what
     stands behind it, @routes further routes and other sections, @access is log.access, @limits the pipeline's
-    limits and queue instead of those by number. @nofile is its limit on open files, @tracer a command that runs it.
+    limits and queue instead of those by number. @nofile is its limit on open files, @tracer a command that runs it,
+    @binary another weir than common.weir_bin().
     """
-    binary = common.weir_bin()
+    binary = binary or common.weir_bin()
     if not binary:
         raise common.Failure("there is no weir (WEIR_BIN is not set and build/weir is missing)")
     if kind in HTTP2_KINDS:
@@ -112,11 +115,17 @@ def start_weir(upstream, core=None, kind="http1", threads=1, concurrency=1024, c
         threads=threads, admin=admin, port=port, tls_port=tls_port, upstream=upstream, server=server, listener=listener,
         pipeline=pipeline, access=access, route=route, routes=routes,
         limits=WEIR_LIMITS.format(concurrency=concurrency, connections=connections, queue=queue,
-                                  max_wait=max_wait) if limits is None else limits))
+                                  max_wait=max_wait, target=f', target = "{target}"' if target else "") if limits is None else limits))
     process = Process([*tracer, binary, "run", config], name="weir", core=core, cwd=folder.name,
                       nofile=nofile)
     process.wait_until(lambda: common.answers(admin, "/readyz"), seconds=60 if tracer else 10)
     return Proxy("weir", port, process, folder, admin=admin, tls_port=tls_port)
+
+
+def start_weir_profiled(*arguments, **options):
+    if not common.PROFILED.exists():
+        raise common.Failure("it is not built: ./dev bench --release does it")
+    return start_weir(*arguments, binary=common.PROFILED, **options)
 
 
 # A handler that does nothing, on the way of every request.
@@ -340,6 +349,9 @@ def start_h2o(upstream, core=None, kind="http1"):
 
 START = {"weir": start_weir, "nginx": start_nginx, "haproxy": start_haproxy,
          "nghttpx": start_nghttpx, "h2o": start_h2o}
+
+# The build of profiled.py, beside the plain one.
+WITH_RELEASE = {"weir": start_weir, "weir --release": start_weir_profiled}
 
 # Who takes part in the rows of kind "handlers", where weir is measured against itself.
 # "bare" is what a proxy, and a hand-over, cost at the least on this machine.

@@ -33,6 +33,9 @@ ROWS = {
     "handler-8": ("a handler that does nothing, 8 conns", "handlers", ["--bytes", 13, "--connections", 8]),
     "handler-64": ("a handler that does nothing, 64 conns", "handlers", ["--bytes", 13]),
 }
+# What weir may take of the CPU that the best peer takes for the same.
+BARS = {"small": 0.8, "small-1000": 0.7, "64k": 0.82, "post": 0.85, "new": 0.78, "tls-64k": 1, "tls-new": 1,
+        "h2": 0.85, "grpc": 0.8}
 # What a handler may add to a request, in us of CPU.
 HANDLER_BARS = {"handler-1": 8, "handler-8": 2.5, "handler-64": 2.5}
 

@@ -4,6 +4,10 @@
 #include "codec/h2_client.h"
 #include "codec/h2_message.h"
 
+/* One head of so many is teaching (h2_write_request()), in case that newer entries have pushed the
+ * names out of the upstream's HPACK table. */
+#define H2_TEACH_EVERY 64
+
 struct h2_client_stream {
     struct list link;         /* in client->streams, or ->free */
     struct list fresh;        /* in client->fresh: content came in this turn of reading */
@@ -37,6 +41,7 @@ struct h2_client {
     unsigned used;             /* attached streams */
     unsigned reserved;         /* of these: not started */
     unsigned on_wire;          /* started and not closed, detached ones included */
+    unsigned submitted;        /* heads of requests */
     unsigned remote_max;       /* SETTINGS_MAX_CONCURRENT_STREAMS */
     int32_t last_id;           /* GOAWAY: streams above it were not processed */
     uint64_t heard;            /* bytes in all */

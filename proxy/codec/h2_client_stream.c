@@ -109,8 +109,7 @@ void h2_client_detach(struct h2_client_stream *stream) {
 }
 
 void h2_client_on_frame(struct h2_client *client, const nghttp2_frame *frame) {
-    struct h2_client_stream *stream =
-        nghttp2_session_get_stream_user_data(client->session.ng, frame->hd.stream_id);
+    struct h2_client_stream *stream = h2_session_stream(&client->session, frame->hd.stream_id);
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
     if (!stream || !stream->x || stream->is_failed)
@@ -130,7 +129,7 @@ void h2_client_stream_lost(struct h2_client_stream *stream, enum fail reason, co
         return;
     stream->is_closed = true;
     stream->client->on_wire--;
-    nghttp2_session_set_stream_user_data(stream->client->session.ng, stream->id, NULL);
+    h2_session_set_stream(&stream->client->session, stream->id, NULL);
     if (!stream->x) {
         recycle(stream);
         return;
@@ -149,7 +148,7 @@ static struct h2_client *client_of(void *ctx) {
 
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
     struct h2_client *client = client_of(ctx);
-    struct h2_client_stream *stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct h2_client_stream *stream = h2_session_stream(ctx, frame->hd.stream_id);
 
     if (stream && stream->x)
         h2_read_begin(&client->reading, &client->o.settings->limits, &stream->x->arena);
@@ -160,7 +159,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
                      size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
                      void *ctx) {
     struct h2_client *client = client_of(ctx);
-    struct h2_client_stream *stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct h2_client_stream *stream = h2_session_stream(ctx, frame->hd.stream_id);
 
     if (!stream || !stream->x || stream->is_failed)
         return 0;
@@ -173,7 +172,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 
 static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id,
                          const uint8_t *bytes, size_t len, void *ctx) {
-    struct h2_client_stream *stream = nghttp2_session_get_stream_user_data(ng, stream_id);
+    struct h2_client_stream *stream = h2_session_stream(ctx, stream_id);
 
     if (!stream || !stream->x || stream->is_failed) {
         nghttp2_session_consume(ng, stream_id, len);
@@ -185,23 +184,25 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id,
 }
 
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
+    bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     struct h2_client_stream *stream;
 
-    if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
+    if (frame->hd.type != NGHTTP2_HEADERS && !(frame->hd.type == NGHTTP2_DATA && is_end))
         return 0;
-    stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    stream = h2_session_stream(ctx, frame->hd.stream_id);
     if (!stream || !stream->x)
         return 0;
     stream->is_head_sent = true;
-    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
+    if (is_end)
         request_sent(stream);
     return 0;
 }
 
 static int on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t code, void *ctx) {
-    struct h2_client_stream *stream = nghttp2_session_get_stream_user_data(ng, stream_id);
+    struct h2_client_stream *stream = h2_session_stream(ctx, stream_id);
     struct h2_client *client = client_of(ctx);
 
+    h2_session_forget(&client->session);
     if (!stream)
         return 0;
     stream->is_closed = true;
@@ -226,7 +227,7 @@ static bool submit(struct h2_client_stream *stream, const struct request_head *h
     nghttp2_session *ng = client->session.ng;
     struct body *body = &stream->x->request;
 
-    h2_write_request(block, head, content);
+    h2_write_request(block, head, content, client->submitted++ % H2_TEACH_EVERY == 0);
     if (stream->is_tunnel) {
         /* Its bytes go out once the upstream has agreed. */
         body->sink = &tunnel_sink;
@@ -323,7 +324,7 @@ static void on_tunnel_ready(struct body *body) {
 }
 
 static void response_received(struct h2_client_stream *stream) {
-    stream->is_response_received = true;
+    stream->is_response_received = stream->in.is_ended = true;
     body_end(&stream->x->response);
     mark_fresh(stream);
     if (stream->is_request_sent)

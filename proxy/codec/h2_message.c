@@ -18,6 +18,26 @@
 /* Pseudo fields and Content-Length. */
 #define FIXED_LINES_MAX 6
 
+/* Connection-specific ones (RFC 9113 section 8.2.2), and Host, which is :authority. */
+#define OF_CONNECTION                                                                 \
+    (FIELD_BIT(FIELD_HOST) | FIELD_BIT(FIELD_UPGRADE) | FIELD_BIT(FIELD_CONNECTION) | \
+     FIELD_BIT(FIELD_KEEP_ALIVE) | FIELD_BIT(FIELD_HTTP2_SETTINGS) |                  \
+     FIELD_BIT(FIELD_PROXY_CONNECTION) | FIELD_BIT(FIELD_TRANSFER_ENCODING))
+
+/* RFC 8441 section 5: the stream itself says that both sides know what they do. */
+#define OF_WEBSOCKET (FIELD_BIT(FIELD_SEC_WEBSOCKET_KEY) | FIELD_BIT(FIELD_SEC_WEBSOCKET_ACCEPT))
+
+/* Values that never come again would push those that do out of the other side's table, and make
+ * both sides search a long list of them for each message. */
+#define NEW_EACH_TIME \
+    (FIELD_BIT(FIELD_X_REQUEST_ID) | FIELD_BIT(FIELD_TRACEPARENT) | FIELD_BIT(FIELD_GRPC_TIMEOUT))
+
+/* Bits of fields. */
+struct sieve {
+    uint64_t left_out;
+    uint64_t unindexed; /* stay out of the other side's table */
+};
+
 static bool take_pseudo(struct h2_reading *r, struct slice name, struct slice value);
 static void split_target(struct h2_reading *r, struct request_head *head);
 static enum h1_outcome check_target(const struct h2_reading *r, const struct request_head *head,
@@ -29,9 +49,7 @@ static void begin(struct h2_block *block, const struct fields *fields);
 static inline void add(struct h2_block *block, struct slice name, struct slice value,
                        unsigned flags);
 static void add_length(struct h2_block *block, struct content content);
-static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
-                       bool is_upgrade);
-static bool is_new_each_time(enum field_id id);
+static void add_fields(struct h2_block *block, const struct fields *fields, struct sieve sieve);
 
 bool h2_read_field(struct h2_reading *r, struct slice name, struct slice value, uint8_t flags) {
     enum field_id id;
@@ -151,8 +169,12 @@ bool h2_is_upgrade(const struct request_head *head) {
 }
 
 void h2_write_request(struct h2_block *block, const struct request_head *head,
-                      struct content content) {
+                      struct content content, bool is_teaching) {
     bool is_upgrade = h2_is_upgrade(head);
+    struct sieve sieve = {
+        OF_CONNECTION | FIELD_BIT(FIELD_CONTENT_LENGTH) | (is_upgrade ? OF_WEBSOCKET : 0),
+        is_teaching ? 0 : NEW_EACH_TIME,
+    };
 
     begin(block, &head->fields);
     add(block, SLICE(":method"), is_upgrade ? SLICE("CONNECT") : head->method_text, STATIC_NAME);
@@ -162,7 +184,7 @@ void h2_write_request(struct h2_block *block, const struct request_head *head,
     add(block, SLICE(":scheme"), head->scheme.len > 0 ? head->scheme : SLICE("http"), STATIC_NAME);
     add(block, SLICE(":authority"), head->authority, STATIC_NAME);
     add(block, SLICE(":path"), head->path, STATIC_NAME);
-    add_fields(block, &head->fields, false, is_upgrade);
+    add_fields(block, &head->fields, sieve);
     add_length(block, content);
 }
 
@@ -170,18 +192,24 @@ void h2_write_response(struct h2_block *block, const struct response_head *head,
                        struct content content, bool show_length) {
     bool is_upgrade = head->status == 101;
     unsigned status = is_upgrade ? 200 : head->status;
+    struct sieve sieve = {
+        OF_CONNECTION | (show_length ? 0 : FIELD_BIT(FIELD_CONTENT_LENGTH)) |
+            (is_upgrade ? OF_WEBSOCKET : 0),
+        NEW_EACH_TIME,
+    };
 
     assert(status >= 100 && status <= 999);
     begin(block, &head->fields);
     block->text_len = uint_to_text(block->text, status);
     add(block, SLICE(":status"), slice_of(block->text, block->text_len), STATIC_NAME);
-    add_fields(block, &head->fields, show_length, is_upgrade);
+    add_fields(block, &head->fields, sieve);
     add_length(block, content);
 }
 
 void h2_write_trailers(struct h2_block *block, const struct fields *trailers) {
     begin(block, trailers);
-    add_fields(block, trailers, false, false);
+    add_fields(block, trailers,
+               (struct sieve){OF_CONNECTION | FIELD_BIT(FIELD_CONTENT_LENGTH), NEW_EACH_TIME});
 }
 
 /* nghttp2 lets none but these through, and they differ in their length or their first letters. */
@@ -337,48 +365,19 @@ static void add_length(struct h2_block *block, struct content content) {
             slice_of(text, uint_to_text(text, content.length)), STATIC_NAME);
 }
 
-static void add_fields(struct h2_block *block, const struct fields *fields, bool has_length,
-                       bool is_upgrade) {
+static void add_fields(struct h2_block *block, const struct fields *fields, struct sieve sieve) {
     for (uint32_t i = 0; i < fields->count; i++) {
         const struct field *field = &fields->list[i];
+        uint64_t bit = FIELD_BIT(field->id);
         unsigned flags = NGHTTP2_NV_FLAG_NONE;
 
-        switch (field->id) {
-        case FIELD_HOST:
-        case FIELD_UPGRADE:
-        case FIELD_CONNECTION:
-        case FIELD_KEEP_ALIVE:
-        case FIELD_HTTP2_SETTINGS:
-        case FIELD_PROXY_CONNECTION:
-        case FIELD_TRANSFER_ENCODING:
+        if ((bit & sieve.left_out) ||
+            (field->id == FIELD_TE && !slice_equal_case(field->value, SLICE("trailers"))))
             continue;
-        case FIELD_TE:
-            if (!slice_equal_case(field->value, SLICE("trailers")))
-                continue;
-            break;
-        case FIELD_CONTENT_LENGTH:
-            if (!has_length)
-                continue;
-            break;
-        case FIELD_SEC_WEBSOCKET_KEY:
-        case FIELD_SEC_WEBSOCKET_ACCEPT:
-            /* RFC 8441 section 5: the stream itself says that both sides know what they do. */
-            if (is_upgrade)
-                continue;
-            break;
-        default:
-            break;
-        }
         if (field->id && field->name.base == field_name(field->id).base)
             flags |= STATIC_NAME;
-        if (field->is_secret || is_new_each_time(field->id))
+        if (field->is_secret || (bit & sieve.unindexed))
             flags |= NGHTTP2_NV_FLAG_NO_INDEX;
         add(block, field->name, field->value, flags);
     }
-}
-
-/* Values that never come again would push those that do out of the other side's table, and make
- * both sides search a long list of them for each message. */
-static bool is_new_each_time(enum field_id id) {
-    return id == FIELD_X_REQUEST_ID || id == FIELD_TRACEPARENT || id == FIELD_GRPC_TIMEOUT;
 }

@@ -82,9 +82,12 @@ static inline size_t h2_block_count(const struct h2_block *block) {
 bool h2_is_upgrade(const struct request_head *head);
 
 /* Each replaces what is in @block. Connection-specific fields among the head's are left out;
- * Content-Length is what @content says. An upgrade becomes an extended CONNECT. */
+ * Content-Length is what @content says. An upgrade becomes an extended CONNECT.
+ *
+ * Fields whose values never come again (request ids) stay out of the other side's HPACK table, but
+ * for those of a head that @is_teaching: it puts their names there, for later heads to refer to. */
 void h2_write_request(struct h2_block *block, const struct request_head *head,
-                      struct content content);
+                      struct content content, bool is_teaching);
 /* 101 becomes 200, as the answer to an extended CONNECT. @show_length: a Content-Length among the
  * fields is kept (answers to HEAD, 304). */
 void h2_write_response(struct h2_block *block, const struct response_head *head,

@@ -90,7 +90,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
         open_stream(server, frame->hd.stream_id);
         return 0;
     }
-    stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    stream = h2_session_stream(ctx, frame->hd.stream_id);
     h2_read_begin(&server->reading, &server->shared->settings->limits,
                   stream && stream->x ? &stream->x->arena : NULL);
     return 0;
@@ -115,7 +115,7 @@ static void open_stream(struct h2_server *server, int32_t id) {
     };
     list_init(&stream->fresh);
     list_push_back(&server->streams, &stream->link);
-    nghttp2_session_set_stream_user_data(server->session.ng, id, stream);
+    h2_session_set_stream(&server->session, id, stream);
     nghttp2_session_change_extpri_stream_priority(server->session.ng, id, &in_turns, 1);
     h2_read_begin(&server->reading, &shared->settings->limits, &stream->x->arena);
 }
@@ -134,7 +134,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
     struct h2_server *server = server_of(ctx);
-    struct h2_stream *stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct h2_stream *stream = h2_session_stream(ctx, frame->hd.stream_id);
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
     switch (frame->hd.type) {
@@ -214,7 +214,7 @@ static void trailers_read(struct h2_stream *stream) {
 }
 
 static void request_ended(struct h2_stream *stream) {
-    stream->is_ended = true;
+    stream->is_ended = stream->in.is_ended = true;
     if (!stream->x)
         return;
     body_end(&stream->x->request);
@@ -225,7 +225,7 @@ static void request_ended(struct h2_stream *stream) {
 static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data,
                          size_t len, void *ctx) {
     struct h2_server *server = server_of(ctx);
-    struct h2_stream *stream = nghttp2_session_get_stream_user_data(ng, id);
+    struct h2_stream *stream = h2_session_stream(ctx, id);
 
     if (!stream) {
         nghttp2_session_consume(ng, id, len);
@@ -240,14 +240,26 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const u
 /* In here and in on_stream_close() nothing may fail: nghttp2 would not go on sending. */
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
     struct h2_server *server = server_of(ctx);
-    struct h2_stream *stream = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct h2_stream *stream;
 
-    if (frame->hd.type == NGHTTP2_RST_STREAM && !(stream && stream->is_reset))
-        h2_server_count(server, H2_ABUSE_PROVOKED);
-    if (frame->hd.type == NGHTTP2_DATA)
+    switch (frame->hd.type) {
+    case NGHTTP2_RST_STREAM:
+        stream = h2_session_stream(ctx, frame->hd.stream_id);
+        if (!(stream && stream->is_reset))
+            h2_server_count(server, H2_ABUSE_PROVOKED);
+        return 0;
+    case NGHTTP2_DATA:
         data_sent(server, &frame->hd);
-    if (stream && (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
-        (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        break;
+    case NGHTTP2_HEADERS:
+        break;
+    default:
+        return 0;
+    }
+    if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        return 0;
+    stream = h2_session_stream(ctx, frame->hd.stream_id);
+    if (stream)
         h2_stream_response_sent(stream);
     return 0;
 }
@@ -265,11 +277,12 @@ static void data_sent(struct h2_server *server, const nghttp2_frame_hd *head) {
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx) {
     struct h2_server *server = server_of(ctx);
     struct h2_server_loop *shared = server->shared;
-    struct h2_stream *stream = nghttp2_session_get_stream_user_data(ng, id);
+    struct h2_stream *stream = h2_session_stream(ctx, id);
     struct h1_refusal refusal = {FAIL_REQUEST_MALFORMED, "malformed HTTP/2 message",
                                  &server->conn->peer};
     bool was_early;
 
+    h2_session_forget(&server->session);
     if (!stream)
         return 0;
     was_early = is_early(stream);

@@ -14,6 +14,7 @@ static const uint8_t notice_ping[8] = {'w', 'e', 'i', 'r', ' ', 'e', 'n', 'd'};
 
 static void fill(struct task *task);
 static void push(struct task *task);
+static void make_frames(struct h2_session *session);
 static void send_queue(struct h2_session *session);
 static void tell_if_over(struct h2_session *session);
 static void on_notice_over(struct timer *timer);
@@ -27,7 +28,9 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *h
                      nghttp2_data_source *source, void *ctx);
 static void hold_source(struct body *body);
 static void source_taken(struct body *body, size_t n);
+static void credit(struct h2_inflow *flow, size_t n);
 static void on_ready(struct body *body);
+static void spare_copy(struct h2_outflow *flow);
 
 static const struct body_sink_ops outflow_sink = {.ready = on_ready};
 
@@ -141,28 +144,43 @@ static void say_goaway(struct h2_session *session) {
     h2_session_touch(session);
 }
 
-/* Frames into the queue, as long as the conn takes them. */
+/* Frames of what many exchanges have given by now, or of content that is better not copied. */
 static void fill(struct task *task) {
     struct h2_session *session = CONTAINER_OF(task, struct h2_session, fill);
-    const uint8_t *frames;
-    ssize_t n = 1;
 
-    if (session->is_told || !conn_is_drained(session->conn))
-        return; /* h2_session_drained() will follow */
-    while (n > 0 && session->out.bytes < H2_WRITE_BYTES) {
-        n = nghttp2_session_mem_send(session->ng, &frames);
-        if (n > 0)
-            chunks_push(&session->out, session->loop, slice_of((const char *)frames, (size_t)n));
-    }
-    assert(n >= 0); /* memory does not fail, and no callback refuses to send */
+    if (session->touched >= H2_FILL_TOUCHES)
+        make_frames(session);
     if (session->out.bytes >= H2_WRITE_BYTES)
         send_queue(session);
     else
         loop_at_batch_end(session->loop, &session->push);
 }
 
+/* Frames of all the rest, and off with them. */
 static void push(struct task *task) {
-    send_queue(CONTAINER_OF(task, struct h2_session, push));
+    struct h2_session *session = CONTAINER_OF(task, struct h2_session, push);
+
+    make_frames(session);
+    send_queue(session);
+}
+
+/* Into the queue, as long as the conn takes them. */
+static void make_frames(struct h2_session *session) {
+    const uint8_t *frames;
+    ssize_t n = 1;
+
+    session->touched = 0;
+    if (session->is_told || !conn_is_drained(session->conn))
+        return; /* h2_session_drained() will follow */
+    if (session->owed > 0)
+        nghttp2_session_consume_connection(session->ng, session->owed);
+    session->owed = 0;
+    while (n > 0 && session->out.bytes < H2_WRITE_BYTES) {
+        n = nghttp2_session_mem_send(session->ng, &frames);
+        if (n > 0)
+            chunks_push(&session->out, session->loop, slice_of((const char *)frames, (size_t)n));
+    }
+    assert(n >= 0); /* memory does not fail, and no callback refuses to send */
 }
 
 static void send_queue(struct h2_session *session) {
@@ -205,6 +223,7 @@ nghttp2_data_provider h2_outflow_open(struct h2_outflow *flow, struct body *body
     flow->is_deferred = false;
     body->sink = &outflow_sink;
     body->sink_ctx = flow;
+    spare_copy(flow);
     return (nghttp2_data_provider){.source.ptr = flow, .read_callback = read_body};
 }
 
@@ -226,7 +245,15 @@ static void on_ready(struct body *body) {
         flow->is_deferred = false;
         nghttp2_session_resume_data(flow->session->ng, flow->stream_id);
     }
+    spare_copy(flow);
     h2_session_touch(flow->session);
+}
+
+/* At the end of the turn what lies in the read buffer would be copied: large content goes before.
+ */
+static void spare_copy(struct h2_outflow *flow) {
+    if (body_waiting(flow->body) > H2_COPY_BYTES)
+        flow->session->touched = H2_FILL_TOUCHES;
 }
 
 /* How much the next DATA frame takes; the bytes themselves follow in send_data(), without passing
@@ -291,11 +318,8 @@ void h2_inflow_close(struct h2_inflow *flow) {
     if (flow->body && flow->body->source_ctx == flow)
         flow->body->source = NULL;
     flow->body = NULL;
-    if (flow->owed > 0) {
-        nghttp2_session_consume(flow->session->ng, flow->stream_id, flow->owed);
-        h2_session_touch(flow->session);
-    }
-    flow->owed = 0;
+    if (flow->owed > 0)
+        credit(flow, flow->owed);
 }
 
 void h2_inflow_push(struct h2_inflow *flow, struct slice bytes) {
@@ -315,9 +339,16 @@ static void hold_source(struct body *body) {
 static void source_taken(struct body *body, size_t n) {
     struct h2_inflow *flow = body->source_ctx;
 
-    n = n < flow->owed ? n : flow->owed;
+    credit(flow, n < flow->owed ? n : flow->owed);
+}
+
+/* What the connection alone is credited with goes in one sum per turn. */
+static void credit(struct h2_inflow *flow, size_t n) {
     flow->owed -= n;
-    nghttp2_session_consume(flow->session->ng, flow->stream_id, n);
+    if (flow->is_ended)
+        flow->session->owed += n;
+    else
+        nghttp2_session_consume(flow->session->ng, flow->stream_id, n);
     h2_session_touch(flow->session);
 }
 

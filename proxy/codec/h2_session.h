@@ -1,11 +1,13 @@
 /* What the HTTP/2 sessions of both sides share: an nghttp2 session over a conn, fed from memory and
  * drained into memory, and the two ways between a stream and a struct body (RFC 9113). Home: loop.
  *
- * Output. Whoever gives nghttp2 something to send calls h2_session_touch(). A task then has nghttp2
- * make frames, into a queue, as soon as the exchanges of this turn have run (content that still
- * lies in the read buffer is copied once); another sends the queue at the end of the batch, so that
- * all answers of one poll go out in one write. Only while the conn has nothing queued are frames
- * made: what a slow reader does not take stays in the bodies, whose sources are held back.
+ * Output. Whoever gives nghttp2 something to send calls h2_session_touch(). At the end of the batch
+ * a task has nghttp2 make frames, into a queue, and sends them, so that all answers of one poll go
+ * out in one write, and what makes them is in the processor's caches from the second one on. Where
+ * many are waiting, or large content, frames are made at the end of the turn already: what the
+ * exchanges hold is still in the caches too, and content that lies in the read buffer is copied
+ * once, not twice. Only while the conn has nothing queued are frames made: what a slow reader does
+ * not take stays in the bodies, whose sources are held back.
  *
  * The end. A session that neither reads nor writes any more is over: on_over() is called, from the
  * top of the stack, and the owner closes the conn. */
@@ -18,6 +20,8 @@
 #include <nghttp2/nghttp2.h>
 
 #define H2_WRITE_BYTES (64 * 1024)         /* frames that are made for one write */
+#define H2_FILL_TOUCHES 16                 /* frames are made without waiting for more */
+#define H2_COPY_BYTES 1024                 /* of content; more is not copied twice */
 #define H2_STREAM_WINDOW BODY_WINDOW_BYTES /* bytes: a body never holds more */
 
 /* Bytes of content that all streams of a connection may hold together. Below the sum of its
@@ -51,7 +55,11 @@ struct h2_session {
     void (*on_over)(struct h2_session *session); /* set before h2_session_open() */
     struct task fill, push;
     struct chunks out;   /* frames */
+    unsigned touched;    /* times since frames were made */
     struct timer notice; /* while the end is announced */
+    int32_t recent_id;   /* the stream that was asked for last; 0: none */
+    void *recent;        /* borrowed: what its owner has set for it */
+    size_t owed;         /* bytes that only the connection has no new credit for */
     bool is_deaf;        /* nothing that comes is read any more */
     bool is_told;        /* on_over() was called */
     bool is_shutting_down;
@@ -69,8 +77,32 @@ void h2_session_close(struct h2_session *session);
  * ...); other connection errors it answers itself. */
 int h2_session_receive(struct h2_session *session, struct slice bytes);
 
+/* What the owner has set for the stream; NULL: nothing, or there is no such stream any more. Frames
+ * of a stream come one after the other: nghttp2, which searches a table, is asked once. */
+static inline void *h2_session_stream(struct h2_session *session, int32_t id) {
+    if (id != session->recent_id) {
+        session->recent = nghttp2_session_get_stream_user_data(session->ng, id);
+        session->recent_id = session->recent ? id : 0;
+    }
+    return session->recent;
+}
+
+/* Instead of nghttp2_session_set_stream_user_data(). */
+static inline void h2_session_set_stream(struct h2_session *session, int32_t id, void *stream) {
+    nghttp2_session_set_stream_user_data(session->ng, id, stream);
+    session->recent = stream;
+    session->recent_id = stream ? id : 0;
+}
+
+/* Owners call this from their on_stream_close for every stream. */
+static inline void h2_session_forget(struct h2_session *session) {
+    session->recent = NULL;
+    session->recent_id = 0;
+}
+
 /* Something may be there to be sent. */
 static inline void h2_session_touch(struct h2_session *session) {
+    session->touched++;
     if (!session->is_told)
         loop_wake(session->loop, &session->fill);
 }
@@ -113,7 +145,8 @@ struct h2_inflow {
     struct h2_session *session; /* borrowed */
     struct body *body;          /* borrowed: the exchange's; NULL: nobody wants it */
     int32_t stream_id;
-    size_t owed; /* bytes received that the other side has no new credit for */
+    size_t owed;   /* bytes received that the other side has no new credit for */
+    bool is_ended; /* set by the owner: nothing follows, the stream needs no new credit */
 };
 
 /* Becomes the source of @body. */

@@ -140,6 +140,56 @@ static void streams_that_end_untaken_give_their_window_back_to_the_connection(vo
     assert_false(HEARD("GOAWAY"));
 }
 
+/* --- Turns ----------------------------------------------------------------------------------- */
+
+static size_t frames_made(void) {
+    return world_server()->session.out.bytes;
+}
+
+static void a_small_answer_waits_for_the_end_of_the_batch(void **state) {
+    start(1, 0, END);
+    answer(request(0), 200, OF_LENGTH(1), "x");
+    assert_int_equal(frames_made(), 0);
+    assert_false(request(0)->is_over);
+    AWAIT_HEARD("DATA 1 1 END_STREAM x");
+}
+
+static void large_content_becomes_frames_in_its_turn(void **state) {
+    start(1, 0, END);
+    answer(request(0), 200, OF_UNKNOWN_LENGTH, "x");
+    AWAIT_HEARD("DATA 1 1 x");
+    many[H2_COPY_BYTES] = '\0';
+    answer_more(request(0), many);
+    assert_int_equal(frames_made(), 0);
+    AWAIT_THAT((client_reads(), world.reader.content.len == 1 + H2_COPY_BYTES));
+    many[H2_COPY_BYTES] = 'x';
+    many[H2_COPY_BYTES + 1] = '\0';
+    answer_more(request(0), many);
+    assert_true(frames_made() > H2_COPY_BYTES);
+    answer_end(request(0));
+    AWAIT_HEARD("DATA 1 0 END_STREAM");
+}
+
+static void many_answers_of_a_turn_become_frames_in_it(void **state) {
+    const struct content none = {CONTENT_NONE, 0};
+
+    for (unsigned i = 0; i < H2_FILL_TOUCHES; i++)
+        start(1 + 2 * i, i, END);
+    settle_down(&world.loop, NULL);
+    for (unsigned i = 0; i < H2_FILL_TOUCHES; i++) {
+        struct exchange *x = &request(i)->x;
+
+        x->response_head.status = 200;
+        x->is_response_begun = true;
+        body_end(&x->response);
+        x->client->send_response(x, none);
+    }
+    assert_int_equal(frames_made(), 0);
+    loop_turn(&world.loop);
+    assert_true(frames_made() > 0);
+    AWAIT_THAT((client_reads(), request(H2_FILL_TOUCHES - 1)->is_over));
+}
+
 /* --- Timeouts -------------------------------------------------------------------------------- */
 
 static void a_head_must_be_complete_in_time(void **state) {
@@ -367,6 +417,9 @@ int main(void) {
         TEST(a_window_comes_back_as_content_is_taken),
         TEST(a_client_that_exceeds_its_window_loses_the_stream),
         TEST(streams_that_end_untaken_give_their_window_back_to_the_connection),
+        TEST(a_small_answer_waits_for_the_end_of_the_batch),
+        TEST(large_content_becomes_frames_in_its_turn),
+        TEST(many_answers_of_a_turn_become_frames_in_it),
         TEST(a_head_must_be_complete_in_time),
         TEST(a_connection_without_a_request_is_closed),
         TEST(an_idle_connection_is_closed_later),

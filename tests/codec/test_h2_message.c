@@ -277,20 +277,20 @@ static void a_request_is_written_without_what_is_of_a_connection(void **state) {
     add(&head.fields, "Transfer-Encoding", "chunked");
     add(&head.fields, "Content-Length", "9");
     add(&head.fields, "A", "b");
-    h2_write_request(&t.block, &head, (struct content){CONTENT_LENGTH, 7});
+    h2_write_request(&t.block, &head, (struct content){CONTENT_LENGTH, 7}, false);
     assert_string_equal(written(), ":method=PUT, :scheme=http, :authority=h, :path=/p, "
                                    "TE=trailers, A=b, content-length=7");
     head.fields.count = 0;
     add(&head.fields, "TE", "gzip");
     head.scheme = SLICE("https");
-    h2_write_request(&t.block, &head, (struct content){CONTENT_CHUNKED, 0});
+    h2_write_request(&t.block, &head, (struct content){CONTENT_CHUNKED, 0}, false);
     assert_string_equal(written(), ":method=PUT, :scheme=https, :authority=h, :path=/p");
 }
 
 static void an_upgrade_is_written_as_an_extended_connect(void **state) {
     READ(HEAD("CONNECT", "h", "/chat"), ":protocol", "websocket", "sec-websocket-version", "13");
     assert_int_equal(request(false), H1_DONE);
-    h2_write_request(&t.block, &t.request, t.content);
+    h2_write_request(&t.block, &t.request, t.content, false);
     assert_string_equal(written(), ":method=CONNECT, :protocol=websocket, :scheme=http, "
                                    ":authority=h, :path=/chat, sec-websocket-version=13");
 }

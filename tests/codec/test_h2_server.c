@@ -46,7 +46,7 @@ static void a_stream_becomes_an_exchange(void **state) {
     assert_true(body_is_done(&request(0)->x.request));
     assert_int_equal(atomic_load(&world.shared.active), 1);
     answer(request(0), 200, OF_LENGTH(2), "ok");
-    assert_true(request(0)->is_over);
+    AWAIT_THAT(request(0)->is_over);
     assert_int_equal(atomic_load(&world.shared.active), 0);
     AWAIT_HEARD("DATA 1 2 END_STREAM ok");
     assert_true(HEARD("HEADERS 1 :status=200, content-length=2\n"));
