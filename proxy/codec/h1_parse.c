@@ -16,7 +16,7 @@ static struct h1_limits bounds(const struct h1_limits *limits, size_t blank);
 static size_t split_new(struct slice in, size_t seen, const struct h1_limits *limits,
                         enum h1_start start, struct h1_split *split);
 static enum h1_outcome find_fault(struct slice in, size_t seen, const struct h1_limits *limits,
-                                  enum h1_start start, const char **why);
+                                  enum h1_start start, const char **why) __attribute__((cold));
 static const char *copy_head(struct arena *arena, struct slice in, size_t len);
 static struct slice part_of(const char *copy, struct h1_part part);
 static void take_fields(struct fields *fields, struct arena *arena, const char *copy,

@@ -1,10 +1,7 @@
 /* The HTTP/1 server codec, reading half: connections, heads, content, timeouts. */
 #include "codec/h1_server_state.h"
 
-#include "base/alloc.h"
-
 #include <assert.h>
-#include <stdlib.h>
 
 /* Input that may wait behind the exchange under way before reading is stopped. */
 #define H1_PIPELINED_BYTES_MAX (64 * 1024)
@@ -30,9 +27,10 @@ static size_t read_chunked(struct h1_server *server, struct slice in, bool is_st
 static void push(struct h1_server *server, struct slice bytes, bool is_stable);
 static void end_content(struct h1_server *server);
 static void start_exchange(struct h1_server *server, struct exchange *x, struct content content);
-static void refuse(struct h1_server *server, enum fail fail, const char *why);
-static void say_refusal(struct h1_server *server, enum fail fail, const char *why);
-static void fail_content(struct h1_server *server, enum fail fail);
+static void refuse(struct h1_server *server, enum fail fail, const char *why) __attribute__((cold));
+static void say_refusal(struct h1_server *server, enum fail fail, const char *why)
+    __attribute__((cold));
+static void fail_content(struct h1_server *server, enum fail fail) __attribute__((cold));
 static void keep_rest(struct h1_server *server, struct slice rest);
 static void consume_input(struct h1_server *server);
 static void pause_source(struct body *body);
@@ -68,8 +66,9 @@ void h1_server_refuse(struct h1_server_loop *shared, struct conn *conn, enum fai
 }
 
 static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn) {
-    struct h1_server *server = xcalloc(1, sizeof *server);
+    struct h1_server *server = spares_take(&shared->spares, sizeof *server);
 
+    memset(server, 0, sizeof *server);
     server->shared = shared;
     server->conn = conn;
     server->send = (struct h1_send){.conn = conn, .scratch = &shared->head};
@@ -385,7 +384,7 @@ static void on_closed(struct conn *conn) {
     server->shared->count--;
     h1_chunked_deinit(&server->chunked);
     buffer_deinit(&server->input);
-    free(server);
+    spares_give(&server->shared->spares, server, H1_SERVER_SPARES_MAX);
 }
 
 static void pause_source(struct body *body) {

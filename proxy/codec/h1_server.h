@@ -10,9 +10,12 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "base/spares.h"
 #include "codec/h1_parse.h"
 #include "exchange/exchange.h"
 #include "transport/conn.h"
+
+#define H1_SERVER_SPARES_MAX 256 /* closed ones whose memory a listener's loop keeps */
 
 struct h1_server;
 struct h1_server_loop;
@@ -54,6 +57,7 @@ struct h1_server_loop {
     _Atomic unsigned count;  /* of all; any thread may read */
     _Atomic unsigned active; /* of these with an exchange; any thread may read */
     struct buffer head;      /* scratch for heads */
+    struct spares spares;    /* of struct h1_server */
 };
 
 void h1_server_loop_init(struct h1_server_loop *shared);

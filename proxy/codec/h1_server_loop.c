@@ -15,6 +15,7 @@ void h1_server_loop_init(struct h1_server_loop *shared) {
 void h1_server_loop_deinit(struct h1_server_loop *shared) {
     assert(list_is_empty(&shared->all));
     buffer_deinit(&shared->head);
+    spares_drop(&shared->spares);
 }
 
 void h1_server_drain(struct h1_server_loop *shared) {

@@ -59,4 +59,4 @@ static inline void h1_server_arm(struct h1_server *server, int64_t timeout_ns) {
 }
 
 /* Reading half: the connection is of no use any more. */
-void h1_server_client_gone(struct h1_server *server, enum fail fail);
+void h1_server_client_gone(struct h1_server *server, enum fail fail) __attribute__((cold));

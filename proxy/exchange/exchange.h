@@ -92,8 +92,9 @@ static inline void exchange_wake(struct exchange *x, uint32_t events) {
 void exchange_inform(struct exchange *x, struct response_head *head);
 
 /* The client has left: takes its codec off and wakes @x. */
-void exchange_client_gone(struct exchange *x, enum fail fail);
+void exchange_client_gone(struct exchange *x, enum fail fail) __attribute__((cold));
 
 /* The upstream has failed: before the response head, as an event; after it, by resetting the
  * response. @why may be NULL. */
-void exchange_upstream_failed(struct exchange *x, enum fail fail, const char *why);
+void exchange_upstream_failed(struct exchange *x, enum fail fail, const char *why)
+    __attribute__((cold));

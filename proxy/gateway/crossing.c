@@ -1,26 +1,15 @@
 /* Crossings, pooled per loop: the usual request allocates nothing. */
 #include "gateway/crossing.h"
 
-#include "base/alloc.h"
-
-#include <stdlib.h>
-
 static void on_wait_over(struct timer *timer);
 static void on_turn_over(struct timer *timer);
 
 struct crossing *crossing_new(struct gateway_listener *listener) {
     struct gateway_loop *gl = listener->gl;
-    struct crossing *c = gl->free_crossings;
+    struct crossing *c = spares_take(&gl->spare_crossings, sizeof *c);
 
-    if (c) {
-        gl->free_crossings = c->next_free;
-        gl->free_crossing_count--;
-    } else {
-        c = xmalloc(sizeof *c);
-    }
     /* x sees to itself. */
-    memset(&c->next_free, 0,
-           offsetof(struct crossing, memory) - offsetof(struct crossing, next_free));
+    memset(&c->link, 0, offsetof(struct crossing, memory) - offsetof(struct crossing, link));
     c->listener = listener;
     gl->active_crossings++;
     gl->begun++;
@@ -55,23 +44,7 @@ void crossing_free(struct crossing *c) {
     if (c->endpoint)
         endpoint_unref(c->endpoint);
     gl->active_crossings--;
-    if (gl->free_crossing_count >= CROSSING_POOL_MAX) {
-        free(c);
-        return;
-    }
-    c->next_free = gl->free_crossings;
-    gl->free_crossings = c;
-    gl->free_crossing_count++;
-}
-
-void crossing_pool_drop(struct gateway_loop *gl) {
-    while (gl->free_crossings) {
-        struct crossing *c = gl->free_crossings;
-
-        gl->free_crossings = c->next_free;
-        free(c);
-    }
-    gl->free_crossing_count = 0;
+    spares_give(&gl->spare_crossings, c, CROSSING_POOL_MAX);
 }
 
 static void on_wait_over(struct timer *timer) {

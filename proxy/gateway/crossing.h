@@ -54,7 +54,6 @@ enum again {
 
 struct crossing {
     struct exchange x;
-    struct crossing *next_free;        /* borrowed: the loop's pool */
     struct list link;                  /* in the loop's exchanges, oldest first */
     struct gateway_listener *listener; /* borrowed */
     enum step step;
@@ -122,8 +121,6 @@ struct crossing *crossing_new(struct gateway_listener *listener);
 void crossing_free(struct crossing *c);
 /* Its head was read: from now on it has an id, counts, and will be recorded. */
 void crossing_start(struct crossing *c);
-/* Frees the loop's pool. */
-void crossing_pool_drop(struct gateway_loop *gl);
 
 /* The step machine (steps.c). */
 void steps_run(struct task *task);

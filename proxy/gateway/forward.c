@@ -26,13 +26,17 @@
      FIELD_BIT(FIELD_X_REQUEST_ID) | FIELD_BIT(FIELD_VIA) | FIELD_BIT(FIELD_CLIENT_CERT) | \
      FIELD_BIT(FIELD_CLIENT_CERT_CHAIN))
 
+/* What says less on each hop. */
+#define COUNTED_DOWN (FIELD_BIT(FIELD_MAX_FORWARDS) | FIELD_BIT(FIELD_GRPC_TIMEOUT))
+
+static void add_fields(struct crossing *c, struct fields *out);
 static bool max_forwards(const struct request_head *head, unsigned *hops);
 static struct slice via(enum http_version version);
 static bool is_named_by_connection(const struct fields *fields, struct slice name);
 static bool has_connection_names(const struct fields *fields);
 static void add_forwarding(struct crossing *c, struct request_head *out);
 static struct slice forwarded_text(struct crossing *c, struct slice node, struct slice scheme);
-static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last);
+static struct slice join_list(struct crossing *c, enum field_id id, struct slice last);
 static void add_request_id(struct crossing *c, struct request_head *out);
 static void add_upgrade(struct crossing *c, struct request_head *out);
 static void put_hex(char *to, uint64_t nibbles);
@@ -43,30 +47,16 @@ void forward_request(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     const struct fields *in = &x->request_head.fields;
     const struct config_pipeline *config = c->part->shared->config;
-    bool has_names = has_connection_names(in);
-    unsigned hops;
 
     *out = x->request_head;
     out->scheme = config->tls.is_on ? SLICE("https") : SLICE("http");
     out->fields = (struct fields){0};
     fields_reserve(&out->fields, &x->arena, in->count + FIELDS_ADDED);
-    for (uint32_t i = 0; i < in->count; i++) {
-        const struct field *field = &in->list[i];
-
-        if ((FIELD_BIT(field->id) & (HOP_BY_HOP | MADE_ANEW)) ||
-            (has_names && is_named_by_connection(in, field->name)))
-            continue;
-        if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
-            fields_add_known(&out->fields, &x->arena, FIELD_MAX_FORWARDS,
-                             arena_printf(&x->arena, "%u", hops - 1));
-            continue;
-        }
-        if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
-            fields_add_known(&out->fields, &x->arena, FIELD_GRPC_TIMEOUT,
-                             grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
-            continue;
-        }
-        out->fields.list[out->fields.count++] = *field; /* there is room for all */
+    if (fields_may_have(in, HOP_BY_HOP | MADE_ANEW | COUNTED_DOWN)) {
+        add_fields(c, &out->fields);
+    } else if (in->count > 0) {
+        memcpy(out->fields.list, in->list, in->count * sizeof *in->list);
+        out->fields.count = in->count;
     }
     out->fields.ids = in->ids;
     if (config->host)
@@ -80,6 +70,33 @@ void forward_request(struct crossing *c, struct request_head *out) {
     add_request_id(c, out);
     if (c->rewrite)
         rewrite_request(c, out);
+}
+
+/* Those of the client that are sent on; there is room for all. */
+static void add_fields(struct crossing *c, struct fields *out) {
+    struct exchange *x = &c->x;
+    const struct fields *in = &x->request_head.fields;
+    bool has_names = has_connection_names(in);
+    unsigned hops;
+
+    for (uint32_t i = 0; i < in->count; i++) {
+        const struct field *field = &in->list[i];
+
+        if ((FIELD_BIT(field->id) & (HOP_BY_HOP | MADE_ANEW)) ||
+            (has_names && is_named_by_connection(in, field->name)))
+            continue;
+        if (field->id == FIELD_MAX_FORWARDS && max_forwards(&x->request_head, &hops) && hops > 0) {
+            fields_add_known(out, &x->arena, FIELD_MAX_FORWARDS,
+                             arena_printf(&x->arena, "%u", hops - 1));
+            continue;
+        }
+        if (field->id == FIELD_GRPC_TIMEOUT && c->grpc_deadline_ns) {
+            fields_add_known(out, &x->arena, FIELD_GRPC_TIMEOUT,
+                             grpc_write_timeout(&x->arena, c->grpc_deadline_ns - x->loop->now_ns));
+            continue;
+        }
+        out->list[out->count++] = *field;
+    }
 }
 
 void forward_response(struct crossing *c) {
@@ -190,6 +207,14 @@ bool forward_is_websocket(const struct request_head *head) {
            slice_equal_case(field->value, SLICE("websocket"));
 }
 
+/* What a trusted client says, then what we see; of an untrusted one only what we see. */
+static inline void add_list(struct crossing *c, struct fields *out, enum field_id id,
+                            struct slice last) {
+    if (c->is_trusted && fields_may_have(&c->x.request_head.fields, FIELD_BIT(id)))
+        last = join_list(c, id, last);
+    fields_add_known(out, &c->x.arena, id, last);
+}
+
 static void add_forwarding(struct crossing *c, struct request_head *out) {
     struct exchange *x = &c->x;
     struct arena *arena = &x->arena;
@@ -236,23 +261,18 @@ static struct slice forwarded_text(struct crossing *c, struct slice node, struct
     return slice_of(text, (size_t)(to - text));
 }
 
-/* What a trusted client says, then what we see; of an untrusted one only what we see. */
-static void add_list(struct crossing *c, struct fields *out, enum field_id id, struct slice last) {
+static struct slice join_list(struct crossing *c, enum field_id id, struct slice last) {
     struct arena *arena = &c->x.arena;
     const struct fields *in = &c->x.request_head.fields;
-
     struct slice all = SLICE_NONE;
 
-    for (const struct field *f = c->is_trusted ? fields_find(in, id) : NULL; f;
-         f = fields_find_next(in, f)) {
+    for (const struct field *f = fields_find(in, id); f; f = fields_find_next(in, f)) {
         if (all.len > 0 && f->value.len > 0)
             all = ARENA_JOIN(arena, all, SLICE(", "), f->value);
         else if (f->value.len > 0)
             all = f->value;
     }
-    if (all.len > 0)
-        last = ARENA_JOIN(arena, all, SLICE(", "), last);
-    fields_add_known(out, arena, id, last);
+    return all.len > 0 ? ARENA_JOIN(arena, all, SLICE(", "), last) : last;
 }
 
 /* RFC 7239 section 6: IPv6 addresses in brackets and quotes. */

@@ -156,7 +156,7 @@ bool gateway_close(struct gateway *gateway, struct census *census) {
             census->children++;
         for (size_t j = 0; j < gateway->config->listener_count; j++)
             listener_deinit(&gl->listeners[j]);
-        crossing_pool_drop(gl);
+        spares_drop(&gl->spare_crossings);
         pool_loop_deinit(&gl->pools);
         buffer_deinit(&gl->scratch);
         free(gl->listeners);

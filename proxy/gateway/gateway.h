@@ -60,9 +60,8 @@ struct gateway_loop {
     struct list crossings;               /* struct crossing that have started, oldest first */
     struct list watches;                 /* struct crossing that watch weir's health */
     _Atomic int64_t oldest_ns;           /* start of the oldest, 0: none; any thread may read */
-    struct crossing *free_crossings;
-    unsigned free_crossing_count;
-    uint64_t begun; /* crossings, ever */
+    struct spares spare_crossings;       /* of struct crossing */
+    uint64_t begun;                      /* crossings, ever */
     struct rest_loop rest;
     struct handler_desk *desk; /* owned; NULL: there are no handlers */
     struct buffer scratch;     /* log lines */

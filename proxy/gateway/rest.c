@@ -22,7 +22,10 @@ void rest_look(struct gateway_loop *gl) {
         own->since_ns = now_ns;
         atomic_store(&own->is_at_rest, false);
     } else if (now_ns - own->since_ns >= REST_AFTER_NS && !atomic_load(&own->is_at_rest)) {
-        crossing_pool_drop(gl);
+        spares_drop(&gl->spare_crossings);
+        spares_drop(&gl->loop.spare_conns);
+        for (size_t i = 0; i < gateway->config->listener_count; i++)
+            spares_drop(&gl->listeners[i].h1.spares);
         chunk_pool_drop(&gl->loop);
         if (gl->desk)
             handler_desk_rest(gl->desk);

@@ -28,6 +28,7 @@ static enum answer handle(struct crossing *c);
 static enum answer queue(struct crossing *c);
 static enum gate_outcome stand_in_line(struct crossing *c);
 static enum answer lease(struct crossing *c);
+static bool is_just_queued(const struct crossing *c);
 static enum fail pick(struct crossing *c, struct pool **pool);
 static enum answer send_request(struct crossing *c);
 static enum answer await(struct crossing *c);
@@ -37,14 +38,15 @@ static enum answer respond(struct crossing *c);
 static enum answer relay(struct crossing *c);
 static bool request_goes_on(const struct crossing *c);
 static enum answer hold(struct crossing *c);
-static enum answer go_to_hold(struct crossing *c);
+static enum answer go_to_hold(struct crossing *c) __attribute__((cold));
 static enum answer pause_before_retry(struct crossing *c);
 static enum answer health(struct crossing *c);
 static enum answer await_reply(struct crossing *c);
 static enum answer finish(struct crossing *c);
 static enum answer look_at_client(struct crossing *c);
-static enum answer fail(struct crossing *c, enum fail reason, const char *why);
-static void handle_fail(struct crossing *c);
+static enum answer fail(struct crossing *c, enum fail reason, const char *why)
+    __attribute__((cold));
+static void handle_fail(struct crossing *c) __attribute__((cold));
 static bool try_again(struct crossing *c);
 static void let_go(struct crossing *c);
 static void on_lease_ready(struct lease *l, enum fail reason);
@@ -275,11 +277,13 @@ static enum answer lease(struct crossing *c) {
             return fail(c, FAIL_CONNECTIONS_BUSY, NULL);
         return WAIT;
     }
-    reason = programs_refuse(c, &why);
-    if (reason)
-        return fail(c, reason, why);
-    if (again_must_hold(c))
-        return go_to_hold(c);
+    if (!is_just_queued(c)) {
+        reason = programs_refuse(c, &why);
+        if (reason)
+            return fail(c, reason, why);
+        if (again_must_hold(c))
+            return go_to_hold(c);
+    }
     c->attempts++; /* that there is none counts too, or it would be tried for ever */
     reason = pick(c, &pool);
     if (reason)
@@ -299,6 +303,11 @@ static enum answer lease(struct crossing *c) {
     if (!timer_is_running(&c->wait) && !(x->events & CROSSING_WAIT_OVER))
         loop_timer_start(x->loop, &c->wait, c->part->shared->config->queue.max_wait_ns);
     return WAIT;
+}
+
+/* Has it come through the queue without a wait, where the pipeline was asked a moment ago? */
+static bool is_just_queued(const struct crossing *c) {
+    return c->attempts == 0 && c->queued_ns == c->x.loop->now_ns && c->held_ns == 0;
 }
 
 /* An endpoint that lets the exchange in. Other loops may be quicker where only one may enter: then
@@ -504,7 +513,8 @@ static enum answer finish(struct crossing *c) {
     struct exchange *x = &c->x;
     struct gateway_loop *gl = c->listener->gl;
 
-    let_go(c);
+    if (!c->is_upstream_done) /* else it has let go already */
+        let_go(c);
     trial_end(&c->trial, VERDICT_NONE, NULL, x->loop->now_ns);
     access_record(c);
     if (x->is_stream && c->is_counted_stream)

@@ -76,6 +76,7 @@ unsigned loop_close(struct loop *loop) {
         left = 1;
     free(loop->read_buffer);
     chunk_pool_drop(loop);
+    spares_drop(&loop->spare_conns);
     return left;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/spares.h"
 #include "loop/mailbox.h"
 #include "loop/pulse.h"
 #include "loop/timer.h"
@@ -61,6 +62,7 @@ struct loop {
     unsigned chunk_count;       /* of chunks */
     struct chunk *small_chunks; /* the same of small ones */
     unsigned small_chunk_count;
+    struct spares spare_conns;     /* of struct conn */
     _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
     unsigned conns;      /* open connections, closing ones included: for the drain's census */
     struct pulse *pulse; /* borrowed: the heartbeat; own_pulse unless it is to be seen outside */

@@ -263,8 +263,9 @@ static struct slice ipv4_text(const unsigned char *octets, char *to) {
 }
 
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account) {
-    struct conn *conn = xcalloc(1, sizeof *conn);
+    struct conn *conn = spares_take(&loop->spare_conns, sizeof *conn);
 
+    memset(conn, 0, sizeof *conn);
     conn->loop = loop;
     conn->fd = -1;
     conn->account = *account;
@@ -442,7 +443,7 @@ static void on_closed(uv_handle_t *handle) {
         conn->events->on_closed(conn);
     if (account.addresses)
         addresses_leave(account.addresses, &conn->peer);
-    free(conn);
+    spares_give(&loop->spare_conns, conn, CONN_SPARES_MAX);
     loop->conns--;
     fds_release(account.fds, account.fd_class);
     if (account.right)

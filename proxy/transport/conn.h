@@ -23,6 +23,7 @@
 #define CONN_LINGER_NS (5 * NS_PER_S)
 #define CONN_LINGER_BYTES_MAX (64 * 1024 * 1024)
 
+#define CONN_SPARES_MAX 256   /* closed ones whose memory a loop keeps */
 #define CONN_SEND_BUFS_MAX 32 /* buffers of one conn_send() */
 
 struct addresses;

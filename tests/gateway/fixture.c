@@ -45,7 +45,7 @@ int fixture_close(void **state) {
     struct fixture *f = *state;
 
     crossing_free(f->c);
-    crossing_pool_drop(&f->gl);
+    spares_drop(&f->gl.spare_crossings);
     buffer_deinit(&f->gl.scratch);
     return (int)finish_loop(&f->gl.loop);
 }
