@@ -12,6 +12,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 HEAD_LINES, TAIL_LINES = 60, 60
+REASON_LENGTH = 200
 
 
 def show(title, *outputs):
@@ -74,21 +75,31 @@ def tally_meson(path):
     return total
 
 
+def reason_of(element):
+    """The first line of what went wrong, or of why it was left out."""
+    return ((element.get("message") or element.text or "").strip().splitlines() or [""])[0][:REASON_LENGTH]
+
+
 def tally_pytest(path):
     total = [0, 0, 0]
+    left_out = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"
         bad = [e for e in case if e.tag in ("failure", "error")]
         skips = [e for e in case if e.tag == "skipped"]
         if bad:
             total[1] += 1
-            show(name, *[e.text or e.get("message") for e in bad],
+            show(f"{name}: {reason_of(bad[0])}", *[e.text or e.get("message") for e in bad],
                  case.findtext("system-out"), case.findtext("system-err"))
         elif skips:
             total[2] += 1
-            print(f"  skipped {name}: {skips[0].get('message')}", file=sys.stderr)
+            # The parameters of a test are mostly left out together.
+            place = name.partition("[")[0], reason_of(skips[0])
+            left_out[place] = left_out.get(place, 0) + 1
         else:
             total[0] += 1
+    for (name, reason), count in left_out.items():
+        print(f"  skipped {name}{f' ({count} times)' if count > 1 else ''}: {reason}", file=sys.stderr)
     return total
 
 
