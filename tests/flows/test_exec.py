@@ -216,7 +216,8 @@ def test_what_cannot_be_started_says_why(exec_weir, process, detail):
     reply = ask(w)
     assert reply.status == 502 and detail in json.loads(reply.body)["detail"]
     assert detail in w.log() and process_of(w)["failed_starts_total"] == 1
-    assert w.status()["fds"]["upstream"] == 0 and w.status()["pipelines"][0]["inflight"] == 0
+    wait_for("its pipes are closed", lambda: w.status()["fds"]["upstream"] == 0)
+    assert w.status()["pipelines"][0]["inflight"] == 0
 
 
 def test_a_program_runs_as_its_user(exec_weir):

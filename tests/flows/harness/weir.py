@@ -371,11 +371,11 @@ def base_config(directory, endpoints, *, threads=2):
     """One listener, one pipeline, one route for everything: what most tests start from."""
     return {
         "server": {"threads": threads, "drain": {"shutdown": "3s"}},
-        # A test machine may be late without being overloaded; test_overload.py turns it on.
+        # A test machine may be late without being overloaded; test_overload.py and test_queue.py turn this on.
         "admission": {"shed_at": {"loop_lag": 0}},
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "log": {"level": "debug", "access": str(Path(directory) / "access.log")},
         "listener": [{"name": "http", "listen": f"127.0.0.1:{free_port()}"}],
-        "pipeline": [{"name": "up", "endpoints": list(endpoints)}],
+        "pipeline": [{"name": "up", "endpoints": list(endpoints), "queue": {"target": 0}}],
         "route": [{"name": "all", "listener": "http", "match": {}, "pipeline": "up"}],
     }
