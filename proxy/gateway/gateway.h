@@ -74,7 +74,7 @@ struct gateway_loop {
     int64_t date_until_ns;  /* of the loop's time: when the second of date is over */
     struct timer tick;      /* ten times a second: oldest_ns, loop lag, pressure */
     _Atomic int64_t lag_ns; /* how late the last tick was; any thread may read */
-    int64_t tick_due_ns;
+    int64_t tick_due_ns, lag_before_ns;
     struct mail retire_mail, tunnels_mail, drain_mail, abort_mail;
     struct timer share_timer; /* looks after limits that are shared with other gateways */
     struct timer drain_timer; /* looks whether everything is gone */

@@ -3,6 +3,7 @@
 
 #include "admission/memory.h"
 
+static int64_t lasting_lag(struct gateway_loop *gl);
 static void evict(struct gateway_loop *gl);
 static void tell(struct gateway_loop *gl, unsigned actions);
 
@@ -24,9 +25,7 @@ void overload_look(struct gateway_loop *gl) {
                         config->shed_at_memory);
     if (config->shed_at_lag_ns > 0)
         pressure_update(&gl->pressure, PRESSURE_LAG,
-                        (double)atomic_load_explicit(&gl->lag_ns, memory_order_relaxed) /
-                            (double)config->shed_at_lag_ns,
-                        1);
+                        (double)lasting_lag(gl) / (double)config->shed_at_lag_ns, 1);
     actions = pressure_actions(&gl->pressure);
     if (actions != before)
         tell(gl, actions);
@@ -39,6 +38,16 @@ void overload_look(struct gateway_loop *gl) {
     atomic_store_explicit(&gl->actions, actions, memory_order_relaxed);
     for (size_t i = 0; i < gateway->config->listener_count; i++)
         listener_heed(&gl->listeners[i], actions);
+}
+
+/* The lesser one of two ticks. A loop that was late once was held up, by the machine or by one long
+ * piece of work, and is not any more: what came meanwhile can be served. */
+static int64_t lasting_lag(struct gateway_loop *gl) {
+    int64_t lag_ns = atomic_load_explicit(&gl->lag_ns, memory_order_relaxed);
+    int64_t before_ns = gl->lag_before_ns;
+
+    gl->lag_before_ns = lag_ns;
+    return lag_ns < before_ns ? lag_ns : before_ns;
 }
 
 enum fail overload_shed(const struct gateway_loop *gl, enum config_priority priority) {

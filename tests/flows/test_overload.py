@@ -204,11 +204,24 @@ def test_http2_connections_are_ended_too(weir, serve):
 
 
 def test_a_late_loop_sheds(weir, serve):
-    """Stopped for a while, it finds itself late when it goes on."""
     w = weir(serve(answering()), admission={"shed_at": {"loop_lag": "100ms"}}, threads=1)
-    os.kill(w.gateway, signal.SIGSTOP)
-    time.sleep(0.5)  # that is how late it is to be
-    os.kill(w.gateway, signal.SIGCONT)
+    for _ in range(3):  # each time the next tick falls into the next stop
+        os.kill(w.gateway, signal.SIGSTOP)
+        time.sleep(0.5)  # that is how late it is to be
+        os.kill(w.gateway, signal.SIGCONT)
+        time.sleep(0.02)
     wait_for("it says so", lambda: "overload: 'shed_more' begins on loop 0, because of loop_lag" in w.log())
     await_overload(w, "shed_more", 0)
     assert w.exchange(request()).status == 200
+
+
+def test_a_loop_that_was_held_up_once_serves_what_came_meanwhile(weir, serve):
+    w = weir(serve(answering()), admission={"shed_at": {"loop_lag": "100ms"}}, threads=1)
+    os.kill(w.gateway, signal.SIGSTOP)
+    clients = [w.client() for _ in range(8)]
+    for client in clients:
+        client.send(request())
+    time.sleep(0.5)
+    os.kill(w.gateway, signal.SIGCONT)
+    assert [client.read_response().status for client in clients] == [200] * 8
+    assert w.metrics().sum("weir_overload_state") == 0 and "overload:" not in w.log()
