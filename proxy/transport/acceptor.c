@@ -14,6 +14,8 @@ struct acceptor {
     uv_poll_t poll;
     struct gate_desk desk;
     struct gate_ticket ticket; /* in line while no right is free */
+    unsigned batch;            /* how many are accepted per wake */
+    unsigned full;             /* wakes in a row in which there were as many */
     bool has_right;            /* one that came from the line, not used yet */
     bool is_held;
     bool is_closed;
@@ -45,6 +47,7 @@ int acceptor_open(struct acceptor **out, const struct acceptor_options *options)
     acceptor->o = *options;
     if (!acceptor->o.pulse)
         acceptor->o.pulse = &acceptor->own_pulse;
+    acceptor->batch = 1;
     tell(acceptor);
     err = uv_poll_init(&options->loop->uv, &acceptor->poll, options->fd);
     if (err) {
@@ -116,10 +119,23 @@ static void on_retry(struct task *task) {
     watch(acceptor);
 }
 
+/* An accept4() that finds nobody costs half as much as one that does, so no more are tried than
+ * came together lately. Who is left in the backlog makes the socket readable again at once. */
 static void accept_some(struct acceptor *acceptor) {
+    unsigned taken = 0;
+
     atomic_fetch_add_explicit(&acceptor->o.pulse->looks, 1, memory_order_relaxed);
-    for (unsigned i = 0; i < ACCEPTOR_BATCH && accept_one(acceptor); i++)
-        ;
+    while (taken < acceptor->batch && accept_one(acceptor))
+        taken++;
+    if (taken < acceptor->batch) {
+        acceptor->batch = taken > 0 ? taken : 1;
+        acceptor->full = 0;
+    } else if (++acceptor->full == ACCEPTOR_FULL) {
+        acceptor->batch *= 2;
+        if (acceptor->batch > ACCEPTOR_BATCH)
+            acceptor->batch = ACCEPTOR_BATCH;
+        acceptor->full = 0;
+    }
 }
 
 /* False: enough for now. */

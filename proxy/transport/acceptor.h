@@ -8,6 +8,8 @@
 #include "transport/conn.h"
 
 #define ACCEPTOR_BATCH 16
+#define ACCEPTOR_FULL \
+    4 /* wakes that took all they might, before the next ones take twice as many */
 #define ACCEPTOR_PAUSE_NS \
     (100 * NS_PER_MS) /* after an accept error that will not go away at once */
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define LIMIT 2
-#define CLIENTS_MAX 64
+#define CLIENTS_MAX 96
 
 static struct loop loops[2];
 static struct fds fds;
@@ -29,6 +29,7 @@ struct door {
     unsigned accepted, closed, errors;
     unsigned in_turn; /* accepted since the turn began */
     unsigned in_turn_max;
+    unsigned turns; /* in which somebody was accepted */
     int err;
     struct task turn_over;
     struct loop *loop;
@@ -69,6 +70,7 @@ static void on_accept(void *ctx, struct conn *conn, bool is_over) {
     struct door *door = ctx;
 
     door->conns[door->accepted++] = conn;
+    door->turns += door->in_turn == 0;
     if (++door->in_turn > door->in_turn_max)
         door->in_turn_max = door->in_turn;
     loop_at_turn_end(door->loop, &door->turn_over);
@@ -109,7 +111,7 @@ static void open_door(unsigned i) {
 
 static int open_with(uint32_t limit) {
     gate_init(&gate, limit, UINT32_MAX);
-    fds = (struct fds){.limit = {100, 100, 100, 100}};
+    fds = (struct fds){.limit = {CLIENTS_MAX, 100, 100, 100}};
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(loop_open(&loops[i], i), 0);
         open_door(i);
@@ -219,14 +221,33 @@ static void no_place_is_kept_for_nobody(void **state) {
 }
 
 static void one_wake_accepts_a_bounded_number(void **state) {
-    int clients[3 * ACCEPTOR_BATCH];
+    int clients[CLIENTS_MAX];
 
-    for (unsigned i = 0; i < 3 * ACCEPTOR_BATCH; i++)
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
         clients[i] = come(0);
-    AWAIT(&loops[0], &loops[1], doors[0].accepted == 3 * ACCEPTOR_BATCH);
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == CLIENTS_MAX);
     assert_int_equal(doors[0].in_turn_max, ACCEPTOR_BATCH);
-    for (unsigned i = 0; i < 3 * ACCEPTOR_BATCH; i++)
+    for (unsigned i = 0; i < CLIENTS_MAX; i++)
         close(clients[i]);
+}
+
+static void a_wake_takes_as_many_as_came_together_lately(void **state) {
+    int clients[ACCEPTOR_FULL + 2 * 2 + 1 + 2];
+    unsigned come_yet = 0;
+
+    while (come_yet < ACCEPTOR_FULL + 2 * 2)
+        clients[come_yet++] = come(0);
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == come_yet);
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2);
+    clients[come_yet++] = come(0); /* alone: two were tried */
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == come_yet);
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2 + 1);
+    while (come_yet < sizeof clients / sizeof *clients)
+        clients[come_yet++] = come(0);
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == come_yet);
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2 + 1 + 2);
+    while (come_yet > 0)
+        close(clients[--come_yet]);
 }
 
 static void a_closed_acceptor_leaves_the_line_and_closes_its_socket(void **state) {
@@ -397,6 +418,8 @@ int main(void) {
         AT_NARROW_DOORS(a_place_that_one_loop_gives_up_lets_in_who_waits_at_another),
         AT_NARROW_DOORS(no_place_is_kept_for_nobody),
         cmocka_unit_test_setup_teardown(one_wake_accepts_a_bounded_number, set_up_wide, tear_down),
+        cmocka_unit_test_setup_teardown(a_wake_takes_as_many_as_came_together_lately, set_up_wide,
+                                        tear_down),
         AT_DOORS(a_closed_acceptor_leaves_the_line_and_closes_its_socket),
         AT_DOORS(who_is_in_the_backlog_is_taken_in_before_the_close),
         AT_DOORS(while_it_is_held_clients_stay_in_the_backlog),
