@@ -21,7 +21,7 @@
 
 /* When the end of a new connection is watched for whose request is whole. Most are answered, and
  * closed if that is asked for, before; those cost two epoll_ctl() and a wake-up less. */
-#define WATCH_LATER_NS (5 * NS_PER_MS)
+#define WATCH_LATER_NS (20 * NS_PER_MS)
 
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account);
 static void adopt(struct conn *conn);
