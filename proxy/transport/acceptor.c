@@ -13,7 +13,8 @@ struct acceptor {
     struct acceptor_options o;
     uv_poll_t poll;
     struct gate_desk desk;
-    struct gate_ticket ticket; /* in line while no right is free */
+    struct gate_ticket ticket; /* in line while no right is free; other loops write its state */
+    bool is_waiting;           /* for a right, with the ticket */
     unsigned batch;            /* how many are accepted per wake */
     unsigned full;             /* wakes in a row in which there were as many */
     bool has_right;            /* one that came from the line, not used yet */
@@ -77,6 +78,7 @@ void acceptor_close(struct acceptor *acceptor) {
     loop_timer_stop(acceptor->o.loop, &acceptor->pause);
     if (gate_cancel(&acceptor->ticket, &gift) == GATE_OWED || acceptor->has_right)
         gate_leave(acceptor->o.connections, NULL, acceptor->o.loop);
+    acceptor->is_waiting = false;
     uv_poll_stop(&acceptor->poll);
     uv_close((uv_handle_t *)&acceptor->poll, on_closed);
 }
@@ -93,7 +95,7 @@ void acceptor_hold(struct acceptor *acceptor, bool is_held) {
 }
 
 bool acceptor_is_waiting(const struct acceptor *acceptor) {
-    return acceptor->ticket.state != TICKET_OUT;
+    return acceptor->is_waiting;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events) {
@@ -188,6 +190,7 @@ static bool take_right(struct acceptor *acceptor) {
         acceptor->has_right = true;
         return true;
     case GATE_WAIT:
+        acceptor->is_waiting = true;
         unwatch(acceptor);
         tell(acceptor);
         return false;
@@ -236,6 +239,7 @@ static void on_granted(struct gate_ticket *ticket, void *gift) {
 
     /* The right goes on with the next connection, the ticket is free again. */
     ticket->state = TICKET_OUT;
+    acceptor->is_waiting = false;
     acceptor->has_right = true;
     tell(acceptor);
     loop_wake(acceptor->o.loop, &acceptor->retry);
