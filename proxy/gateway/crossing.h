@@ -21,8 +21,9 @@
 
 /* Events beyond the exchange's own. */
 #define CROSSING_LEASE_OVER (1u << 16) /* the lease is held, or lease_fail says why not */
-#define CROSSING_WAIT_OVER (1u << 17)  /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS */
-#define CROSSING_STREAMS (1u << 18)    /* a second message has come */
+#define CROSSING_WAIT_OVER \
+    (1u << 17) /* max_wait has passed, or GRPC_TRAILERS_WITHIN_NS, or TUNNEL_ANSWER_NS */
+#define CROSSING_STREAMS (1u << 18) /* a second message has come */
 #define CROSSING_TURN_OVER \
     (1u << 19) /* the hold's, the pause's, or the attempt's time has passed */
 
@@ -261,6 +262,9 @@ const struct fields *grpc_web_trailers_said(const struct crossing *c);
 
 /* WebSockets (tunnel.c), which are told 1001 ("going away") when they have to end. Of other
  * exchanges these do nothing. */
+
+/* How long both sides may take to answer the first Close frame. */
+#define TUNNEL_ANSWER_NS (2 * NS_PER_S)
 
 /* What the client sends will be watched. */
 void tunnel_begin(struct crossing *c);

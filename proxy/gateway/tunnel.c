@@ -1,22 +1,36 @@
 /* Tunnels that weir can see into: WebSockets. Their frames are followed, so that one that has to
  * end while it is under way is told so, to both sides, between two frames (RFC 6455 section 7.1):
- * the Close frame takes the place of whatever else would come. What either side answers is not
- * waited for longer than the drain's deadline. */
+ * the Close frame takes the place of whatever else would come. A side's connection ends once it has
+ * answered, for some take an end that comes together with the Close frame for a break; but it is
+ * not waited for longer than TUNNEL_ANSWER_NS. */
 #include "gateway/crossing.h"
 
 #include "base/random.h"
 #include "codec/ws_frames.h"
 
+enum way_state {
+    WAY_PASSES,
+    WAY_IS_CUT, /* at a border: what comes is dropped, a Close frame is due */
+    WAY_SAYS,   /* it is being pushed */
+    WAY_IS_TOLD /* what comes is dropped */
+};
+
+struct way {
+    struct ws_frames frames;
+    enum way_state state;
+};
+
 struct tunnel {
-    struct ws_frames asked, answered;
+    struct way asked, answered;
     bool is_ending;
 };
 
 static size_t see_asked(struct body *body, struct slice bytes);
 static size_t see_answered(struct body *body, struct slice bytes);
-static size_t see(struct crossing *c, struct ws_frames *frames, struct slice bytes);
+static size_t see(struct crossing *c, struct way *way, struct slice bytes);
 static bool is_closing_itself(const struct tunnel *tunnel);
-static void say_close(struct body *body, const struct ws_frames *frames, const uint8_t *mask);
+static void say_close(struct crossing *c, struct body *body, struct way *way, const uint8_t *mask);
+static void end_told(struct body *body, const struct way *way);
 
 void tunnel_begin(struct crossing *c) {
     struct exchange *x = &c->x;
@@ -33,7 +47,7 @@ void tunnel_begin(struct crossing *c) {
 void tunnel_send(struct crossing *c) {
     if (!c->tunnel)
         return;
-    c->tunnel->answered = (struct ws_frames){0};
+    c->tunnel->answered = (struct way){0};
     body_set_tap(&c->x.response, see_answered);
 }
 
@@ -49,12 +63,19 @@ void tunnel_look(struct crossing *c) {
     uint64_t random;
     uint8_t mask[4];
 
-    if (!tunnel || !tunnel->is_ending || is_closing_itself(tunnel))
+    if (!tunnel || !tunnel->is_ending)
         return;
-    random = random_next();
-    memcpy(mask, &random, sizeof mask);
-    say_close(&c->x.response, &tunnel->answered, NULL);
-    say_close(&c->x.request, &tunnel->asked, mask);
+    if (!is_closing_itself(tunnel)) {
+        random = random_next();
+        memcpy(mask, &random, sizeof mask);
+        say_close(c, &c->x.response, &tunnel->answered, NULL);
+        say_close(c, &c->x.request, &tunnel->asked, mask);
+    }
+    if ((tunnel->asked.frames.is_closed && tunnel->answered.frames.is_closed) ||
+        c->x.events & CROSSING_WAIT_OVER) {
+        end_told(&c->x.response, &tunnel->answered);
+        end_told(&c->x.request, &tunnel->asked);
+    }
 }
 
 static size_t see_asked(struct body *body, struct slice bytes) {
@@ -69,30 +90,49 @@ static size_t see_answered(struct body *body, struct slice bytes) {
     return see(c, &c->tunnel->answered, bytes);
 }
 
-static size_t see(struct crossing *c, struct ws_frames *frames, struct slice bytes) {
+static size_t see(struct crossing *c, struct way *way, struct slice bytes) {
     size_t n = bytes.len;
 
-    if (!c->tunnel->is_ending || is_closing_itself(c->tunnel)) {
-        ws_frames_follow(frames, bytes);
+    if (way->state == WAY_SAYS)
         return n;
+    if (c->tunnel->is_ending) {
+        if (way->state != WAY_PASSES) {
+            n = 0;
+        } else if (!is_closing_itself(c->tunnel)) {
+            n = ws_frames_to_border(&way->frames, bytes);
+            if (ws_frames_at_border(&way->frames))
+                way->state = WAY_IS_CUT;
+            bytes = slice_skip(bytes, n);
+        }
+        exchange_wake(&c->x, 0);
     }
-    n = ws_frames_to_border(frames, bytes);
-    exchange_wake(&c->x, 0);
+    ws_frames_follow(&way->frames, bytes); /* of what is dropped too: a Close frame answers ours */
     return n;
 }
 
 /* One side has said Close by itself, and the other one's answer is on its way. */
 static bool is_closing_itself(const struct tunnel *tunnel) {
-    return tunnel->asked.is_closed || tunnel->answered.is_closed;
+    return (tunnel->asked.frames.is_closed && tunnel->asked.state == WAY_PASSES) ||
+           (tunnel->answered.frames.is_closed && tunnel->answered.state == WAY_PASSES);
 }
 
-static void say_close(struct body *body, const struct ws_frames *frames, const uint8_t *mask) {
+static void say_close(struct crossing *c, struct body *body, struct way *way, const uint8_t *mask) {
     char frame[WS_CLOSE_MAX];
 
-    if (body->state != BODY_OPEN || !ws_frames_at_border(frames))
+    if (body->state != BODY_OPEN || way->state == WAY_IS_TOLD ||
+        (way->state == WAY_PASSES && !ws_frames_at_border(&way->frames)))
         return;
-    body_set_tap(body, NULL);
+    way->state = WAY_SAYS;
     body_push_copy(body, ws_frames_close(frame, WS_GOING_AWAY, mask));
+    way->state = WAY_IS_TOLD;
+    body_flush(body);
+    if (!timer_is_running(&c->wait))
+        loop_timer_start(c->x.loop, &c->wait, TUNNEL_ANSWER_NS);
+}
+
+static void end_told(struct body *body, const struct way *way) {
+    if (way->state != WAY_IS_TOLD || body->state != BODY_OPEN)
+        return;
     body_end(body);
     body_flush(body);
 }

@@ -90,6 +90,8 @@ def test_the_frame_that_is_under_way_comes_first(weir, up, cut):
     assert client.read_exactly(4) == CLOSE
     assert server.read_exactly(len(asked) - cut) == asked[cut:]
     assert read_masked_close(server) == GOING_AWAY
+    client.send(b"\x88\x82\0\0\0\0\x03\xe9")
+    server.send(CLOSE)
     client.expect_end()
     server.expect_end()
     server.close()
@@ -178,10 +180,42 @@ def test_over_http2_too(weir, up):
         client.await_("the tunnel", lambda: client.streams[sid].body == b"\x81\x05he")
         w.signal()
         assert read_masked_close(server) == GOING_AWAY
-        server.send(b"llo", b"\x81\x01x")
+        server.send(b"llo", b"\x81\x01x", CLOSE)
+        client.send(sid, b"\x88\x82\0\0\0\0\x03\xe9")
         assert bytes(client.response(sid).body) == b"\x81\x05hello" + CLOSE
         server.close()
         assert w.await_exit() == 0
+
+
+def test_connections_end_once_both_sides_have_answered(weir, up):
+    """Some clients take an end that comes with the Close frame for a break, and see 1006."""
+    w = weir(up, server={"drain": {"shutdown": "10s"}})
+    client, server = opened(w, up)
+    w.signal()
+    assert client.read_exactly(4) == CLOSE
+    assert read_masked_close(server) == GOING_AWAY
+    assert client.is_quiet(0.2) and server.is_quiet(0.2)
+    client.send(b"\x81\x82maskab", b"\x88\x82\0\0\0\0\x03\xe9")
+    assert client.is_quiet(0.2) and server.is_quiet(0.2)
+    server.send(b"\x81\x01x", CLOSE)
+    client.expect_end()
+    server.expect_end()
+    client.close()
+    server.close()
+    assert w.await_exit() == 0
+
+
+def test_an_answer_is_not_waited_for_much_longer(weir, up):
+    w = weir(up, server={"drain": {"shutdown": "30s"}})
+    client, server = opened(w, up)
+    start = time.monotonic()
+    w.signal()
+    assert client.read_to_end() == CLOSE
+    assert len(server.read_to_end()) == 8
+    assert time.monotonic() - start < scaled(10)
+    client.close()
+    server.close()
+    assert w.await_exit() == 0
 
 
 @pytest.mark.threads
