@@ -2,8 +2,9 @@
 
     tally.py meson TESTLOG_JSON | pytest JUNIT_XML | tidy BUILD_DIR
 
-Prints "PASSED FAILED SKIPPED" to stdout and every failure with its output, indented, to stderr. Exits
-non-zero when there are no results to count, which the caller takes as a failure.
+Prints "PASSED FAILED SKIPPED" to stdout; to stderr every failure in a line, then each with its output, indented, and
+how many tests were left out for which reason. Exits non-zero when there are no results to count, which the caller takes
+as a failure.
 """
 import json
 import os
@@ -15,8 +16,18 @@ HEAD_LINES, TAIL_LINES = 60, 60
 REASON_LENGTH = 200
 
 
-def show(title, *outputs):
-    print(f"  FAILED {title}", file=sys.stderr)
+failures = []  # (title, outputs)
+
+
+def show_failures():
+    for title, _ in failures:
+        print(f"  FAILED {title}", file=sys.stderr)
+    for title, outputs in failures:
+        show(title, outputs)
+
+
+def show(title, outputs):
+    print(f"  {title.partition(': ')[0]}", file=sys.stderr)
     for output in outputs:
         lines = (output or "").rstrip().splitlines()
         if all(re.fullmatch(r"-+ Captured \w+ -+|\s*", line) for line in lines):
@@ -69,8 +80,8 @@ def tally_meson(path):
         if not is_bad and sum(counts) == 0:
             is_bad, counts[1] = True, 1  # a test that says nothing tests nothing
         if is_bad or counts[1]:
-            show(f"{run['name']} ({run['result'].lower()}, exit status {run.get('returncode')})",
-                 without_passes(run.get("stdout")), run.get("stderr"))
+            failures.append((f"{run['name']} ({run['result'].lower()}, exit status {run.get('returncode')})",
+                             [without_passes(run.get("stdout")), run.get("stderr")]))
         total = [a + b for a, b in zip(total, counts)]
     return total
 
@@ -89,17 +100,16 @@ def tally_pytest(path):
         skips = [e for e in case if e.tag == "skipped"]
         if bad:
             total[1] += 1
-            show(f"{name}: {reason_of(bad[0])}", *[e.text or e.get("message") for e in bad],
-                 case.findtext("system-out"), case.findtext("system-err"))
+            failures.append((f"{name}: {reason_of(bad[0])}", [e.text or e.get("message") for e in bad] +
+                             [case.findtext("system-out"), case.findtext("system-err")]))
         elif skips:
             total[2] += 1
-            # The parameters of a test are mostly left out together.
-            place = name.partition("[")[0], reason_of(skips[0])
-            left_out[place] = left_out.get(place, 0) + 1
+            reason = reason_of(skips[0])
+            left_out[reason] = left_out.get(reason, 0) + 1
         else:
             total[0] += 1
-    for (name, reason), count in left_out.items():
-        print(f"  skipped {name}{f' ({count} times)' if count > 1 else ''}: {reason}", file=sys.stderr)
+    for reason, count in left_out.items():
+        print(f"  skipped {count}: {reason}", file=sys.stderr)
     return total
 
 
@@ -111,7 +121,7 @@ def tally_tidy(build):
             total[0] += 1
         else:
             total[1] += 1
-            show(f"clang-tidy {source}", output)
+            failures.append((f"clang-tidy {source}", [output]))
     return total
 
 
@@ -121,6 +131,7 @@ def main():
     if not os.path.exists(path):
         return 1
     print(*kinds[kind](path))
+    show_failures()
     return 0
 
 
