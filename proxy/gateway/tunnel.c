@@ -1,7 +1,7 @@
 /* Tunnels that weir can see into: WebSockets. Their frames are followed, so that one that has to
  * end while it is under way is told so, to both sides, between two frames (RFC 6455 section 7.1):
- * the Close frame takes the place of whatever else would come. A side's connection ends once it has
- * answered, for some take an end that comes together with the Close frame for a break; but it is
+ * the Close frame takes the place of whatever else would come. The connections end once both sides
+ * have said Close, for some take an end that comes together with the frame for a break; but that is
  * not waited for longer than TUNNEL_ANSWER_NS. */
 #include "gateway/crossing.h"
 
@@ -65,12 +65,10 @@ void tunnel_look(struct crossing *c) {
 
     if (!tunnel || !tunnel->is_ending)
         return;
-    if (!is_closing_itself(tunnel)) {
-        random = random_next();
-        memcpy(mask, &random, sizeof mask);
-        say_close(c, &c->x.response, &tunnel->answered, NULL);
-        say_close(c, &c->x.request, &tunnel->asked, mask);
-    }
+    random = random_next();
+    memcpy(mask, &random, sizeof mask);
+    say_close(c, &c->x.response, &tunnel->answered, NULL);
+    say_close(c, &c->x.request, &tunnel->asked, mask);
     if ((tunnel->asked.frames.is_closed && tunnel->answered.frames.is_closed) ||
         c->x.events & CROSSING_WAIT_OVER) {
         end_told(&c->x.response, &tunnel->answered);
@@ -100,7 +98,7 @@ static size_t see(struct crossing *c, struct way *way, struct slice bytes) {
             n = 0;
         } else if (!is_closing_itself(c->tunnel)) {
             n = ws_frames_to_border(&way->frames, bytes);
-            if (ws_frames_at_border(&way->frames))
+            if (ws_frames_at_border(&way->frames) && !way->frames.is_closed)
                 way->state = WAY_IS_CUT;
             bytes = slice_skip(bytes, n);
         }
@@ -118,9 +116,11 @@ static bool is_closing_itself(const struct tunnel *tunnel) {
 
 static void say_close(struct crossing *c, struct body *body, struct way *way, const uint8_t *mask) {
     char frame[WS_CLOSE_MAX];
+    bool is_due = way->state == WAY_IS_CUT ||
+                  (way->state == WAY_PASSES && ws_frames_at_border(&way->frames) &&
+                   !is_closing_itself(c->tunnel));
 
-    if (body->state != BODY_OPEN || way->state == WAY_IS_TOLD ||
-        (way->state == WAY_PASSES && !ws_frames_at_border(&way->frames)))
+    if (!is_due || body->state != BODY_OPEN)
         return;
     way->state = WAY_SAYS;
     body_push_copy(body, ws_frames_close(frame, WS_GOING_AWAY, mask));

@@ -205,6 +205,24 @@ def test_connections_end_once_both_sides_have_answered(weir, up):
     assert w.await_exit() == 0
 
 
+def test_one_that_closes_itself_behind_a_border_is_answered(weir, up):
+    """The client is at a border and cut off there; before weir speaks, the server has begun to say Close."""
+    w = weir(up, server={"drain": {"shutdown": "10s"}})
+    client, server = opened(w, up)
+    server.send(b"\x88")
+    assert client.read_exactly(1) == b"\x88"
+    w.signal()
+    assert read_masked_close(server) == GOING_AWAY
+    server.send(b"\x02\x03\xe8")
+    assert client.read_exactly(3) == b"\x02\x03\xe8"
+    client.send(b"\x88\x82\0\0\0\0\x03\xe8")
+    server.expect_end()
+    server.close()
+    client.expect_end()
+    client.close()
+    assert w.await_exit() == 0
+
+
 def test_an_answer_is_not_waited_for_much_longer(weir, up):
     w = weir(up, server={"drain": {"shutdown": "30s"}})
     client, server = opened(w, up)
