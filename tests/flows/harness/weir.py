@@ -334,8 +334,7 @@ class Weir:
         """Open fds, but for the two pipes by which a sanitizer talks to its symbolizer (of a report that
         tests/tsan.supp then suppresses, too)."""
         pid = self.gateway
-        children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
-        symbolizers = sum(b"symbolizer" in Path(f"/proc/{child}/comm").read_bytes() for child in children)
+        symbolizers = sum(b"symbolizer" in Path(f"/proc/{child}/comm").read_bytes() for child in children(pid))
         return len(os.listdir(f"/proc/{pid}/fd")) - 2 * symbolizers
 
     def threads(self):
