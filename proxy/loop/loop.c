@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 
 static void on_prepare(uv_prepare_t *handle);
 static void on_check(uv_check_t *handle);
@@ -116,6 +117,15 @@ void loop_post(struct loop *loop, struct mail *mail) {
     while (!atomic_compare_exchange_weak(&loop->mailbox.first, &first, mail));
     if (!first)
         uv_async_send(&loop->mailbox.async);
+}
+
+/* libuv's calls come here: see LOOP_EVENTS_MAX. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
+__attribute__((visibility("default"))) int epoll_wait(int epoll, struct epoll_event *events,
+                                                      int max, int timeout_ms) {
+    if (max > LOOP_EVENTS_MAX)
+        max = LOOP_EVENTS_MAX;
+    return epoll_pwait(epoll, events, max, timeout_ms, NULL);
 }
 
 static void run_ready(struct loop *loop) {

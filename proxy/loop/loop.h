@@ -27,6 +27,11 @@
 /* 128 KiB: a 64 KiB response costs 28 us of CPU then, 35 with 32 KiB, 47 with 16 KiB. */
 #define LOOP_READ_BYTES (128 * 1024)
 
+/* Events of one poll; libuv asks for 1,024. What the kernel has looked up for an event is still in
+ * the cache when its turn comes: with 1,000 busy connections a request costs 2% less CPU, and its
+ * median time falls by a tenth. With 64, HTTP/2 to HTTP/1 costs 3% more: see the batch. */
+#define LOOP_EVENTS_MAX 128
+
 /* Tasks run in one turn before I/O is looked at again. */
 #define LOOP_TURN_TASKS_MAX 4096
 

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define SENDERS 4
@@ -173,6 +174,47 @@ static void what_the_end_of_a_batch_leads_to_is_not_waited_for(void **state) {
     loop_at_batch_end(&loop, &last.task);
     uv_run(&loop.uv, UV_RUN_ONCE); /* there is nothing else that would end it */
     assert_string_equal(order, "yaz");
+}
+
+static unsigned heard, heard_before; /* of the sources below; at the end of the batch before */
+
+static void on_source(uv_poll_t *poll, int status, int events) {
+    struct step *last = poll->data;
+
+    uv_poll_stop(poll);
+    heard++;
+    loop_at_batch_end(&loop, &last->task);
+}
+
+static void end_of_batch(struct task *task) {
+    struct step *step = CONTAINER_OF(task, struct step, task);
+
+    assert_in_range(heard - heard_before, 1, LOOP_EVENTS_MAX);
+    heard_before = heard;
+    step->runs++;
+}
+
+static void a_batch_has_so_many_events_and_no_more(void **state) {
+    uv_poll_t sources[3 * LOOP_EVENTS_MAX];
+    int fds[3 * LOOP_EVENTS_MAX];
+    struct step last;
+
+    step_init(&last, 'z');
+    last.task.run = end_of_batch;
+    heard = heard_before = 0;
+    for (unsigned i = 0; i < 3 * LOOP_EVENTS_MAX; i++) {
+        fds[i] = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+        uv_poll_init(&loop.uv, &sources[i], fds[i]);
+        sources[i].data = &last;
+        uv_poll_start(&sources[i], UV_READABLE, on_source);
+    }
+    AWAIT(&loop, NULL, heard_before == 3 * LOOP_EVENTS_MAX);
+    assert_in_range(last.runs, 3, 4); /* the loop's own may be among them */
+    for (unsigned i = 0; i < 3 * LOOP_EVENTS_MAX; i++)
+        uv_close((uv_handle_t *)&sources[i], NULL);
+    settle_down(&loop, NULL);
+    for (unsigned i = 0; i < 3 * LOOP_EVENTS_MAX; i++)
+        close(fds[i]);
 }
 
 static void a_turn_inside_a_turn_does_nothing(void **state) {
@@ -436,6 +478,7 @@ int main(void) {
         ON_LOOP(a_turn_inside_a_turn_does_nothing),
         ON_LOOP(a_batch_ends_after_all_the_turns_of_a_poll),
         ON_LOOP(what_the_end_of_a_batch_leads_to_is_not_waited_for),
+        ON_LOOP(a_batch_has_so_many_events_and_no_more),
         ON_LOOP(a_turn_ends_after_so_many_tasks_and_the_rest_follows),
         ON_LOOP(tasks_without_end_let_input_and_timers_through),
         ON_LOOP(a_timer_of_the_loop_is_never_early),
