@@ -99,6 +99,10 @@ void h1_client_start(struct h1_client *client, struct exchange *x, const struct 
     pump(client, true);
 }
 
+void h1_client_prefetch(const struct h1_client *client, const struct loop *loop) {
+    loop_prefetch(loop, client, sizeof *client);
+}
+
 void h1_client_detach(struct h1_client *client) {
     struct exchange *x = client->x;
     bool is_whole = client->is_request_sent && client->is_response_received;
@@ -144,8 +148,10 @@ static void on_data(struct conn *conn, struct slice bytes) {
         return;
     }
     client->is_any_received = true;
-    if (!client->is_head_received)
+    if (!client->is_head_received) {
+        exchange_prefetch(client->x);
         bytes = read_heads(client, bytes);
+    }
     if (bytes.len > 0 && client->is_head_received && !client->is_failed)
         read_content(client, bytes);
     if (client->x)

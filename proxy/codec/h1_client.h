@@ -47,6 +47,9 @@ struct h1_client *h1_client_open(struct conn *conn, const struct h1_client_optio
 void h1_client_start(struct h1_client *client, struct exchange *x, const struct request_head *head,
                      struct content content);
 
+/* It will be used soon. */
+void h1_client_prefetch(const struct h1_client *client, const struct loop *loop);
+
 /* The exchange lets go of the codec, whatever its state; on_idle() follows before this returns. */
 void h1_client_detach(struct h1_client *client);
 

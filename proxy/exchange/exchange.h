@@ -76,6 +76,14 @@ struct exchange {
     struct body request, response;
 };
 
+/* Of an exchange and what its owner has behind it: what the way back needs. */
+#define EXCHANGE_WAY_BACK_BYTES 2304
+
+/* Its answer is there; nobody has touched it since its request was sent. */
+static inline void exchange_prefetch(const struct exchange *x) {
+    loop_prefetch(x->loop, x, EXCHANGE_WAY_BACK_BYTES);
+}
+
 /* @memory is the arena's first block. */
 void exchange_init(struct exchange *x, struct loop *loop, task_fn *run, void *memory, size_t size);
 

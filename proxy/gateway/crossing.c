@@ -1,6 +1,9 @@
 /* Crossings, pooled per loop: the usual request allocates nothing. */
 #include "gateway/crossing.h"
 
+_Static_assert(offsetof(struct crossing, memory) <= EXCHANGE_WAY_BACK_BYTES,
+               "what lies behind an exchange is asked for with it");
+
 static void on_wait_over(struct timer *timer);
 static void on_turn_over(struct timer *timer);
 
@@ -8,6 +11,9 @@ struct crossing *crossing_new(struct gateway_listener *listener) {
     struct gateway_loop *gl = listener->gl;
     struct crossing *c = spares_take(&gl->spare_crossings, sizeof *c);
 
+    /* The next one's memory. */
+    loop_prefetch(&gl->loop, gl->spare_crossings.first,
+                  offsetof(struct crossing, memory) + CROSSING_USED_BYTES);
     /* x sees to itself. */
     memset(&c->link, 0, offsetof(struct crossing, memory) - offsetof(struct crossing, link));
     c->listener = listener;

@@ -13,7 +13,8 @@
 
 /* First block of the arena: the usual request and response heads fit. */
 #define CROSSING_ARENA_BYTES 6144
-#define CROSSING_POOL_MAX 1024 /* free ones that a loop keeps */
+#define CROSSING_USED_BYTES 1024 /* of it, by a small exchange */
+#define CROSSING_POOL_MAX 1024   /* free ones that a loop keeps */
 
 /* How often one may meet a connection that ends: these attempts are nobody's failure and count
  * neither as such nor against retry.attempts, but an upstream may not keep us busy for ever. */

@@ -16,6 +16,7 @@ struct gift {
 static void dial(struct pool *pool, struct lease *lease);
 static void open_codec(struct upstream_conn *uc, bool is_used);
 static void hold(struct lease *lease, struct upstream_conn *uc);
+static void prefetch_next(const struct pool *pool);
 static void on_codec_idle(void *ctx, enum h1_client_end end);
 static void on_codec_closed(void *ctx);
 static void offer(struct upstream_conn *uc);
@@ -137,6 +138,7 @@ enum pool_outcome pool_lease(struct pool *pool, struct lease *lease, bool is_fre
     if (!list_is_empty(&pool->idle) && !is_fresh) {
         atomic_fetch_sub(&pool->idle_count, 1);
         hold(lease, CONTAINER_OF(list_pop(&pool->idle), struct upstream_conn, link));
+        prefetch_next(pool);
         atomic_fetch_add(&endpoint->inflight, 1);
         return POOL_READY;
     }
@@ -308,6 +310,19 @@ static void hold(struct lease *lease, struct upstream_conn *uc) {
     lease->pool = uc->pool;
     lease->conn = uc;
     lease->state = LEASE_HELD;
+}
+
+/* Of the idle connection that is leased next, and of the one after it, where it will be found then.
+ */
+static void prefetch_next(const struct pool *pool) {
+    const struct loop *loop = pool->shared->loop;
+    const struct upstream_conn *next = CONTAINER_OF(pool->idle.next, struct upstream_conn, link);
+
+    if (list_is_empty(&pool->idle))
+        return;
+    h1_client_prefetch(next->codec, loop);
+    loop_prefetch(loop, next->conn, offsetof(struct conn, sock));
+    loop_prefetch(loop, next->link.next, sizeof *next);
 }
 
 /* From h1_client_detach(), or because an idle connection has ended or got bytes unasked. */
