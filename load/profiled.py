@@ -35,7 +35,8 @@ def main():
     if stamp.exists() and stamp.stat().st_mtime > newest_source():
         return
     shutil.rmtree(build, ignore_errors=True)
-    run("meson", "setup", build, "-Db_lto=true", "-Db_pgo=generate", env={"CC": "gcc", "CXX": "g++"})
+    run("meson", "setup", build, "-Db_lto=true", "-Db_pgo=generate", "-Doptimization=3",
+        env={"CC": "gcc", "CXX": "g++"})
     run("ninja", "-C", build, "weir")
     train(build / "weir")
     run("meson", "configure", build, "-Db_pgo=use")
