@@ -187,8 +187,8 @@ http {{
         keepalive_timeout 300s;
     }}
     server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096 deferred{protocol};
-        listen 127.0.0.1:{tls_port} ssl reuseport backlog=4096 deferred;
+        listen 127.0.0.1:{port} reuseport backlog=4096{accept}{protocol};
+        listen 127.0.0.1:{tls_port} ssl reuseport backlog=4096{accept};
         ssl_certificate {folder}/tls.crt;
         ssl_certificate_key {folder}/tls.key;
         ssl_protocols TLSv1.2 TLSv1.3;
@@ -204,16 +204,15 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_buffer_size 64k;
-            proxy_buffers 8 64k;
-            proxy_busy_buffers_size 128k;
             proxy_max_temp_file_size 0;
+            {buffers}
             {location}
         }}
     }}
 }}
 """
 
+NGINX_BUFFERS = "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
 NGINX_OWN_FDS = 16  # logs, channels, epoll; the listening socket counts as a connection
 
 # nginx as a plain pipe: what is compared with weir when memory is, not speed.
@@ -221,7 +220,7 @@ NGINX_STREAMING = "proxy_buffering off; proxy_request_buffering off; proxy_read_
 
 
 def start_nginx(upstream, core=None, kind="http1", http="", location="", grpc_location="", servers=None, nofile=None,
-                connections=None):
+                connections=None, buffers=NGINX_BUFFERS, accept=" deferred"):
     """@http, @location and @grpc_location are further lines there, @servers those of the upstream. @nofile: its limit on open files. @connections: both sides; default: what the files allow."""
     binary = common.find_program("nginx")
     if not binary:
@@ -234,12 +233,16 @@ def start_nginx(upstream, core=None, kind="http1", http="", location="", grpc_lo
     config.write_text(NGINX.format(folder=folder.name, port=port, tls_port=tls_port, upstream=upstream,
                                    http=http, location=location, grpc_location=grpc_location,
                                    servers=servers or f"server 127.0.0.1:{upstream};", files=nofile or common.raise_fd_limit(),
-                                   connections=connections,
+                                   connections=connections, buffers=buffers, accept=accept,
                                    protocol=" http2" if kind in HTTP2_KINDS else ""))
     process = Process([binary, "-p", folder.name, "-c", config, "-e", "stderr"], core=core,
                       nofile=nofile)
     process.wait_until(lambda: common.is_listening(port) and len(process.tree()) > 1)
     return Proxy("nginx", port, process, folder, tls_port=tls_port)
+
+
+def start_nginx_defaults(*arguments, **options):
+    return start_nginx(*arguments, buffers="", accept="", **options)
 
 
 HAPROXY = """\
@@ -358,6 +361,12 @@ WITH_RELEASE = {"weir": start_weir, "weir --release": start_weir_profiled}
 WITH_HANDLERS = {"weir": start_weir, "weir, thread": start_weir_with_handler("thread"),
                  "weir, process": start_weir_with_handler("process"),
                  "bare": start_bare(), "bare, thread": start_bare("--hand-over")}
+
+# Who can be asked for beside the peers, and is not one of them: nginx with the buffers that it has by itself and
+# without deferred accepts, as most people run it; and the least that a proxy costs on this machine.
+REFERENCES = {"nginx, defaults": start_nginx_defaults, "bare": start_bare()}
+# It passes bytes on as they are, and has one connection upstream for each of the clients', which stay.
+BARE_ROWS = ("small", "small-1000", "64k", "post", "handler-1", "handler-8", "handler-64")
 
 
 def start_engine(core=None, *options, program="engine"):

@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { CONNS_MAX = 1024, EVENTS_MAX = 512 };
+enum { CONNS_MAX = 1024, EVENTS_MAX = 512, SENT_BYTES_MAX = 192 * 1024 };
 
 /* One end of a pair; a socket's number is its place. */
 struct end {
@@ -67,11 +67,12 @@ static void *work(void *unused) {
 
 static void watch(int fd, uint32_t events) {
     struct epoll_event event = {.events = events, .data.fd = fd};
-    int one = 1;
+    int one = 1, sent = SENT_BYTES_MAX;
 
     if (fd < 0 || fd >= 4 * CONNS_MAX || epoll_ctl(bare.epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         fail("epoll_ctl");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sent, sizeof sent);
 }
 
 static void begin(void) {
