@@ -98,8 +98,8 @@ void access_record_refusal(struct gateway_listener *listener, const struct h1_re
         return;
     out->len = 0;
     write_time(out);
-    write_text(out, KEY("listener"), slice_str(listener->config->name), FIELD_MAX);
-    write_text(out, KEY("client"), conn_address_text(refusal->client, address), FIELD_MAX);
+    write_plain(out, KEY("listener"), slice_str(listener->config->name));
+    write_plain(out, KEY("client"), conn_address_text(refusal->client, address));
     write_uint(out, KEY("status"), row->http);
     write_text(out, KEY("reason"), slice_str(row->reason), FIELD_MAX);
     write_text(out, KEY("detail"), slice_str(refusal->why), FIELD_MAX);
@@ -117,7 +117,7 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
 
     out->len = 0;
     write_time(out);
-    write_text(out, KEY("listener"), slice_str(c->listener->config->name), FIELD_MAX);
+    write_plain(out, KEY("listener"), slice_str(c->listener->config->name));
     write_plain(out, KEY("client"),
                 conn_address_text((const union conn_address *)x->client_address, address));
     write_text(out, KEY("method"), head->method_text, FIELD_MAX);
@@ -133,7 +133,7 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
     if (c->route)
         write_text(out, KEY("route"), slice_str(c->route->name), FIELD_MAX);
     if (c->part)
-        write_text(out, KEY("pipeline"), slice_str(c->part->shared->config->name), FIELD_MAX);
+        write_plain(out, KEY("pipeline"), slice_str(c->part->shared->config->name));
     if (c->endpoint)
         write_text(out, KEY("endpoint"), slice_str(c->endpoint->text), FIELD_MAX);
     write_uint(out, KEY("received"), x->request.pushed);
@@ -155,7 +155,10 @@ static void write_line(struct crossing *c, unsigned status, int64_t duration_ns)
         write_handling(out, c->handling);
     if (agent)
         write_text(out, KEY("user_agent"), agent->value, FIELD_MAX);
-    write_text(out, KEY("request_id"), c->request_id, FIELD_MAX);
+    if (c->is_trusted) /* it may be the client's */
+        write_text(out, KEY("request_id"), c->request_id, FIELD_MAX);
+    else
+        write_plain(out, KEY("request_id"), c->request_id);
     buffer_append_char(out, '}');
     log_access(buffer_slice(out));
 }
@@ -198,7 +201,8 @@ static void write_text(struct buffer *out, struct slice key, struct slice value,
     buffer_append_json(out, slice_of(value.base, value.len < max ? value.len : max));
 }
 
-/* Text that holds nothing that JSON has to quote. */
+/* Text that holds nothing that JSON has to quote: names that the configuration gives, addresses,
+ * ids of our own. */
 static void write_plain(struct buffer *out, struct slice key, struct slice value) {
     char *to = slice_write(buffer_reserve(out, key.len + value.len + 2), key);
 

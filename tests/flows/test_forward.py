@@ -948,6 +948,16 @@ def test_a_request_id_that_could_break_a_log_is_not_kept(weir, up):
     assert '"' not in ident and len(ident) <= 256
 
 
+def test_a_request_id_that_has_to_be_quoted_is_quoted_in_the_log(weir, up):
+    w, client = through(weir, up, listener={"trust": ["127.0.0.0/8"]})
+    client.send(request(fields=['X-Request-Id: a"b\\c']))
+    server = up.accept()
+    server.read_request()
+    server.send(response())
+    client.read_response()
+    assert w.await_access(1)[0]["request_id"] == 'a"b\\c'
+
+
 def test_trace_context_is_passed_on_untouched(weir, up):
     _, client = through(weir, up)
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
