@@ -33,7 +33,7 @@ struct h1_server_settings {
 /* What a request was refused for before there was an exchange. */
 struct h1_refusal {
     enum fail fail;
-    const char *why; /* static text */
+    const char *why; /* borrowed: for the time of the call */
     const union conn_address *client;
 };
 

@@ -18,7 +18,6 @@ static void on_error(struct conn *conn, int err);
 static void on_drained(struct conn *conn);
 static void on_closed(struct conn *conn);
 static void on_over(struct h2_session *session);
-static void note(struct h2_server *server, enum fail fail, const char *why);
 static void detach_all(struct h2_server *server, enum fail fail);
 
 static const struct conn_events events = {
@@ -137,13 +136,13 @@ int h2_server_count(struct h2_server *server, enum h2_abuse kind) {
 
 int h2_server_refuse(struct h2_server *server, enum fail fail, const char *why) {
     if (!server->session.is_deaf) {
-        note(server, fail, why);
+        h2_server_note(server, fail, why);
         h2_session_fail(&server->session, NGHTTP2_ENHANCE_YOUR_CALM);
     }
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-static void note(struct h2_server *server, enum fail fail, const char *why) {
+void h2_server_note(struct h2_server *server, enum fail fail, const char *why) {
     struct h1_refusal refusal = {fail, why, &server->conn->peer};
 
     server->shared->note_refusal(server->shared, &refusal);
@@ -158,10 +157,11 @@ static void on_data(struct conn *conn, struct slice bytes) {
     case NGHTTP2_ERR_CALLBACK_FAILURE: /* noted already */
         break;
     case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
-        note(server, FAIL_VERSION, "no HTTP/2 connection preface");
+        h2_server_note(server, FAIL_VERSION, "no HTTP/2 connection preface");
         break;
     default:
-        note(server, FAIL_ABUSE, "too many frames that ask for an answer, or of one section");
+        h2_server_note(server, FAIL_ABUSE,
+                       "too many frames that ask for an answer, or of one section");
     }
     while ((link = list_pop(&server->fresh))) {
         struct h2_stream *stream = CONTAINER_OF(link, struct h2_stream, fresh);

@@ -2,6 +2,8 @@
  * while it sends ours. Exchanges are only woken from here; they run later in the turn. */
 #include "codec/h2_server_state.h"
 
+#include <stdio.h>
+
 /* Frames of ours that may wait for a client that does not read, beyond H2_QUEUE_PER_STREAM for each
  * stream that it may have. */
 #define H2_QUEUE_MAX 1000
@@ -14,6 +16,8 @@
 /* Frames that are smaller, and leave no window, are what a client gets that opens it byte by byte:
  * they bring nothing (CVE-2019-9511). */
 #define DATA_WORTH_BYTES 1024
+
+#define GOAWAY_WHY_MAX 128 /* bytes of the reason of a connection error */
 
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *ctx);
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
@@ -30,6 +34,7 @@ static void head_read(struct h2_stream *stream, bool is_end);
 static void trailers_read(struct h2_stream *stream);
 static void request_ended(struct h2_stream *stream);
 static void data_sent(struct h2_server *server, const nghttp2_frame_hd *head);
+static void note_goaway(struct h2_server *server, const nghttp2_goaway *goaway);
 static bool is_early(const struct h2_stream *stream);
 
 void h2_server_set_callbacks(nghttp2_session_callbacks *callbacks) {
@@ -253,6 +258,9 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *
         break;
     case NGHTTP2_HEADERS:
         break;
+    case NGHTTP2_GOAWAY:
+        note_goaway(server, &frame->goaway);
+        return 0;
     default:
         return 0;
     }
@@ -274,12 +282,23 @@ static void data_sent(struct h2_server *server, const nghttp2_frame_hd *head) {
         h2_guard_credit(&server->guard, H2_ABUSE_WINDOW_UPDATE, UPDATES_PER_DATA);
 }
 
+/* A connection error that nghttp2 has found, in its words; what we refuse is noted where that is.
+ */
+static void note_goaway(struct h2_server *server, const nghttp2_goaway *goaway) {
+    char why[GOAWAY_WHY_MAX];
+
+    if (goaway->error_code == NGHTTP2_NO_ERROR || server->session.is_deaf)
+        return;
+    snprintf(why, sizeof why, "HTTP/2 connection error %s: %.*s",
+             nghttp2_http2_strerror(goaway->error_code), (int)goaway->opaque_data_len,
+             (const char *)goaway->opaque_data);
+    h2_server_note(server, FAIL_REQUEST_MALFORMED, why);
+}
+
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx) {
     struct h2_server *server = server_of(ctx);
     struct h2_server_loop *shared = server->shared;
     struct h2_stream *stream = h2_session_stream(ctx, id);
-    struct h1_refusal refusal = {FAIL_REQUEST_MALFORMED, "malformed HTTP/2 message",
-                                 &server->conn->peer};
     bool was_early;
 
     h2_session_forget(&server->session);
@@ -289,7 +308,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     if (stream->is_sent)
         h2_guard_credit(&server->guard, H2_ABUSE_RESET, 1);
     if (!stream->is_started && !stream->is_client_reset)
-        shared->note_refusal(shared, &refusal);
+        h2_server_note(server, FAIL_REQUEST_MALFORMED, "malformed HTTP/2 message");
     h2_stream_detach(stream, stream->is_client_reset || code == NGHTTP2_NO_ERROR
                                  ? FAIL_CLIENT_GONE
                                  : FAIL_REQUEST_MALFORMED);

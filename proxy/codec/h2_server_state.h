@@ -48,6 +48,8 @@ extern const struct exchange_client h2_server_client;
 /* h2_server_read.c: what nghttp2 tells. */
 void h2_server_set_callbacks(nghttp2_session_callbacks *callbacks);
 
+/* Why a connection, or a stream before its exchange, is ended. */
+void h2_server_note(struct h2_server *server, enum fail fail, const char *why);
 /* Ends the connection when it is too much. 0, or what a callback of nghttp2 returns. */
 int h2_server_count(struct h2_server *server, enum h2_abuse kind);
 /* Ends the connection; NGHTTP2_ERR_CALLBACK_FAILURE. */

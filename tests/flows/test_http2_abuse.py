@@ -148,7 +148,7 @@ def test_more_streams_than_allowed_are_not_opened(weir, up):
         assert c.goaways() == [PROTOCOL_ERROR]
     # Five at most have ever been there.
     assert w.await_metric("weir_exchanges_active", 0)
-    assert w.metrics().sum("weir_requests_total") <= 5
+    assert w.metrics().sum("weir_requests_total", route="all") <= 5
 
 
 def test_windows_that_stay_shut_are_given_up(weir, engine):
@@ -189,6 +189,10 @@ def test_streams_that_mostly_end_early_end_the_connection(weir, up):
 # Connection errors (RFC 9113 section 5.4.1): the code that each gets.
 
 COMPRESSION_ERROR, FRAME_SIZE_ERROR, STREAM_CLOSED = 9, 6, 5
+NAMES = {
+    PROTOCOL_ERROR: "PROTOCOL_ERROR", FLOW_CONTROL_ERROR: "FLOW_CONTROL_ERROR", COMPRESSION_ERROR: "COMPRESSION_ERROR",
+    FRAME_SIZE_ERROR: "FRAME_SIZE_ERROR",
+}  # fmt: skip
 ERRORS = {
     "a window beyond its bound": (frame(WINDOW_UPDATE, 0, 0, number(0x7FFFFFFF)), FLOW_CONTROL_ERROR),
     "a window of nothing more": (frame(WINDOW_UPDATE, 0, 0, number(0)), PROTOCOL_ERROR),
@@ -221,6 +225,9 @@ def test_a_connection_error_has_its_code_and_nobody_else_notices(weir, up, serve
         assert good.get().status == 200
         assert not good.goaways
     w.await_metric("weir_exchanges_active", 0)
+    assert w.metrics().sum("weir_rejected_total", reason="request_malformed") == 1
+    refused = [line["detail"] for line in w.await_access(3) if line.get("reason") == "request_malformed"]
+    assert len(refused) == 1 and refused[0].startswith(f"HTTP/2 connection error {NAMES[code]}: "), refused
 
 
 # Messages that could not be carried to HTTP/1.1 without a doubt (RFC 9113 section 8): their stream is

@@ -18,6 +18,7 @@ from harness.weir import base_config
 from harness.wire import Closed, connect, request
 
 MIB = 1 << 20
+CLIENTS_ERROR = "HTTP/2 connection error PROTOCOL_ERROR: RST_STREAM: stream in idle"
 RSS_GROWTH_MAX = 8 * MIB  # after it has been warm once
 
 
@@ -76,7 +77,12 @@ class Worker(threading.Thread):
 
 
 class Calls(Worker):
-    """gRPC: the interop cases, and others that are cancelled or run out of time wherever they are."""
+    """gRPC: the interop cases, and others that are cancelled or run out of time wherever they are.
+
+    A call of grpc-core 1.51 whose time is over before its HEADERS are written sends RST_STREAM without them. By
+    RFC 9113 section 6.4 that ends the connection, and a call that was on its way then is lost."""
+
+    lost = 0
 
     def open(self):
         import grpc
@@ -106,6 +112,9 @@ class Calls(Worker):
                 "send": [["size 100000", 100000]], "timeout_ms": self.dice.randrange(1, 30),
             }  # fmt: skip
         outcome = PythonClient().call(self.channel, case)
+        if outcome["code"] == 14 and outcome["details"] == "GOAWAY received":
+            self.lost += 1
+            return
         if "expect" in case and case["expect"]["code"] == 1 and outcome["code"] == 0:
             return  # it was through before it was cancelled
         if "expect" not in case:
@@ -242,7 +251,7 @@ def test_mixed_traffic_leaves_nothing_behind(weir, engine, seconds):
     try:
         w = weir(config=lambda directory: routes(directory, calls, engine, wild))
         rounds = (seconds / 4, seconds * 3 / 4)  # the first one makes weir warm
-        rss, fds = [], []
+        rss, fds, lost = [], [], 0
         for number, length in enumerate(rounds):
             kinds = [Calls, Calls, Calls, Streams, Streams, Streams, Requests, Requests]
             workers = [kind(w, seed + number * 100 + i) for i, kind in enumerate(kinds)]
@@ -263,6 +272,9 @@ def test_mixed_traffic_leaves_nothing_behind(weir, engine, seconds):
             for name in ("exchanges_active", "endpoint_streams", "streams_active", "buffered_bytes", "connections",
                          "endpoint_connections", "pipeline_inflight", "pipeline_queue_length"):  # fmt: skip
                 w.await_metric(f"weir_{name}", 0, 10)
+            lost += sum(x.lost for x in workers if isinstance(x, Calls))
+            errors = lost and sum(line.get("detail") == CLIENTS_ERROR for line in w.access())
+            assert lost <= errors, f"{lost} calls lost, {errors} connections ended by a client's own error"
             fds.append(w.fds())
             rss.append(w.rss())
         metrics = w.metrics()
