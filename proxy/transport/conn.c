@@ -25,11 +25,14 @@
 
 static struct conn *make(struct loop *loop, bool is_unix, const struct conn_account *account);
 static void adopt(struct conn *conn);
+static void enrol(struct conn *conn);
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
 static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room);
 static void on_connect(uv_connect_t *request, int status);
 static void on_written(uv_write_t *request, int status);
 static void on_closed(uv_handle_t *handle);
+static void on_left(struct task *task);
+static void end(struct conn *conn);
 static void on_broken(struct conn *conn, int err);
 static void on_later(struct timer *timer);
 static struct slice ipv4_text(const unsigned char *octets, char *to);
@@ -44,20 +47,10 @@ static bool may_read(const struct conn *conn);
 struct conn *conn_open(struct loop *loop, int fd, bool is_unix, const union conn_address *peer,
                        const struct conn_account *account) {
     struct conn *conn = make(loop, is_unix, account);
-    int err;
 
-    if (is_unix) {
-        uv_pipe_init(&loop->uv, &conn->uv.pipe, 0);
-        err = uv_pipe_open(&conn->uv.pipe, fd);
-    } else {
-        uv_tcp_init(&loop->uv, &conn->uv.tcp);
-        err = uv_tcp_open(&conn->uv.tcp, fd);
-    }
+    conn->fd = fd;
     if (peer)
         conn->peer = *peer;
-    assert(!err); /* a socket of our own, non-blocking, used for the first time */
-    (void)err;
-    adopt(conn);
     return conn;
 }
 
@@ -163,9 +156,10 @@ void conn_pause(struct conn *conn) {
 }
 
 void conn_resume(struct conn *conn) {
-    if (!conn->is_watched && !conn->is_closed && may_read(conn))
-        conn->is_reading = conn->is_watched =
-            uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
+    if (conn->is_watched || conn->is_closed || !may_read(conn))
+        return;
+    enrol(conn);
+    conn->is_reading = conn->is_watched = uv_read_start(&conn->uv.stream, on_alloc, on_read) == 0;
 }
 
 void conn_finish(struct conn *conn) {
@@ -197,7 +191,12 @@ void conn_close(struct conn *conn) {
         conn_tls_notify(conn);
     conn->is_closed = true;
     loop_timer_stop(conn->loop, &conn->later);
-    h2o_socket_close(conn->sock);
+    if (conn->sock) {
+        h2o_socket_close(conn->sock);
+    } else {
+        close(conn->fd);
+        loop_at_batch_end(conn->loop, &conn->left);
+    }
 }
 
 void conn_reset(struct conn *conn) {
@@ -216,6 +215,7 @@ int conn_export(struct conn *conn, struct conn_parcel *parcel) {
 
     assert(conn->out.bytes == 0);
     conn_pause(conn);
+    enrol(conn);
     if (h2o_socket_export(conn->sock, &export) != 0) {
         err = -EMFILE;
         conn_close(conn);
@@ -272,7 +272,28 @@ static struct conn *make(struct loop *loop, bool is_unix, const struct conn_acco
     conn->is_unix = is_unix;
     loop->conns++;
     timer_init(&conn->later, on_later);
+    task_init(&conn->left, on_left);
     return conn;
+}
+
+/* Makes the socket libuv's, if it is not yet: what it has to be to be watched, or written to later.
+ */
+static void enrol(struct conn *conn) {
+    struct loop *loop = conn->loop;
+    int err;
+
+    if (conn->sock)
+        return;
+    if (conn->is_unix) {
+        uv_pipe_init(&loop->uv, &conn->uv.pipe, 0);
+        err = uv_pipe_open(&conn->uv.pipe, conn->fd);
+    } else {
+        uv_tcp_init(&loop->uv, &conn->uv.tcp);
+        err = uv_tcp_open(&conn->uv.tcp, conn->fd);
+    }
+    assert(!err); /* a socket of our own, non-blocking, used for the first time */
+    (void)err;
+    adopt(conn);
 }
 
 /* Gives the libuv handle to h2o: from here on only h2o closes it. */
@@ -388,6 +409,7 @@ static int write_queued(struct conn *conn) {
     uv_buf_t bufs[CONN_SEND_BUFS_MAX];
     unsigned count = chunks_peek(&conn->out, bufs, CONN_SEND_BUFS_MAX);
 
+    enrol(conn);
     conn->in_flight = 0;
     for (unsigned i = 0; i < count; i++)
         conn->in_flight += bufs[i].len;
@@ -434,6 +456,18 @@ static void on_closed(uv_handle_t *handle) {
     /* h2o has freed its socket and left handle->data dangling. */
     struct conn *conn = CONTAINER_OF(handle, struct conn, uv.handle);
     struct loop *loop = conn->loop;
+
+    end(conn);
+    loop_turn(loop);
+}
+
+/* Of one that has never been libuv's. */
+static void on_left(struct task *task) {
+    end(CONTAINER_OF(task, struct conn, left));
+}
+
+static void end(struct conn *conn) {
+    struct loop *loop = conn->loop;
     struct conn_account account = conn->account;
 
     chunks_clear(&conn->out, loop);
@@ -448,7 +482,6 @@ static void on_closed(uv_handle_t *handle) {
     fds_release(account.fds, account.fd_class);
     if (account.right)
         gate_leave(account.right, NULL, loop);
-    loop_turn(loop);
 }
 
 static void on_later(struct timer *timer) {
@@ -476,5 +509,5 @@ static void shut_down(struct conn *conn) {
 
 /* libuv would tell of the end again with each uv_read_start(). */
 static bool may_read(const struct conn *conn) {
-    return !conn->is_eof && uv_is_readable(&conn->uv.stream);
+    return !conn->is_eof && (!conn->sock || uv_is_readable(&conn->uv.stream));
 }

@@ -1,10 +1,11 @@
-/* A connection, to a client or to an upstream: bytes in, bytes out, and its end. Every one is an
- * h2o_socket_t, which gives it its life cycle; the bytes move on the socket's own libuv stream:
- * reading is left on (no epoll_ctl per request), into the loop's one read buffer, and writing is
- * tried at once. With TLS the engine of tls.h stands between (conn_tls.c): plain bytes and queues
- * work as without, a half-close is a close_notify, and an end without one is an error, because
- * anybody on the way could have made it (RFC 9112 section 9.8). Codecs see none of this.
- * Home: loop. */
+/* A connection, to a client or to an upstream: bytes in, bytes out, and its end. Every one that
+ * lasts is an h2o_socket_t, which gives it its life cycle; the bytes move on the socket's own libuv
+ * stream: reading is left on (no epoll_ctl per request), into the loop's one read buffer, and
+ * writing is tried at once. A new one whose client has sent all that is needed, and which is closed
+ * before it has to be watched, is neither: that saves it two system calls. With TLS the engine of
+ * tls.h stands between (conn_tls.c): plain bytes and queues work as without, a half-close is a
+ * close_notify, and an end without one is an error, because anybody on the way could have made it
+ * (RFC 9112 section 9.8). Codecs see none of this. Home: loop. */
 #pragma once
 
 #include "base/slice.h"
@@ -42,8 +43,8 @@ struct conn_events {
     void (*on_error)(struct conn *conn, int err);
     /* All that was queued is sent. */
     void (*on_drained)(struct conn *conn);
-    /* After conn_close(): libuv has let go of it, its memory goes away after this. The codec frees
-     * what is its own. */
+    /* After conn_close(): nobody holds it any more, its memory goes away after this. The codec
+     * frees what is its own. */
     void (*on_closed)(struct conn *conn);
 };
 
@@ -67,7 +68,7 @@ struct conn {
     struct loop *loop;                /* borrowed */
     const struct conn_events *events; /* borrowed: static */
     void *codec;                      /* borrowed: the codec's own */
-    int fd;                           /* owned: sock; -1 when it could not even be dialled */
+    int fd;                           /* owned; sock closes it if there is one; -1: not dialled */
     bool is_reading : 1;              /* not paused */
     bool is_watched : 1;              /* by libuv, for bytes that come */
     bool is_new : 1;                  /* conn_look() is still to come */
@@ -90,9 +91,10 @@ struct conn {
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } uv;
-    struct st_h2o_socket_t *sock; /* owned */
+    struct st_h2o_socket_t *sock; /* owned; NULL: it is not libuv's yet */
     uv_write_t write;
     size_t in_flight;   /* bytes of `out` under way in `write` */
+    struct task left;   /* the end of one that was never libuv's */
     struct timer later; /* the end of lingering, or the begin of watching */
     size_t linger_bytes_left;
     conn_ready_fn *on_ready; /* while dialling or in a TLS handshake */

@@ -138,6 +138,55 @@ static void a_new_conn_that_has_all_is_watched_when_it_is_resumed(void **state) 
     assert_true(uv_is_active(&codec.conn->uv.handle));
 }
 
+/* As an answer that ends its connection does it: nothing that libuv could do is needed. */
+static void a_new_conn_that_is_never_watched_is_never_libuvs(void **state) {
+    char text[4];
+
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    assert_int_equal(send_text(codec.conn, "you"), CONN_SENT);
+    conn_close(codec.conn);
+    conn_close(codec.conn);
+    assert_null(codec.conn->sock);
+    assert_int_equal(codec.closed, 0); /* not from within the call */
+    assert_int_equal(loops[0].conns, 1);
+    assert_int_equal(hear(wire, text, sizeof text), 3);
+    assert_int_equal(hear(wire, text, sizeof text), 0);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.used_at_close, 1);
+    assert_int_equal(fds_used(&fds, FD_CLIENT), 0);
+    assert_int_equal(gate_taken(&gate), 0);
+    assert_int_equal(loops[0].conns, 0);
+}
+
+static void what_a_new_conn_cannot_send_at_once_follows(void **state) {
+    size_t got = 0;
+
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    flood(codec.conn, FLOOD_BYTES);
+    AWAIT(&loops[0], NULL, drink(&got, FLOOD_BYTES));
+    AWAIT(&loops[0], NULL, codec.drains == 1);
+}
+
+static void a_new_conn_that_was_not_watched_lingers(void **state) {
+    char text[4];
+
+    start_new("hello");
+    conn_has_all(codec.conn);
+    conn_look(codec.conn);
+    conn_linger(codec.conn, 3600 * NS_PER_S, SIZE_MAX);
+    assert_int_equal(hear(wire, text, sizeof text), 0);
+    SAY(wire, "more");
+    settle_down(&loops[0], NULL);
+    assert_int_equal(codec.closed, 0);
+    shutdown(wire, SHUT_WR);
+    AWAIT(&loops[0], NULL, codec.closed == 1);
+    assert_int_equal(codec.heard.len, 5);
+}
+
 static void a_new_conn_that_is_paused_stays_so(void **state) {
     codec.is_pausing_on_data = true;
     start_new("hello");
@@ -529,6 +578,9 @@ int main(void) {
         ON_LOOPS(a_new_conn_that_is_silent_is_watched),
         ON_LOOPS(a_new_conn_that_has_all_is_not_watched_before_it_takes_long),
         ON_LOOPS(a_new_conn_that_has_all_is_watched_when_it_is_resumed),
+        ON_LOOPS(a_new_conn_that_is_never_watched_is_never_libuvs),
+        ON_LOOPS(what_a_new_conn_cannot_send_at_once_follows),
+        ON_LOOPS(a_new_conn_that_was_not_watched_lingers),
         ON_LOOPS(a_new_conn_that_is_paused_stays_so),
         ON_LOOPS(a_new_conn_is_not_heard_within_a_turn),
         ON_LOOPS(a_dialled_conn_is_like_any_other),
