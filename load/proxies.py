@@ -364,9 +364,11 @@ WITH_HANDLERS = {"weir": start_weir, "weir, thread": start_weir_with_handler("th
 
 # Who can be asked for beside the peers, and is not one of them: nginx with the buffers that it has by itself and
 # without deferred accepts, as most people run it; and the least that a proxy costs on this machine.
-REFERENCES = {"nginx, defaults": start_nginx_defaults, "bare": start_bare()}
-# It passes bytes on as they are, and has one connection upstream for each of the clients', which stay.
-BARE_ROWS = ("small", "small-1000", "64k", "post", "handler-1", "handler-8", "handler-64")
+REFERENCES = {"nginx, defaults": start_nginx_defaults, "bare": start_bare(), "bare, one each": start_bare("--one-each")}
+# It passes bytes on as they are, and has one connection upstream for each of the clients', which stay; or knows that
+# a connection brings one request.
+BARE_ROWS = {"bare": ("small", "small-1000", "64k", "post", "handler-1", "handler-8", "handler-64"),
+             "bare, one each": ("new",)}
 
 
 def start_engine(core=None, *options, program="engine"):

@@ -4,7 +4,10 @@
  * handler in weir: all that one turn of the loop has brought is handed over at once by a futex, and
  * comes back by an eventfd if the loop is about to sleep. Nothing is done there.
  *
- *   bare [--hand-over] LISTEN-PORT UPSTREAM-PORT
+ * With --one-each a client sends one request, whose answer ends its connection: it is accepted when
+ * the request has come, and never watched; the connections to the upstream are kept.
+ *
+ *   bare [--hand-over | --one-each] LISTEN-PORT UPSTREAM-PORT
  *
  * It believes that what it sends fits into a socket's buffer, and ends when that does not hold. */
 #include "wire.h"
@@ -37,7 +40,9 @@ static struct {
     int epoll, listener, wake;
     struct sockaddr_in upstream;
     char *buffer;
-    bool has_worker;
+    bool has_worker, is_one_each;
+    int spares[CONNS_MAX]; /* with --one-each: upstreams that wait for a client */
+    unsigned spare_count;
     int held[CONNS_MAX]; /* clients whose bytes the worker sees now, or is to see next */
     unsigned held_count, out_count;
 } bare;
@@ -75,14 +80,22 @@ static void watch(int fd, uint32_t events) {
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sent, sizeof sent);
 }
 
-static void begin(void) {
-    int client = accept4(bare.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+static int dial(void) {
     int upstream = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (client < 0 || connect(upstream, (void *)&bare.upstream, sizeof bare.upstream) < 0)
+    if (connect(upstream, (void *)&bare.upstream, sizeof bare.upstream) < 0)
         fail("cannot reach the upstream");
-    watch(client, EPOLLIN);
     watch(upstream, EPOLLIN);
+    return upstream;
+}
+
+static void begin(void) {
+    int client = accept4(bare.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int upstream = dial();
+
+    if (client < 0)
+        fail("accept4");
+    watch(client, EPOLLIN);
     bare.ends[client] = (struct end){.other = upstream, .is_client = true};
     bare.ends[upstream] = (struct end){.other = client};
 }
@@ -97,9 +110,38 @@ static void end(int fd) {
     bare.ends[fd] = bare.ends[other] = (struct end){.other = -1};
 }
 
-static void pass_on(int to, const char *bytes, size_t len) {
-    if (send(to, bytes, len, MSG_NOSIGNAL) != (ssize_t)len)
+static void pass_on(int to, const char *bytes, size_t len, int flags) {
+    if (send(to, bytes, len, MSG_NOSIGNAL | flags) != (ssize_t)len)
         fail("send");
+}
+
+static void begin_one(void) {
+    int client = accept4(bare.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    ssize_t got = recv(client, bare.buffer, WIRE_BUFFER_BYTES, MSG_DONTWAIT);
+    char *option;
+    int upstream;
+
+    if (got <= 0) { /* who only looks whether it can be reached */
+        close(client);
+        return;
+    }
+    option = memmem(bare.buffer, (size_t)got, "Connection: close", 17);
+    if (option)
+        memcpy(option, "Connection: stays", 17); /* the upstream's does */
+    upstream = bare.spare_count > 0 ? bare.spares[--bare.spare_count] : dial();
+    bare.ends[upstream] = (struct end){.other = client};
+    pass_on(upstream, bare.buffer, (size_t)got, 0);
+}
+
+static void end_one(int upstream, size_t got) {
+    int client = bare.ends[upstream].other;
+
+    if (bare.spare_count == CONNS_MAX)
+        fail("too many connections");
+    pass_on(client, bare.buffer, got, MSG_MORE);
+    close(client);
+    bare.ends[upstream].other = -1;
+    bare.spares[bare.spare_count++] = upstream;
 }
 
 static void hear(int fd) {
@@ -110,8 +152,10 @@ static void hear(int fd) {
         return; /* it ended in this batch of events */
     if (got <= 0) {
         end(fd);
+    } else if (bare.is_one_each) {
+        end_one(fd, (size_t)got);
     } else if (!from->is_client || !bare.has_worker) {
-        pass_on(from->other, bare.buffer, (size_t)got);
+        pass_on(from->other, bare.buffer, (size_t)got, 0);
     } else if (from->held_len == 0 && bare.held_count < CONNS_MAX) {
         from->held = realloc(from->held, (size_t)got);
         from->held_len = (size_t)got;
@@ -127,7 +171,7 @@ static void take_turn(void) {
             struct end *from = &bare.ends[bare.held[i]];
 
             if (from->held_len > 0)
-                pass_on(from->other, from->held, from->held_len);
+                pass_on(from->other, from->held, from->held_len, 0);
             from->held_len = 0;
         }
         bare.held_count -= bare.out_count;
@@ -157,7 +201,9 @@ static void run(void) {
         count = epoll_wait(bare.epoll, events, EVENTS_MAX, -1);
         atomic_store(&is_asleep, false);
         for (int i = 0; i < count; i++) {
-            if (events[i].data.fd == bare.listener)
+            if (events[i].data.fd == bare.listener && bare.is_one_each)
+                begin_one();
+            else if (events[i].data.fd == bare.listener)
                 begin();
             else if (events[i].data.fd != bare.wake)
                 hear(events[i].data.fd);
@@ -168,15 +214,16 @@ static void run(void) {
 int main(int argc, char **argv) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     pthread_t worker;
-    int one = 1;
+    int one = 1, deferred;
 
-    if (argc > 1 && strcmp(argv[1], "--hand-over") == 0) {
-        bare.has_worker = true;
+    bare.has_worker = argc > 1 && strcmp(argv[1], "--hand-over") == 0;
+    bare.is_one_each = deferred = argc > 1 && strcmp(argv[1], "--one-each") == 0;
+    if (bare.has_worker || bare.is_one_each) {
         argc--;
         argv++;
     }
     if (argc != 3) {
-        fprintf(stderr, "usage: bare [--hand-over] LISTEN-PORT UPSTREAM-PORT\n");
+        fprintf(stderr, "usage: bare [--hand-over | --one-each] LISTEN-PORT UPSTREAM-PORT\n");
         return 2;
     }
     bare.upstream = address;
@@ -187,6 +234,7 @@ int main(int argc, char **argv) {
     bare.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     bare.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(bare.listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(bare.listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &deferred, sizeof deferred);
     if (bind(bare.listener, (void *)&address, sizeof address) < 0 ||
         listen(bare.listener, CONNS_MAX) < 0)
         fail("cannot listen");
