@@ -217,7 +217,8 @@ int main(int argc, char **argv) {
     int one = 1, deferred;
 
     bare.has_worker = argc > 1 && strcmp(argv[1], "--hand-over") == 0;
-    bare.is_one_each = deferred = argc > 1 && strcmp(argv[1], "--one-each") == 0;
+    bare.is_one_each = argc > 1 && strcmp(argv[1], "--one-each") == 0;
+    deferred = bare.is_one_each;
     if (bare.has_worker || bare.is_one_each) {
         argc--;
         argv++;

@@ -113,7 +113,7 @@ def test_streams_let_go_do_not_keep_others_waiting(weir, serve):
     serve(stream, port=port)
     for client in clients:
         assert client.read_response_head().status == 200
-    assert w.metrics().sum("weir_streams_active") == 20
+    w.await_metric("weir_streams_active", 20)
 
 
 @pytest.mark.threads

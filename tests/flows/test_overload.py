@@ -45,7 +45,7 @@ def test_each_address_has_so_many_connections(weir, serve):
     assert refusal.fields.get("retry-after") in ("1", "2")
     assert refusal.fields.get("connection") == "close"
     late.expect_end()
-    assert w.metrics().sum("weir_rejected_total", reason="address_connections") == 1
+    w.await_metric("weir_rejected_total", 1, reason="address_connections")
     first.pop().close()
     wait_for("its place is free", lambda: w.metrics().sum("weir_fds", **{"class": "client"}) == 2)
     again = w.client()

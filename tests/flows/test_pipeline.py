@@ -130,7 +130,7 @@ def test_a_full_queue_refuses_at_once_and_says_why(weir, up):
     assert time.monotonic() - start < scaled(AT_ONCE)
     problem = expect_problem(answer, 503, pipeline="up", errors=BUSY)
     assert "queue" in problem["detail"].lower()
-    assert w.metrics().sum("weir_rejected_total", pipeline="up") == 1
+    w.await_metric("weir_rejected_total", 1, pipeline="up")
     over.send(request(target="/over/again"))  # a refusal is no reason to lose the connection
     assert over.read_response().status == 503
     server.send(response(body=b"first"))

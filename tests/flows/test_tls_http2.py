@@ -95,7 +95,7 @@ def test_grpc_over_tls_on_both_sides(weir, ca, secure_server):
         for size in (0, 1, 16384 - 5, 16384, 1_000_000):
             message = bytes(size)
             assert channel.unary_unary("/s/M")(message, timeout=scaled(10)) == message
-    assert w.metrics().sum("weir_grpc_requests_total", grpc_status="OK") == 5
+    w.await_metric("weir_grpc_requests_total", 5, grpc_status="OK")
 
 
 def test_an_upstream_without_http2_is_unavailable(weir, ca, serve):
