@@ -289,7 +289,7 @@ def test_slow_readers_of_much_hold_little(weir, engine, h2_serve, connect, way):
     def is_still():
         held.append(w.metrics().sum("weir_buffered_bytes"))
         time.sleep(0.05)
-        return len(held) > 5 and len(set(held[-5:])) == 1
+        return held[-1] > 0 and len(held) > 5 and len(set(held[-5:])) == 1
 
     wait_for("nothing more comes from the upstream", is_still)
     assert 0 < max(held) < SLOW * 512 * 1024

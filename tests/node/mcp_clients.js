@@ -5,6 +5,7 @@ const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
 const { StreamableHTTPClientTransport } = require('@modelcontextprotocol/sdk/client/streamableHttp.js');
 
 const [url, clients, seconds] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
+const TURNS = 11; // at least, however busy the machine is: with one call that is cancelled
 const until = Date.now() + seconds * 1000;
 const done = { clients, calls: 0, progress: 0, sums: 0, cancelled: 0, sessions: 0, faults: [] };
 
@@ -53,7 +54,7 @@ async function visit(number) {
     client.onerror = (error) => fault(`client ${number}: ${error}`);
     await client.connect(transport);
     done.sessions++;
-    for (let turn = 0; Date.now() < until; turn++) {
+    for (let turn = 0; turn < TURNS || Date.now() < until; turn++) {
         const mine = `client ${number} turn ${turn} ${'é'.repeat(number)}`;
         await Promise.all([echo(client, mine), echo(client, `${mine} again`), sum(client, number * 1000, turn),
             turn % 5 === 0 ? long(client, 3 + number) : client.ping()]);
