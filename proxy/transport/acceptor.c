@@ -122,21 +122,26 @@ static void on_retry(struct task *task) {
 }
 
 /* An accept4() that finds nobody costs half as much as one that does, so no more are tried than
- * came together lately. Who is left in the backlog makes the socket readable again at once. */
+ * came together lately. Who is left in the backlog makes the socket readable again, but all who are
+ * connected have their turn before: where many come, twice as many are taken each time. */
 static void accept_some(struct acceptor *acceptor) {
+    const struct loop *loop = acceptor->o.loop;
+    int64_t until_ns = loop->now_ns + ACCEPTOR_TURN_NS;
     unsigned taken = 0;
 
     atomic_fetch_add_explicit(&acceptor->o.pulse->looks, 1, memory_order_relaxed);
-    while (taken < acceptor->batch && accept_one(acceptor))
+    while (taken < acceptor->batch && loop->now_ns < until_ns && accept_one(acceptor))
         taken++;
+    if (loop->now_ns >= until_ns)
+        return; /* nobody knows how many there were */
     if (taken < acceptor->batch) {
         acceptor->batch = taken > 0 ? taken : 1;
         acceptor->full = 0;
-    } else if (++acceptor->full == ACCEPTOR_FULL) {
+    } else if (++acceptor->full >= ACCEPTOR_FULL) {
         acceptor->batch *= 2;
         if (acceptor->batch > ACCEPTOR_BATCH)
             acceptor->batch = ACCEPTOR_BATCH;
-        acceptor->full = 0;
+        acceptor->full = ACCEPTOR_FULL - 1; /* one more of these is enough */
     }
 }
 

@@ -7,9 +7,10 @@
 #include "loop/gate.h"
 #include "transport/conn.h"
 
-#define ACCEPTOR_BATCH 16
+#define ACCEPTOR_BATCH 64
+#define ACCEPTOR_TURN_NS (5 * NS_PER_MS) /* of a wake: after it nobody else is accepted in it */
 #define ACCEPTOR_FULL \
-    4 /* wakes that took all they might, before the next ones take twice as many */
+    4 /* wakes in a row that took all they might, before the next takes twice as many */
 #define ACCEPTOR_PAUSE_NS \
     (100 * NS_PER_MS) /* after an accept error that will not go away at once */
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define LIMIT 2
-#define CLIENTS_MAX 96
+#define CLIENTS_MAX 256
 
 static struct loop loops[2];
 static struct fds fds;
@@ -29,7 +29,8 @@ struct door {
     unsigned accepted, closed, errors;
     unsigned in_turn; /* accepted since the turn began */
     unsigned in_turn_max;
-    unsigned turns; /* in which somebody was accepted */
+    unsigned turns;   /* in which somebody was accepted */
+    int64_t costs_ns; /* so long it takes to accept one */
     int err;
     struct task turn_over;
     struct loop *loop;
@@ -75,6 +76,7 @@ static void on_accept(void *ctx, struct conn *conn, bool is_over) {
         door->in_turn_max = door->in_turn;
     loop_at_turn_end(door->loop, &door->turn_over);
     conn_start(conn, &events, door);
+    door->loop->now_ns += door->costs_ns;
 }
 
 static void on_accept_error(void *ctx, int err) {
@@ -220,15 +222,48 @@ static void no_place_is_kept_for_nobody(void **state) {
     }
 }
 
-static void one_wake_accepts_a_bounded_number(void **state) {
-    int clients[CLIENTS_MAX];
+static void come_and_be_accepted(int *clients, unsigned count) {
+    unsigned before = doors[0].accepted;
 
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+    for (unsigned i = 0; i < count; i++)
         clients[i] = come(0);
-    AWAIT(&loops[0], &loops[1], doors[0].accepted == CLIENTS_MAX);
-    assert_int_equal(doors[0].in_turn_max, ACCEPTOR_BATCH);
-    for (unsigned i = 0; i < CLIENTS_MAX; i++)
+    AWAIT(&loops[0], &loops[1], doors[0].accepted == before + count);
+}
+
+static void leave(const int *clients, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
         close(clients[i]);
+}
+
+/* Twice as many in each wake, until they are ACCEPTOR_BATCH. */
+static void of_a_crowd_all_are_in_after_a_few_wakes(void **state) {
+    int clients[CLIENTS_MAX];
+    unsigned wakes = ACCEPTOR_FULL, in = ACCEPTOR_FULL;
+
+    for (unsigned batch = 2; in < CLIENTS_MAX; wakes++) {
+        in += batch;
+        batch = 2 * batch < ACCEPTOR_BATCH ? 2 * batch : ACCEPTOR_BATCH;
+    }
+    come_and_be_accepted(clients, CLIENTS_MAX);
+    assert_int_equal(doors[0].in_turn_max, ACCEPTOR_BATCH);
+    assert_int_equal(doors[0].turns, wakes);
+    leave(clients, CLIENTS_MAX);
+}
+
+static void a_wake_ends_when_its_time_is_over(void **state) {
+    int crowd[ACCEPTOR_FULL + 2 + 4], slow[8], quick[8];
+
+    come_and_be_accepted(crowd, sizeof crowd / sizeof *crowd);
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2);
+    doors[0].costs_ns = ACCEPTOR_TURN_NS / 2;
+    come_and_be_accepted(slow, 8);
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2 + 8 / 2);
+    doors[0].costs_ns = 0;
+    come_and_be_accepted(quick, 8); /* as many as before are tried */
+    assert_int_equal(doors[0].turns, ACCEPTOR_FULL + 2 + 8 / 2 + 1);
+    leave(crowd, sizeof crowd / sizeof *crowd);
+    leave(slow, 8);
+    leave(quick, 8);
 }
 
 static void a_wake_takes_as_many_as_came_together_lately(void **state) {
@@ -409,6 +444,7 @@ static void accept_errors_are_counted_and_pass(void **state) {
 }
 
 #define AT_DOORS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define AT_WIDE_DOORS(test) cmocka_unit_test_setup_teardown(test, set_up_wide, tear_down)
 #define AT_NARROW_DOORS(test) cmocka_unit_test_setup_teardown(test, set_up_narrow, tear_down)
 
 int main(void) {
@@ -417,9 +453,9 @@ int main(void) {
         AT_DOORS(beyond_the_limit_clients_stay_in_the_backlog),
         AT_NARROW_DOORS(a_place_that_one_loop_gives_up_lets_in_who_waits_at_another),
         AT_NARROW_DOORS(no_place_is_kept_for_nobody),
-        cmocka_unit_test_setup_teardown(one_wake_accepts_a_bounded_number, set_up_wide, tear_down),
-        cmocka_unit_test_setup_teardown(a_wake_takes_as_many_as_came_together_lately, set_up_wide,
-                                        tear_down),
+        AT_WIDE_DOORS(of_a_crowd_all_are_in_after_a_few_wakes),
+        AT_WIDE_DOORS(a_wake_ends_when_its_time_is_over),
+        AT_WIDE_DOORS(a_wake_takes_as_many_as_came_together_lately),
         AT_DOORS(a_closed_acceptor_leaves_the_line_and_closes_its_socket),
         AT_DOORS(who_is_in_the_backlog_is_taken_in_before_the_close),
         AT_DOORS(while_it_is_held_clients_stay_in_the_backlog),
