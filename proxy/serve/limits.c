@@ -1,7 +1,9 @@
 #include "serve/limits.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 void limits_raise_fds(void) {
     struct rlimit fds;
@@ -10,6 +12,14 @@ void limits_raise_fds(void) {
         fds.rlim_cur = fds.rlim_max;
         setrlimit(RLIMIT_NOFILE, &fds);
     }
+}
+
+void limits_make_room_for_fds(unsigned count) {
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC,
+                   (int)(count < LIMITS_FDS_AHEAD ? count : LIMITS_FDS_AHEAD) - 1);
+
+    if (fd >= 0)
+        close(fd);
 }
 
 struct config_options limits_of_process(void) {

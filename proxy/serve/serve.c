@@ -120,6 +120,7 @@ static int set_up(struct server *server) {
     int got, err = 0;
 
     server->limits = limits_of_process();
+    limits_make_room_for_fds(server->limits.fd_limit);
     for (;;) {
         got = control_receive(CONTROL_FD, &message);
         if (got == 0) {

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import re
 import threading
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -200,3 +202,10 @@ def test_threads_are_what_was_asked_for(weir, serve):
     assert counts[2] - counts[1] == 1 and counts[4] - counts[2] == 2
     if VARIANT == "release":
         assert counts[1] <= 6, f"{counts[1]} threads for one loop"
+
+
+def test_the_kernels_table_of_fds_need_not_grow_under_load(weir, engine):
+    """It would hold up a loop for 5 to 20 ms each time it doubles."""
+    w = weir(engine)
+    room = int(re.search(r"FDSize:\s+(\d+)", Path(f"/proc/{w.gateway}/status").read_text())[1])
+    assert room >= min(w.metrics().sum("weir_fd_limit"), 65536)
