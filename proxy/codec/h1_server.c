@@ -11,8 +11,6 @@
 #define REFUSED_LINGER_NS (250 * NS_PER_MS)
 #define REFUSED_BYTES_MAX (64 * 1024)
 
-/* The timer looks at a connection at least this often. */
-
 static struct h1_server *open_server(struct h1_server_loop *shared, struct conn *conn);
 static void on_data(struct conn *conn, struct slice bytes);
 static void on_eof(struct conn *conn);
