@@ -3,13 +3,12 @@
 #include "codec/h2_client_state.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* As large as a request head can be that a listener takes, with what is added on the way. */
 #define SEND_SECTION_MAX (32 * 1024 * 1024)
 #define WINDOW_MAX INT32_MAX
-
-#define NOT_HTTP2 "the upstream does not keep to HTTP/2"
 
 static void on_data(struct conn *conn, struct slice bytes);
 static void on_eof(struct conn *conn);
@@ -20,6 +19,7 @@ static void on_over(struct h2_session *session);
 static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
 static void take_settings(struct h2_client *client);
 static void take_goaway(struct h2_client *client, const nghttp2_goaway *goaway);
+static void lose_malformed(struct h2_client *client);
 static void lose(struct h2_client *client, enum fail fail, const char *why);
 static void flush_bodies(struct h2_client *client);
 static void on_changed(struct task *task);
@@ -90,6 +90,10 @@ enum fail h2_client_fail(const struct h2_client *client) {
     return client->fail;
 }
 
+const char *h2_client_why(const struct h2_client *client) {
+    return client->why;
+}
+
 unsigned h2_client_streams_max(const struct h2_client *client) {
     unsigned max = client->o.settings->streams;
 
@@ -136,13 +140,15 @@ void h2_client_watch(struct h2_client *client) {
 static void on_data(struct conn *conn, struct slice bytes) {
     struct h2_client *client = conn->codec;
 
+    if (client->heard == 0 && slice_starts(bytes, SLICE("HTTP/1")))
+        snprintf(client->why, sizeof client->why, "it answers HTTP/1");
     client->heard += bytes.len;
     client->heard_ns = conn->loop->now_ns;
     client->is_pinging = false;
     h2_session_receive(&client->session, bytes);
     flush_bodies(client);
     if (client->session.is_deaf)
-        lose(client, FAIL_UPSTREAM_MALFORMED, NOT_HTTP2);
+        lose_malformed(client);
 }
 
 static void on_eof(struct conn *conn) {
@@ -184,7 +190,7 @@ static void on_over(struct h2_session *session) {
     if (client->is_going || client->is_closing || session->is_deaf)
         lose(client, FAIL_UPSTREAM_RESET, "the connection ended");
     else
-        lose(client, FAIL_UPSTREAM_MALFORMED, NOT_HTTP2);
+        lose_malformed(client);
     if (client->is_closing) {
         loop_timer_stop(client->conn->loop, &client->timer);
         conn_linger(client->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
@@ -233,6 +239,14 @@ static void take_goaway(struct h2_client *client, const nghttp2_goaway *goaway) 
         client->last_id = goaway->last_stream_id;
     client->is_going = true;
     h2_client_wake(client);
+}
+
+static void lose_malformed(struct h2_client *client) {
+    char why[sizeof client->why + sizeof "the upstream does not keep to HTTP/2: "];
+
+    snprintf(why, sizeof why, "the upstream does not keep to HTTP/2%s%s",
+             client->why[0] != '\0' ? ": " : "", client->why);
+    lose(client, FAIL_UPSTREAM_MALFORMED, why);
 }
 
 /* No exchange gets any further on this connection. */

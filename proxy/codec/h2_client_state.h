@@ -48,9 +48,10 @@ struct h2_client {
     int64_t heard_ns;          /* when the last came, or the first stream began after a rest */
     int64_t pinged_ns;         /* 0: never */
     struct task changed;
-    struct timer timer; /* signs of life; the end */
-    enum fail fail;     /* why it is of no use */
-    bool is_ready : 1;  /* SETTINGS are there */
+    struct timer timer;   /* signs of life; the end */
+    enum fail fail;       /* why it is of no use */
+    char why[H2_WHY_MAX]; /* its UPSTREAM_MALFORMED; the first */
+    bool is_ready : 1;    /* SETTINGS are there */
     bool may_tunnel : 1;
     bool is_going : 1;     /* no new streams */
     bool is_over : 1;      /* the session is */
@@ -64,7 +65,7 @@ struct h2_client {
 void h2_client_set_stream_callbacks(nghttp2_session_callbacks *callbacks);
 /* A frame of a stream is complete. */
 void h2_client_on_frame(struct h2_client *client, const nghttp2_frame *frame);
-/* The conn has ended under @stream. */
+/* The conn has ended under @stream; @why is copied. */
 void h2_client_stream_lost(struct h2_client_stream *stream, enum fail reason, const char *why);
 
 /* A stream has begun on a connection that carried none. */

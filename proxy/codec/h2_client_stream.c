@@ -139,7 +139,7 @@ void h2_client_stream_lost(struct h2_client_stream *stream, enum fail reason, co
     else if (reason == FAIL_UPSTREAM_RESET && stream->is_stale &&
              stream->heard_before == stream->client->heard)
         reason = FAIL_UPSTREAM_STALE;
-    end_stream(stream, reason, why);
+    end_stream(stream, reason, arena_printf(&stream->x->arena, "%s", why).base);
 }
 
 static struct h2_client *client_of(void *ctx) {
@@ -185,10 +185,14 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id,
 
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    struct h2_client *client = client_of(ctx);
     struct h2_client_stream *stream;
 
-    if (frame->hd.type != NGHTTP2_HEADERS && !(frame->hd.type == NGHTTP2_DATA && is_end))
+    if (frame->hd.type != NGHTTP2_HEADERS && !(frame->hd.type == NGHTTP2_DATA && is_end)) {
+        if (frame->hd.type == NGHTTP2_GOAWAY && client->why[0] == '\0')
+            h2_goaway_why(client->why, &frame->goaway);
         return 0;
+    }
     stream = h2_session_stream(ctx, frame->hd.stream_id);
     if (!stream || !stream->x)
         return 0;

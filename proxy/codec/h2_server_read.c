@@ -17,8 +17,6 @@
  * they bring nothing (CVE-2019-9511). */
 #define DATA_WORTH_BYTES 1024
 
-#define GOAWAY_WHY_MAX 128 /* bytes of the reason of a connection error */
-
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *ctx);
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name,
@@ -285,13 +283,12 @@ static void data_sent(struct h2_server *server, const nghttp2_frame_hd *head) {
 /* A connection error that nghttp2 has found, in its words; what we refuse is noted where that is.
  */
 static void note_goaway(struct h2_server *server, const nghttp2_goaway *goaway) {
-    char why[GOAWAY_WHY_MAX];
+    char what[H2_WHY_MAX], why[H2_WHY_MAX + sizeof "HTTP/2 connection error "];
 
     if (goaway->error_code == NGHTTP2_NO_ERROR || server->session.is_deaf)
         return;
-    snprintf(why, sizeof why, "HTTP/2 connection error %s: %.*s",
-             nghttp2_http2_strerror(goaway->error_code), (int)goaway->opaque_data_len,
-             (const char *)goaway->opaque_data);
+    h2_goaway_why(what, goaway);
+    snprintf(why, sizeof why, "HTTP/2 connection error %s", what);
     h2_server_note(server, FAIL_REQUEST_MALFORMED, why);
 }
 

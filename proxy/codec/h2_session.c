@@ -4,6 +4,7 @@
 #include "codec/h2_message.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #define FRAME_HEAD_BYTES 9
 
@@ -105,6 +106,12 @@ void h2_session_fail(struct h2_session *session, uint32_t code) {
     session->is_deaf = true;
     nghttp2_session_terminate_session(session->ng, code); /* the first one counts */
     h2_session_touch(session);
+}
+
+void h2_goaway_why(char why[H2_WHY_MAX], const nghttp2_goaway *sent) {
+    snprintf(why, H2_WHY_MAX, "%s%s%.*s", nghttp2_http2_strerror(sent->error_code),
+             sent->opaque_data_len > 0 ? ": " : "", (int)sent->opaque_data_len,
+             (const char *)sent->opaque_data);
 }
 
 void h2_session_shut_down(struct h2_session *session) {

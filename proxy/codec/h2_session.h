@@ -32,6 +32,8 @@
  * ping there and back tells that it has read it (RFC 9113 section 6.8). */
 #define H2_NOTICE_NS NS_PER_S
 
+#define H2_WHY_MAX 128 /* bytes of the reason of a connection error, with its NUL */
+
 struct h2_session;
 
 /* What every session of a loop and a side has in common: nghttp2's callbacks, options and memory.
@@ -113,6 +115,9 @@ static inline void h2_session_touch(struct h2_session *session) {
 /* A connection error: GOAWAY with @code, then the end. Also from within nghttp2's callbacks, which
  * then return NGHTTP2_ERR_CALLBACK_FAILURE. */
 void h2_session_fail(struct h2_session *session, uint32_t code);
+
+/* Why @sent, a GOAWAY of ours, ends the connection: the name of its code, and what nghttp2 says. */
+void h2_goaway_why(char why[H2_WHY_MAX], const nghttp2_goaway *sent);
 
 /* No new streams; the session is over when the last one is through. A server announces it first and
  * refuses only what comes after that has been read. Idempotent. */

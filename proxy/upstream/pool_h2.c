@@ -269,6 +269,11 @@ static void on_change(void *ctx) {
         if (state == H2_CLIENT_OPENING)
             return;
         if (state != H2_CLIENT_OPEN) {
+            if (fail == FAIL_UPSTREAM_MALFORMED)
+                log_limited(&pool->shared->failures_logged, LOG_WARN,
+                            "'%s' does not keep to HTTP/2: %s; correct it, or the pipeline's "
+                            "protocol",
+                            pool->endpoint->text, h2_client_why(uc->h2));
             pool_dial_failed(uc, fail == FAIL_UPSTREAM_MALFORMED ? fail : FAIL_CONNECT_REFUSED);
             return;
         }

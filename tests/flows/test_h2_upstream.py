@@ -14,6 +14,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from harness.env import free_port, scaled, wait_for
+from harness.http2 import PING, WINDOW_UPDATE, frame
 from harness.replies import reason_of
 from harness.wire import Closed, chunked, request
 from harness.ws import UPGRADE
@@ -363,6 +364,29 @@ def test_a_server_of_http1_is_said_to_be_none_of_http2(weir, serve):
     reply = w.exchange(request())
     assert reply.status == 502
     assert reason_of(reply) == "upstream_malformed"
+    said = "does not keep to HTTP/2: it answers HTTP/1; correct it, or the pipeline's protocol"
+    wait_for("the log says why", lambda: said in w.log())
+
+
+def test_what_breaks_http2_is_said(weir, serve, h2_serve):
+    def settings(wire):  # a PING in their place
+        wire.fill()
+        wire.send(frame(PING, 0, 0, bytes(8)))
+
+    w = over_h2(weir, serve(settings))
+    assert w.exchange(request()).status == 502
+    wait_for("the log says why", lambda: "HTTP/2: PROTOCOL_ERROR: SETTINGS expected" in w.log())
+
+    def window(stream, event):  # no credit is none
+        if event == "end":
+            stream.connection.sock.sendall(frame(WINDOW_UPDATE, 0, 0, bytes(4)))
+
+    w = over_h2(weir, h2_serve(window))
+    reply = w.exchange(request())
+    assert (reply.status, reason_of(reply)) == (502, "upstream_malformed")
+    why = "the upstream does not keep to HTTP/2: PROTOCOL_ERROR: WINDOW_UPDATE: window_size_increment == 0"
+    assert why in reply.body.decode()
+    assert w.await_access(1)[0]["detail"] == why
 
 
 def test_a_server_that_is_silent_is_no_connection(weir, up):
