@@ -11,6 +11,7 @@
 
 static size_t unfinished_line(struct slice in, size_t seen, size_t start_max, size_t *lines);
 static const char *check_bytes(struct slice in, size_t from, size_t to, size_t *bad);
+static const char *other_protocol(char first, const char *fault);
 static enum h1_outcome check_growth(struct slice line, const struct h1_limits *limits,
                                     enum h1_start kind, const char **why);
 static enum h1_outcome check_line(struct slice line, enum h1_start kind, const char **why);
@@ -38,7 +39,7 @@ enum h1_outcome h1_check_lines(struct slice in, size_t seen, const struct h1_lim
         if (outcome != H1_DONE)
             return outcome;
         if (fault) {
-            *why = fault;
+            *why = kind != H1_START_NONE && bad == 0 ? other_protocol(head.base[0], fault) : fault;
             return H1_BAD;
         }
         if (!newline)
@@ -96,6 +97,19 @@ static const char *check_bytes(struct slice in, size_t from, size_t to, size_t *
     }
     *bad = why ? at - 1 : to;
     return why;
+}
+
+/* A @first byte that is a @fault: the usual mistakes have names. */
+static const char *other_protocol(char first, const char *fault) {
+    switch (first) {
+    case 0x15: /* an alert (RFC 8446 section 5.1) */
+    case 0x16: /* a handshake */
+        return "it begins like TLS, not like HTTP/1";
+    case 0: /* the length of SETTINGS (RFC 9113 section 4.1) */
+        return "it begins like HTTP/2, not like HTTP/1";
+    default:
+        return fault;
+    }
 }
 
 /* What is wrong with a start line already, before it ends (its CR and LF may be there). */

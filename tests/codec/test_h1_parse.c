@@ -63,7 +63,9 @@ static const struct row requests[] = {
      .len = sizeof GET HOST "A: b\0c\r\n\r\n" - 1},
     {"a control character in a value", GET HOST "A: b\x01\r\n\r\n", H1_BAD, "control character"},
     {"DEL in a value", GET HOST "A: b\x7f\r\n\r\n", H1_BAD, "control character"},
-    {"bytes of another protocol are refused at once", "\x16\x03\x01", H1_BAD, "control character"},
+    {"bytes of another protocol are refused at once", "\x1b[A", H1_BAD, "control character"},
+    {"a TLS handshake is told", "\x16\x03\x01", H1_BAD, "it begins like TLS, not like HTTP/1"},
+    {"further on it is no handshake", "GET /\x16\x03\x01", H1_BAD, "control character"},
 
     /* RFC 9112 section 3: request line */
     {"a method is a token", "G(T / HTTP/1.1\r\n" HOST "\r\n", H1_BAD, "method is not a token"},
@@ -319,6 +321,9 @@ static const struct row responses[] = {
     {"no status of four digits", "HTTP/1.1 2000 OK\r\n\r\n", H1_BAD, "malformed status line"},
     {"no negative status", "HTTP/1.1 -20 OK\r\n\r\n", H1_BAD, "malformed status line"},
     {"one space before the status", "HTTP/1.1  200 OK\r\n\r\n", H1_BAD, "malformed status line"},
+    {"an alert of TLS is told", "\x15\x03\x01\x02", H1_BAD, "it begins like TLS, not like HTTP/1"},
+    {"HTTP/2 is told", "\0\0\x12\x04\0\0", H1_BAD, "it begins like HTTP/2, not like HTTP/1",
+     .len = 6},
     {"no control character in a reason", "HTTP/1.1 200 O\x01K\r\n\r\n", H1_BAD,
      "control character"},
     {"no bare LF behind the status line", "HTTP/1.1 200 OK\nA: b\r\n\r\n", H1_BAD,
