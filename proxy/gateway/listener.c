@@ -12,6 +12,7 @@ static void set_up_http1(struct gateway_listener *listener);
 static void set_up_http2(struct gateway_listener *listener);
 static void on_accept(void *ctx, struct conn *conn, bool is_over);
 static void on_secured(void *ctx, struct conn *conn, bool is_over);
+static void on_plain(void *ctx, struct conn *conn);
 static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,
                          const char *why);
 static void on_accept_error(void *ctx, int err);
@@ -47,6 +48,7 @@ void listener_init(struct gateway_listener *listener, struct gateway_loop *gl, s
                             .gate = &gl->gateway->handshakes,
                             .timeout_ns = listener->config->handshake_timeout_ns,
                             .on_secured = on_secured,
+                            .on_plain = on_plain,
                             .on_result = on_handshake,
                             .ctx = listener,
                         });
@@ -211,6 +213,12 @@ static void on_secured(void *ctx, struct conn *conn, bool is_over) {
           : slice_equal(agreed, SLICE("http/1.1")) ? PROTOCOL_HTTP1
                                                    : listener->config->protocol,
           is_over);
+}
+
+static void on_plain(void *ctx, struct conn *conn) {
+    struct gateway_listener *listener = ctx;
+
+    h1_server_refuse(&listener->h1, conn, FAIL_TLS_EXPECTED, "the listener speaks TLS");
 }
 
 static void on_handshake(void *ctx, enum handshake_result result, const struct conn *conn,

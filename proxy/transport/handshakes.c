@@ -1,7 +1,8 @@
 /* Handshakes; see handshakes.h.
  *
  *   SILENT --first bytes--> LINE --a right--> SHAKING --done--> the codec's
- *                             (or at once)       `---failed, timeout--> ENDED (closing) */
+ *     |                       (or at once)       `---failed, timeout--> ENDED (closing)
+ *     `--plain HTTP--> a codec's, which says so */
 #include "transport/handshakes.h"
 
 #include "base/alloc.h"
@@ -29,6 +30,8 @@ static void on_eof(struct conn *conn);
 static void on_error(struct conn *conn, int err);
 static void on_drained(struct conn *conn);
 static void on_closed(struct conn *conn);
+static bool is_plain_http(struct slice first);
+static void end_plain(struct handshake *handshake);
 static void on_granted(struct gate_ticket *ticket, void *gift);
 static void on_begin(struct task *task);
 static void begin(struct handshake *handshake, struct slice first);
@@ -90,6 +93,10 @@ static void on_data(struct conn *conn, struct slice bytes) {
 
     if (handshake->state != SILENT)
         return;
+    if (is_plain_http(bytes)) {
+        end_plain(handshake);
+        return;
+    }
     if (gate_enter(&handshake->all->desk, &handshake->ticket) == GATE_IN) {
         begin(handshake, bytes);
         return;
@@ -121,6 +128,22 @@ static void on_closed(struct conn *conn) {
 
     leave(handshake);
     release(handshake);
+}
+
+/* A method begins with a letter, usually a capital, a TLS record with 20 to 23 (RFC 8446 section
+ * 5.1). Who speaks HTTP/2 could not read an answer. */
+static bool is_plain_http(struct slice first) {
+    return first.base[0] >= 'A' && first.base[0] <= 'Z' && !slice_starts(first, SLICE("PRI "));
+}
+
+static void end_plain(struct handshake *handshake) {
+    const struct handshakes_options *o = &handshake->all->o;
+    struct conn *conn = handshake->conn;
+
+    leave(handshake);
+    result(handshake, HANDSHAKE_PROTOCOL, "it speaks plain HTTP");
+    release(handshake);
+    o->on_plain(o->ctx, conn);
 }
 
 /* Perhaps in the middle of somebody's turn, whose bytes are in the loop's read buffer. */

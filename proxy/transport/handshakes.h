@@ -30,7 +30,10 @@ struct handshakes_options {
     int64_t timeout_ns;
     /* It is through: conn_start() it. @is_over: as it was said at its start. */
     void (*on_secured)(void *ctx, struct conn *conn, bool is_over);
-    /* One has ended, whichever way; @why: of a failure, borrowed. Before on_secured(). */
+    /* It is no TLS that has come but plain HTTP/1: conn_start() it, to say so. */
+    void (*on_plain)(void *ctx, struct conn *conn);
+    /* One has ended, whichever way; @why: of a failure, borrowed. Before on_secured() or
+     * on_plain(). */
     void (*on_result)(void *ctx, enum handshake_result result, const struct conn *conn,
                       const char *why);
     void *ctx; /* borrowed */

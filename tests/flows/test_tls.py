@@ -13,6 +13,7 @@ import time
 import pytest
 from harness.certs import Authority, openssl, over_tls, secure, secure_client
 from harness.env import free_port, scaled, wait_for
+from harness.http2 import PREFACE
 from harness.replies import expect_problem
 from harness.upstream import answering
 from harness.weir import base_config, run_cli
@@ -125,9 +126,21 @@ def test_plain_http_is_no_tls(tls_weir, up):
     w = tls_weir(up)
     client = w.client()
     client.send(request())
+    problem = expect_problem(client.read_response(), 400, "tls_expected")
+    assert problem["title"] == "plain HTTP on a listener with TLS" and "https" in problem["detail"]
     client.expect_gone()
     w.await_metric("weir_tls_handshakes_total", 1, result="protocol")
-    wait_for("a line in the log", lambda: "failed: http request" in w.log())
+    w.await_metric("weir_rejected_total", 1, reason="tls_expected")
+    wait_for("a line in the log", lambda: "failed: it speaks plain HTTP" in w.log())
+
+
+def test_plain_http2_is_no_tls(tls_weir, up):
+    w = tls_weir(up)
+    client = w.client()
+    client.send(PREFACE)
+    client.expect_gone()
+    w.await_metric("weir_tls_handshakes_total", 1, result="protocol")
+    assert w.metrics().sum("weir_rejected_total") == 0
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])

@@ -50,6 +50,12 @@ static void on_closed(struct conn *conn) {
 
 static const struct conn_events events = {on_data, on_eof, on_error, on_drained, on_closed};
 
+static void on_plain_closed(struct conn *conn) {
+}
+
+static const struct conn_events plain_events = {on_data, on_eof, on_error, on_drained,
+                                                on_plain_closed};
+
 static bool was_over;
 
 static void on_secured(void *context, struct conn *conn, bool is_over) {
@@ -58,6 +64,15 @@ static void on_secured(void *context, struct conn *conn, bool is_over) {
     assert_true(conn_is_secure(conn));
     secured++;
     conn_start(conn, &events, NULL);
+}
+
+static void on_plain(void *context, struct conn *conn) {
+    uv_buf_t said = uv_buf_init((char *)"400", 3);
+
+    assert_ptr_equal(context, &secured);
+    conn_start(conn, &plain_events, NULL);
+    assert_int_equal(conn_send(conn, &said, 1), CONN_SENT);
+    conn_linger(conn, 10 * NS_PER_S, SIZE_MAX);
 }
 
 static void on_result(void *context, enum handshake_result result, const struct conn *conn,
@@ -74,6 +89,7 @@ static void open_at(unsigned i, int64_t timeout_ns) {
                                         .gate = &gate,
                                         .timeout_ns = timeout_ns,
                                         .on_secured = on_secured,
+                                        .on_plain = on_plain,
                                         .on_result = on_result,
                                         .ctx = &secured,
                                     });
@@ -240,7 +256,7 @@ static void waiting_takes_no_time_away(void **state) {
 static void what_went_wrong_is_told(void **state) {
     open_world(10, NS_PER_S * 10);
     arrive(0, 0);
-    SAY(clients[0].fd, "GET / HTTP/1.1\r\n\r\n");
+    SAY(clients[0].fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     AWAIT(&loops[0], &loops[1], results[HANDSHAKE_PROTOCOL] == 1);
     arrive(1, 0);
     assert_false(shakes(&clients[1]));
@@ -251,6 +267,19 @@ static void what_went_wrong_is_told(void **state) {
     SSL_set1_host(clients[2].ssl, "other.example"); /* it will not like ours */
     AWAIT(&loops[0], &loops[1], !shakes(&clients[2]) && results[HANDSHAKE_ALERT] == 1);
     assert_int_equal(secured, 0);
+}
+
+static void plain_http_can_be_answered(void **state) {
+    char text[4];
+
+    open_world(10, NS_PER_S * 10);
+    arrive(0, 0);
+    SAY(clients[0].fd, "GET / HTTP/1.1\r\n\r\n");
+    AWAIT(&loops[0], &loops[1], recv(clients[0].fd, text, sizeof text, MSG_DONTWAIT) == 3);
+    assert_memory_equal(text, "400", 3);
+    assert_int_equal(results[HANDSHAKE_PROTOCOL], 1);
+    assert_int_equal(atomic_load(&handshakes[0].count), 0);
+    assert_int_equal(gate_taken(&gate), 0);
 }
 
 static void who_leaves_without_a_byte_began_none(void **state) {
@@ -287,6 +316,7 @@ int main(void) {
         TEST(time_ends_for_the_silent_and_for_the_slow),
         TEST(waiting_takes_no_time_away),
         TEST(what_went_wrong_is_told),
+        TEST(plain_http_can_be_answered),
         TEST(who_leaves_without_a_byte_began_none),
         TEST(abort_ends_those_in_every_state),
     };
