@@ -140,12 +140,16 @@ void h2_client_watch(struct h2_client *client) {
 static void on_data(struct conn *conn, struct slice bytes) {
     struct h2_client *client = conn->codec;
 
+    int err;
+
     if (client->heard == 0 && slice_starts(bytes, SLICE("HTTP/1")))
-        snprintf(client->why, sizeof client->why, "it answers HTTP/1");
+        h2_client_blame(client, "it answers HTTP/1");
     client->heard += bytes.len;
     client->heard_ns = conn->loop->now_ns;
     client->is_pinging = false;
-    h2_session_receive(&client->session, bytes);
+    err = h2_session_receive(&client->session, bytes);
+    if (err)
+        h2_client_blame(client, nghttp2_strerror(err));
     flush_bodies(client);
     if (client->session.is_deaf)
         lose_malformed(client);
@@ -241,11 +245,16 @@ static void take_goaway(struct h2_client *client, const nghttp2_goaway *goaway) 
     h2_client_wake(client);
 }
 
+void h2_client_blame(struct h2_client *client, const char *why) {
+    if (client->why[0] == '\0')
+        snprintf(client->why, sizeof client->why, "%s", why);
+}
+
 static void lose_malformed(struct h2_client *client) {
     char why[sizeof client->why + sizeof "the upstream does not keep to HTTP/2: "];
 
-    snprintf(why, sizeof why, "the upstream does not keep to HTTP/2%s%s",
-             client->why[0] != '\0' ? ": " : "", client->why);
+    h2_client_blame(client, "a connection error"); /* its GOAWAY was not sent */
+    snprintf(why, sizeof why, "the upstream does not keep to HTTP/2: %s", client->why);
     lose(client, FAIL_UPSTREAM_MALFORMED, why);
 }
 

@@ -65,7 +65,7 @@ struct h2_client *h2_client_open(struct conn *conn, const struct h2_client_optio
 enum h2_client_state h2_client_state(const struct h2_client *client);
 /* Why it never was OPEN, or FAIL_NONE. */
 enum fail h2_client_fail(const struct h2_client *client);
-/* In which way it does not keep to HTTP/2; "": it does, as far as is known. The codec's memory. */
+/* In which way the upstream breaks HTTP/2, behind UPSTREAM_MALFORMED. The codec's memory. */
 const char *h2_client_why(const struct h2_client *client);
 /* How many further streams may be reserved now. */
 unsigned h2_client_room(const struct h2_client *client);

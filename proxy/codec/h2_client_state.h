@@ -50,7 +50,7 @@ struct h2_client {
     struct task changed;
     struct timer timer;   /* signs of life; the end */
     enum fail fail;       /* why it is of no use */
-    char why[H2_WHY_MAX]; /* its UPSTREAM_MALFORMED; the first */
+    char why[H2_WHY_MAX]; /* it breaks HTTP/2; "": it does not */
     bool is_ready : 1;    /* SETTINGS are there */
     bool may_tunnel : 1;
     bool is_going : 1;     /* no new streams */
@@ -65,6 +65,8 @@ struct h2_client {
 void h2_client_set_stream_callbacks(nghttp2_session_callbacks *callbacks);
 /* A frame of a stream is complete. */
 void h2_client_on_frame(struct h2_client *client, const nghttp2_frame *frame);
+/* The upstream breaks HTTP/2 in this way; the first one counts. @why is copied. */
+void h2_client_blame(struct h2_client *client, const char *why);
 /* The conn has ended under @stream; @why is copied. */
 void h2_client_stream_lost(struct h2_client_stream *stream, enum fail reason, const char *why);
 

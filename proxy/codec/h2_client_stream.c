@@ -15,6 +15,7 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id,
                          const uint8_t *bytes, size_t len, void *ctx);
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx);
 static int on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t code, void *ctx);
+static void note_goaway(struct h2_client *client, const nghttp2_goaway *goaway);
 static struct h2_client *client_of(void *ctx);
 static bool submit(struct h2_client_stream *stream, const struct request_head *head,
                    struct content content);
@@ -185,12 +186,11 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t stream_id,
 
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx) {
     bool is_end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
-    struct h2_client *client = client_of(ctx);
     struct h2_client_stream *stream;
 
     if (frame->hd.type != NGHTTP2_HEADERS && !(frame->hd.type == NGHTTP2_DATA && is_end)) {
-        if (frame->hd.type == NGHTTP2_GOAWAY && client->why[0] == '\0')
-            h2_goaway_why(client->why, &frame->goaway);
+        if (frame->hd.type == NGHTTP2_GOAWAY)
+            note_goaway(client_of(ctx), &frame->goaway);
         return 0;
     }
     stream = h2_session_stream(ctx, frame->hd.stream_id);
@@ -200,6 +200,16 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *
     if (is_end)
         request_sent(stream);
     return 0;
+}
+
+/* A connection error that nghttp2 has found, in its words. */
+static void note_goaway(struct h2_client *client, const nghttp2_goaway *goaway) {
+    char why[H2_WHY_MAX];
+
+    if (goaway->error_code == NGHTTP2_NO_ERROR)
+        return;
+    h2_goaway_why(why, goaway);
+    h2_client_blame(client, why);
 }
 
 static int on_stream_close(nghttp2_session *ng, int32_t stream_id, uint32_t code, void *ctx) {

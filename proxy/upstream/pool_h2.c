@@ -274,7 +274,9 @@ static void on_change(void *ctx) {
                             "'%s' does not keep to HTTP/2: %s; correct it, or the pipeline's "
                             "protocol",
                             pool->endpoint->text, h2_client_why(uc->h2));
-            pool_dial_failed(uc, fail == FAIL_UPSTREAM_MALFORMED ? fail : FAIL_CONNECT_REFUSED);
+            else
+                fail = FAIL_CONNECT_REFUSED;
+            pool_dial_failed(uc, fail);
             return;
         }
         endpoint_dial_succeeded(pool->endpoint);

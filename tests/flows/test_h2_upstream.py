@@ -381,12 +381,20 @@ def test_what_breaks_http2_is_said(weir, serve, h2_serve):
         if event == "end":
             stream.connection.sock.sendall(frame(WINDOW_UPDATE, 0, 0, bytes(4)))
 
-    w = over_h2(weir, h2_serve(window))
-    reply = w.exchange(request())
-    assert (reply.status, reason_of(reply)) == (502, "upstream_malformed")
-    why = "the upstream does not keep to HTTP/2: PROTOCOL_ERROR: WINDOW_UPDATE: window_size_increment == 0"
-    assert why in reply.body.decode()
-    assert w.await_access(1)[0]["detail"] == why
+    def pings(stream, event):  # more than a thousand in one read
+        if event == "end":
+            stream.connection.sock.sendall(frame(PING, 0, 0, bytes(8)) * 3000)
+
+    for serve_, what in (
+        (window, "PROTOCOL_ERROR: WINDOW_UPDATE: window_size_increment == 0"),
+        (pings, "Flooding was detected in this HTTP/2 session, and it must be closed"),
+    ):
+        w = over_h2(weir, h2_serve(serve_))
+        reply = w.exchange(request())
+        assert (reply.status, reason_of(reply)) == (502, "upstream_malformed")
+        why = f"the upstream does not keep to HTTP/2: {what}"
+        assert why in reply.body.decode()
+        assert w.await_access(1)[0]["detail"] == why
 
 
 def test_a_server_that_is_silent_is_no_connection(weir, up):
