@@ -12,16 +12,19 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VERSION_KEY "weir_state"
 #define SECTIONS_KEY "sections"
 #define MODE 0600
+#define BUSY_STEP_NS (10 * NS_PER_MS)
 
 static int read_text(const char *path, char **text, size_t *len);
 static json_t *parse(const char *text, size_t len, char **why);
 static void set_aside(const char *path, const char *why);
-static int open_new(const char *path);
+static int open_new(const char *path, const atomic_bool *is_over);
+static int try_new(const char *path);
 static int write_all(int fd, const char *text);
 static void sync_directory(const char *path);
 
@@ -60,7 +63,7 @@ int state_file_write(const char *path, const json_t *sections, const atomic_bool
     else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         err = -EINVAL; /* nobody's device or directory is replaced */
     else
-        err = fd = open_new(new_path);
+        err = fd = open_new(new_path, is_over);
     if (fd >= 0) {
         err = write_all(fd, text);
         if (!err && atomic_load(is_over))
@@ -141,8 +144,22 @@ static void set_aside(const char *path, const char *why) {
     free(bad_path);
 }
 
-/* Empty, and locked while it is written: at the change of generations there may be two who do. */
-static int open_new(const char *path) {
+/* At the change of generations there may be two who write: one waits for the other. */
+static int open_new(const char *path, const atomic_bool *is_over) {
+    const struct timespec step = {.tv_nsec = BUSY_STEP_NS};
+    int64_t until_ns = clock_now_ns() + STATE_FILE_BUSY_NS;
+    int fd;
+
+    while ((fd = try_new(path)) == -EBUSY && clock_now_ns() < until_ns) {
+        if (atomic_load(is_over))
+            return -ECANCELED;
+        nanosleep(&step, NULL);
+    }
+    return fd;
+}
+
+/* Empty, and locked while it is written. */
+static int try_new(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, MODE);
     struct stat own, there;
     int err = 0;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 static atomic_bool is_over;
 
@@ -203,16 +204,52 @@ static void what_a_death_in_the_middle_left_is_in_nobody_s_way(void **state) {
     expect_sample();
 }
 
+/* Another who is just writing it. */
+static int other = -1;
+
+static void begin_another(void (*then)(int)) {
+    const struct itimerval soon = {.it_value = {.tv_usec = 30000}};
+
+    other = open(NEW_PATH, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(flock(other, LOCK_EX), 0);
+    signal(SIGALRM, then);
+    assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+}
+
+static void end_another(int signo) {
+    close(other);
+}
+
+static void relieve(int signo) {
+    atomic_store(&is_over, true);
+}
+
 static void two_do_not_write_at_once(void **state) {
     json_t *sections = sample();
-    int fd = open(NEW_PATH, O_WRONLY | O_CREAT, 0600);
 
-    assert_int_equal(flock(fd, LOCK_EX), 0);
+    begin_another(SIG_IGN);
     assert_int_equal(state_file_write(PATH, sections, &is_over), -EBUSY);
     assert_true(is_there(NEW_PATH));
     assert_false(is_there(PATH));
-    close(fd);
-    assert_int_equal(state_file_write(PATH, sections, &is_over), 0);
+    close(other);
+    json_decref(sections);
+}
+
+/* A generation that goes may still be writing when the next one begins to. */
+static void who_finds_another_writing_waits_for_it(void **state) {
+    begin_another(end_another);
+    write_sample();
+    expect_sample();
+}
+
+static void who_has_been_relieved_does_not_wait(void **state) {
+    json_t *sections = sample();
+
+    begin_another(relieve);
+    assert_int_equal(state_file_write(PATH, sections, &is_over), -ECANCELED);
+    assert_false(is_there(PATH));
+    atomic_store(&is_over, false);
+    close(other);
     json_decref(sections);
 }
 
@@ -244,6 +281,8 @@ int main(void) {
         TEST(a_directory_that_is_not_there_is_an_error),
         TEST(what_a_death_in_the_middle_left_is_in_nobody_s_way),
         TEST(two_do_not_write_at_once),
+        TEST(who_finds_another_writing_waits_for_it),
+        TEST(who_has_been_relieved_does_not_wait),
         TEST(who_has_been_relieved_does_not_replace_it),
     };
 
