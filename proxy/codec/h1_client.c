@@ -147,6 +147,8 @@ static void on_data(struct conn *conn, struct slice bytes) {
             client->o.on_idle(client->o.ctx, H1_CLIENT_BROKEN);
         return;
     }
+    if (client->is_failed)
+        return; /* read before the conn was paused */
     client->is_any_received = true;
     if (!client->is_head_received) {
         exchange_prefetch(client->x);

@@ -88,8 +88,9 @@ void h1_server_continue(struct h1_server *server) {
 
         server->reading = H1_CLOSED;
         loop_timer_stop(server->shared->loop, &server->watch.timer);
+        conn_push(server->conn);
         /* Bytes that nobody reads would turn the close into a reset (RFC 9112 section 9.6). */
-        if (is_unread || server->conn->out.bytes > 0)
+        if (is_unread || !conn_is_drained(server->conn))
             conn_linger(server->conn, CONN_LINGER_NS, CONN_LINGER_BYTES_MAX);
         else
             conn_close(server->conn);

@@ -16,6 +16,7 @@ static void on_mail(uv_async_t *handle);
 static void deliver_mail(struct loop *loop);
 static void arm_wheel(struct loop *loop);
 static void run_ready(struct loop *loop);
+static void run_all(struct list *tasks);
 static void end_batch(struct loop *loop);
 static void count_handle(uv_handle_t *handle, void *count);
 
@@ -31,6 +32,8 @@ int loop_open(struct loop *loop, unsigned index) {
     list_init(&loop->ready);
     list_init(&loop->ending);
     list_init(&loop->batch);
+    list_init(&loop->ahead);
+    list_init(&loop->behind);
     timer_wheel_init(&loop->wheel, loop->now_ns / NS_PER_MS);
     loop->read_buffer = xmalloc(LOOP_READ_BYTES);
     loop->pulse = &loop->own_pulse;
@@ -78,23 +81,24 @@ unsigned loop_close(struct loop *loop) {
     free(loop->read_buffer);
     chunk_pool_drop(loop);
     spares_drop(&loop->spare_conns);
+    free(loop->inbox);
+    free(loop->outbox);
     return left;
 }
 
-void loop_turn(struct loop *loop) {
-    struct list *link;
+void loop_catch_up(struct loop *loop) {
+    run_all(&loop->ahead);
+}
 
+void loop_turn(struct loop *loop) {
     if (loop->in_turn)
         return;
+    loop_catch_up(loop);
     if (list_is_empty(&loop->ready) && list_is_empty(&loop->ending))
         return;
     loop->in_turn = true;
     run_ready(loop);
-    while ((link = list_pop(&loop->ending))) {
-        struct task *task = CONTAINER_OF(link, struct task, link);
-
-        task->run(task);
-    }
+    run_all(&loop->ending);
     loop->in_turn = false;
     /* After loop_stop() nothing more is started, or the loop would not end: loop_run() sees to it.
      */
@@ -138,21 +142,26 @@ static void run_ready(struct loop *loop) {
     }
 }
 
-/* What the end of the batch leads to belongs to the next one, which is not waited for. */
-static void end_batch(struct loop *loop) {
-    struct list batch, *link;
+static void run_all(struct list *tasks) {
+    struct list *link;
 
-    loop_turn(loop);
-    if (list_is_empty(&loop->batch))
-        return;
-    list_init(&batch);
-    list_splice(&batch, &loop->batch);
-    while ((link = list_pop(&batch))) {
+    while ((link = list_pop(tasks))) {
         struct task *task = CONTAINER_OF(link, struct task, link);
 
         task->run(task);
     }
+}
+
+/* What the end of the batch leads to belongs to the next one, which is not waited for. */
+static void end_batch(struct loop *loop) {
+    struct list batch;
+
     loop_turn(loop);
+    list_init(&batch);
+    list_splice(&batch, &loop->batch);
+    run_all(&batch);
+    loop_turn(loop);
+    run_all(&loop->behind);
     if (!list_is_empty(&loop->batch) && !uv_is_closing((uv_handle_t *)&loop->idle))
         uv_idle_start(&loop->idle, on_idle);
 }
@@ -193,6 +202,7 @@ static void on_mail(uv_async_t *handle) {
     struct loop *loop = handle->loop->data;
 
     loop->now_ns = clock_now_ns();
+    loop_catch_up(loop);
     deliver_mail(loop);
     loop_turn(loop);
 }

@@ -6,10 +6,13 @@
  * libuv callback (transport, timers, mailbox) calls loop_turn() as its last act; what a task leaves
  * behind for the end of the turn (loop_at_turn_end) runs when the ready list is empty. The shared
  * read buffer is not written again before the turn has ended, so bytes may be borrowed from it till
- * then.
+ * then. What a callback puts off, to do it with more of its kind, is done ahead of the next turn
+ * (loop_ahead_of_turn), or of the batch's end: so things still happen in the order in which they
+ * came.
  *
  * The batch. All callbacks that one poll of the kernel leads to are a batch; what many of them add
  * to (the output of a connection with many streams) is sent at its end (loop_at_batch_end), once.
+ * What all of that leads to leaves behind it (loop_behind_batch).
  */
 #pragma once
 
@@ -51,14 +54,18 @@ struct task {
 };
 
 struct chunk;
+struct inbox;
+struct outbox;
 
 struct loop {
     uv_loop_t uv;
     unsigned index;     /* 0 .. threads - 1 */
     int64_t now_ns;     /* CLOCK_MONOTONIC, read once per batch of events */
+    struct list ahead;  /* struct task: before anything that is ready */
     struct list ready;  /* struct task */
     struct list ending; /* struct task: at the end of this turn */
     struct list batch;  /* struct task: at the end of this batch */
+    struct list behind; /* struct task: behind those; they wake none */
     bool in_turn;
     struct timer_wheel wheel;
     uv_timer_t wheel_timer;
@@ -73,6 +80,8 @@ struct loop {
     struct chunk *small_chunks; /* the same of small ones */
     unsigned small_chunk_count;
     struct spares spare_conns;     /* of struct conn */
+    struct inbox *inbox;           /* owned: transport's, one piece of memory; NULL: none yet */
+    struct outbox *outbox;         /* owned: the same */
     _Atomic size_t buffered_bytes; /* held in chunk queues; any thread may read */
     unsigned conns;      /* open connections, closing ones included: for the drain's census */
     struct pulse *pulse; /* borrowed: the heartbeat; own_pulse unless it is to be seen outside */
@@ -91,6 +100,10 @@ void loop_stop(struct loop *loop);
 /* After loop_run(). Returns how many handles were still open: 0 unless something leaked. */
 unsigned loop_close(struct loop *loop);
 
+/* Does what was put off till the next turn; called first in a libuv callback that does more than to
+ * record what happened, for that belongs behind it. Not within a turn. */
+void loop_catch_up(struct loop *loop);
+
 /* Runs what is ready; called last in every libuv callback. Nested calls do nothing. */
 void loop_turn(struct loop *loop);
 
@@ -105,6 +118,11 @@ static inline void loop_wake(struct loop *loop, struct task *task) {
         list_push_back(&loop->ready, &task->link);
 }
 
+static inline void loop_ahead_of_turn(struct loop *loop, struct task *task) {
+    if (!list_is_linked(&task->link))
+        list_push_back(&loop->ahead, &task->link);
+}
+
 static inline void loop_at_turn_end(struct loop *loop, struct task *task) {
     if (!list_is_linked(&task->link))
         list_push_back(&loop->ending, &task->link);
@@ -113,6 +131,11 @@ static inline void loop_at_turn_end(struct loop *loop, struct task *task) {
 static inline void loop_at_batch_end(struct loop *loop, struct task *task) {
     if (!list_is_linked(&task->link))
         list_push_back(&loop->batch, &task->link);
+}
+
+static inline void loop_behind_batch(struct loop *loop, struct task *task) {
+    if (!list_is_linked(&task->link))
+        list_push_back(&loop->behind, &task->link);
 }
 
 /* @bytes from @at, rounded up to a step, will be needed soon: of a loop with many connections.

@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "transport/addresses.h"
+#include "transport/inbox.h"
+#include "transport/outbox.h"
 
 #include <h2o.h>
 
@@ -37,7 +39,7 @@ static void on_broken(struct conn *conn, int err);
 static void on_later(struct timer *timer);
 static struct slice ipv4_text(const unsigned char *octets, char *to);
 static void hear(struct conn *conn);
-static ssize_t receive(struct conn *conn, char *to, size_t room);
+static int send_or_queue(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
 static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
@@ -114,7 +116,7 @@ int conn_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
 }
 
 int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
-    size_t total = 0, sent = 0;
+    size_t total = 0;
 
     assert(count <= CONN_SEND_BUFS_MAX);
     for (unsigned i = 0; i < count; i++)
@@ -123,6 +125,33 @@ int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
         return -EPIPE;
     if (total == 0)
         return conn->out.bytes ? CONN_QUEUED : CONN_SENT;
+    if (outbox_hold(conn, bufs, count, total))
+        return CONN_SENT;
+    return send_or_queue(conn, bufs, count, total);
+}
+
+void conn_push(struct conn *conn) {
+    if (conn->is_held)
+        outbox_flush(conn->loop);
+}
+
+void conn_send_held(struct conn *conn, struct slice bytes) {
+    uv_buf_t buf = uv_buf_init((char *)bytes.base, (unsigned)bytes.len);
+    int err = send_or_queue(conn, &buf, 1, bytes.len);
+
+    if (err >= 0)
+        return;
+    conn->broken = err;
+    /* Who reads will come to the end by that. For who does not, libuv is to find out. */
+    if (!conn->is_watched) {
+        chunks_push(&conn->out, conn->loop, bytes);
+        write_queued(conn);
+    }
+}
+
+static int send_or_queue(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
+    size_t sent = 0;
+
     if (conn->out.bytes == 0) {
         ssize_t n = send_now(conn, bufs, count, total);
 
@@ -166,6 +195,7 @@ void conn_finish(struct conn *conn) {
     conn->is_finishing = true;
     if (conn->tls)
         conn_tls_notify(conn);
+    conn_push(conn);
     if (conn->out.bytes == 0)
         shut_down(conn);
 }
@@ -187,6 +217,8 @@ void conn_linger(struct conn *conn, int64_t wait_ns, size_t bytes_max) {
 void conn_close(struct conn *conn) {
     if (conn->is_closed)
         return;
+    conn_push(conn);
+    conn->is_ending = true;
     if (conn->tls && conn->out.bytes == 0)
         conn_tls_notify(conn);
     conn->is_closed = true;
@@ -211,13 +243,15 @@ void conn_reset(struct conn *conn) {
 
 int conn_export(struct conn *conn, struct conn_parcel *parcel) {
     h2o_socket_export_t export;
-    int err = 0;
+    int err;
 
-    assert(conn->out.bytes == 0);
+    conn_push(conn);
     conn_pause(conn);
     enrol(conn);
-    if (h2o_socket_export(conn->sock, &export) != 0) {
-        err = -EMFILE;
+    err = !conn_is_drained(conn) || conn->has_arrivals  ? -EBUSY
+          : h2o_socket_export(conn->sock, &export) != 0 ? -EMFILE
+                                                        : 0;
+    if (err) {
         conn_close(conn);
         return err;
     }
@@ -311,18 +345,34 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
 }
 
 static void on_read(uv_stream_t *stream, ssize_t status, const uv_buf_t *no_room) {
-    hear(CONTAINER_OF(stream, struct conn, uv.stream));
+    struct conn *conn = CONTAINER_OF(stream, struct conn, uv.stream);
+
+    if (conn->tls)
+        hear(conn);
+    else
+        inbox_read(conn);
 }
 
 static void hear(struct conn *conn) {
-    struct loop *loop = conn->loop;
     size_t ahead = conn->tls ? CONN_TLS_AHEAD : 0;
-    char *base = loop->read_buffer + ahead;
-    ssize_t nread = receive(conn, base, LOOP_READ_BYTES - ahead);
+    char *base = conn->loop->read_buffer + ahead;
+    ssize_t nread;
 
-    if (nread == 0)
+    loop_catch_up(conn->loop);
+    nread = conn_receive(conn, base, LOOP_READ_BYTES - ahead);
+    if (nread != 0)
+        conn_heard(conn, base, nread);
+}
+
+void conn_heard(struct conn *conn, const char *base, ssize_t nread) {
+    struct loop *loop = conn->loop;
+
+    if (conn->is_closed)
         return;
     loop->now_ns = clock_now_ns();
+    outbox_look(loop);
+    if (nread == UV_EOF && conn->broken)
+        nread = conn->broken;
     if (nread < 0) {
         conn_pause(conn);
         conn->is_eof = true;
@@ -364,8 +414,8 @@ static void on_connect(uv_connect_t *request, int status) {
 
 /* What the kernel takes of it, or -errno. By send(2) and from one place: write(2) and writev(2),
  * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. This and
- * receive() go by libc's functions of those names, which make ready for pthread_cancel() around
- * each call in a process that has threads. */
+ * conn_receive() go by libc's functions of those names, which make ready for pthread_cancel()
+ * around each call in a process that has threads. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
     int flags = MSG_NOSIGNAL | (conn->is_ending ? MSG_MORE : 0);
@@ -391,8 +441,7 @@ static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count,
     return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno;
 }
 
-/* What the socket has, up to @room bytes; 0: nothing now; UV_EOF, or -errno. */
-static ssize_t receive(struct conn *conn, char *to, size_t room) {
+ssize_t conn_receive(struct conn *conn, char *to, size_t room) {
     ssize_t n;
 
     do
@@ -431,7 +480,7 @@ static void on_written(uv_write_t *request, int status) {
             status = write_queued(conn);
     }
     if (status < 0) {
-        on_broken(conn, status);
+        on_broken(conn, conn->broken ? conn->broken : status);
     } else if (conn->out.bytes == 0) {
         if (conn->is_finishing)
             shut_down(conn);

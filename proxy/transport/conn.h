@@ -79,6 +79,8 @@ struct conn {
     bool is_finishing : 1;    /* shut down once `out` is empty */
     bool is_ending : 1;       /* conn_end_follows() was called */
     bool is_lingering : 1;
+    bool is_held : 1;      /* something of it is in the outbox */
+    bool has_arrivals : 1; /* something for it is in the inbox */
     bool is_unix : 1;
     bool is_secured : 1;     /* the TLS handshake is through */
     bool is_notified : 1;    /* our close_notify is said, or nothing may be said any more */
@@ -94,6 +96,7 @@ struct conn {
     struct st_h2o_socket_t *sock; /* owned; NULL: it is not libuv's yet */
     uv_write_t write;
     size_t in_flight;   /* bytes of `out` under way in `write` */
+    int broken;         /* -errno of a send that was held; 0: none */
     struct task left;   /* the end of one that was never libuv's */
     struct timer later; /* the end of lingering, or the begin of watching */
     size_t linger_bytes_left;
@@ -148,7 +151,7 @@ static inline struct slice conn_subject_text(const struct conn *conn) {
 }
 
 enum conn_send_outcome {
-    CONN_SENT,   /* all of it is in the kernel */
+    CONN_SENT,   /* all of it is in the kernel, or will be at the end of the batch */
     CONN_QUEUED, /* some of it was copied and waits: on_drained() will follow */
 };
 
@@ -161,11 +164,16 @@ static inline void conn_end_follows(struct conn *conn) {
     conn->is_ending = true;
 }
 
+/* Sends now what waits for the end of the batch: for who has to know whether the socket takes it.
+ */
+void conn_push(struct conn *conn);
+
 /* Is nothing queued, so that a send may go out at once? */
 static inline bool conn_is_drained(const struct conn *conn) {
     return conn->out.bytes == 0;
 }
 
+/* What was read before is still told. */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 
@@ -185,7 +193,7 @@ void conn_reset(struct conn *conn);
 
 /* Closes the conn here and puts its socket, entered in the fd ledger, and its TLS into @parcel, for
  * conn_open() and conn_adopt_tls() on another loop; -errno when that fails (the conn is closed all
- * the same). Only while nothing is queued. */
+ * the same), -EBUSY while something is queued, or read and not told yet. */
 int conn_export(struct conn *conn, struct conn_parcel *parcel);
 
 /* Takes over the TLS of a parcel, before conn_start(). NULL: none. */

@@ -12,6 +12,16 @@
 /* conn.c: sends bytes as they are. As conn_send(). */
 int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
 
+/* conn.c, for the outbox: sends @bytes, of which the codec knows that they are sent. If that fails
+ * the codec hears of it where it hears of the connection's end, behind what can still be read. */
+void conn_send_held(struct conn *conn, struct slice bytes);
+
+/* conn.c. What the socket has, up to @room bytes into @to; 0: nothing now; UV_EOF, or -errno. */
+ssize_t conn_receive(struct conn *conn, char *to, size_t room);
+
+/* conn.c: tells what conn_receive() said, unless the conn is closed, and runs a turn. */
+void conn_heard(struct conn *conn, const char *base, ssize_t nread);
+
 /* conn_tls.c. As conn_send(). */
 int conn_tls_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
 

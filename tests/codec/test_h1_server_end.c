@@ -441,6 +441,26 @@ static void who_is_refused_unheard_reads_why(void **state) {
     client_leaves();
 }
 
+/* Within a turn it is only held, and whether the socket takes it is known at the end of the batch.
+ */
+static void an_answer_that_a_full_socket_does_not_take_is_sent_before_the_end(void **state) {
+    const struct h1_server *server;
+    char some[4096] = {0};
+
+    a_request_comes(GET);
+    server = request(0)->x.client_ctx;
+    while (send(server->conn->fd, some, sizeof some, MSG_DONTWAIT) > 0)
+        ;
+    world.loop.in_turn = true;
+    answer(request(0), 200, OF_LENGTH(2), "ok");
+    h1_server_drain(&world.shared);
+    finish(request(0));
+    world.loop.in_turn = false;
+    AWAIT_END();
+    assert_true(world.is_eof);
+    assert_memory_equal(world.heard.base + world.heard.len - 6, "\r\n\r\nok", 6);
+}
+
 static void a_request_that_has_begun_is_answered_in_a_drain(void **state) {
     CLIENT_SAYS("GET / HTTP");
     settle_down(&world.loop, NULL);
@@ -494,6 +514,7 @@ int main(void) {
         WITH(requests_that_were_pipelined_before_a_half_close_are_answered),
         WITH(half_a_request_and_the_end_is_no_request),
         WITH(draining_closes_who_is_idle_and_tells_the_others),
+        WITH(an_answer_that_a_full_socket_does_not_take_is_sent_before_the_end),
         WITH(a_request_that_has_begun_is_answered_in_a_drain),
         WITH(evicting_takes_who_is_idle_long_enough_and_nobody_else),
         WITH(evicting_takes_the_longest_idle_first),

@@ -30,6 +30,7 @@ struct step {
     struct step *wakes;
     struct step *ends;
     struct step *batches;
+    struct step *leaves;
     unsigned runs;
 };
 
@@ -49,6 +50,8 @@ static void walk(struct task *task) {
         loop_at_turn_end(&loop, &step->ends->task);
     if (step->batches)
         loop_at_batch_end(&loop, &step->batches->task);
+    if (step->leaves)
+        loop_behind_batch(&loop, &step->leaves->task);
 }
 
 static void step_init(struct step *step, char name) {
@@ -174,6 +177,38 @@ static void what_the_end_of_a_batch_leads_to_is_not_waited_for(void **state) {
     loop_at_batch_end(&loop, &last.task);
     uv_run(&loop.uv, UV_RUN_ONCE); /* there is nothing else that would end it */
     assert_string_equal(order, "yaz");
+}
+
+static void what_a_batch_leads_to_leaves_behind_its_end(void **state) {
+    struct step a, last, behind;
+
+    step_init(&a, 'a');
+    step_init(&last, 'y');
+    step_init(&behind, 'z');
+    loop_behind_batch(&loop, &behind.task);
+    loop_behind_batch(&loop, &behind.task);
+    loop_at_batch_end(&loop, &last.task);
+    last.wakes = &a;
+    a.leaves = &behind;
+    spin(&loop, NULL);
+    assert_string_equal(order, "yaz");
+}
+
+static void what_was_put_off_is_done_ahead_of_the_next_turn(void **state) {
+    struct step a, ahead, last;
+
+    step_init(&a, 'a');
+    step_init(&ahead, 'x');
+    step_init(&last, 'y');
+    loop_wake(&loop, &a.task);
+    loop_ahead_of_turn(&loop, &ahead.task);
+    loop_ahead_of_turn(&loop, &ahead.task);
+    loop_turn(&loop);
+    assert_string_equal(order, "xa");
+    loop_at_batch_end(&loop, &last.task);
+    loop_ahead_of_turn(&loop, &ahead.task);
+    spin(&loop, NULL);
+    assert_string_equal(order, "xaxy");
 }
 
 static unsigned heard, heard_before; /* of the sources below; at the end of the batch before */
@@ -478,6 +513,8 @@ int main(void) {
         ON_LOOP(a_turn_inside_a_turn_does_nothing),
         ON_LOOP(a_batch_ends_after_all_the_turns_of_a_poll),
         ON_LOOP(what_the_end_of_a_batch_leads_to_is_not_waited_for),
+        ON_LOOP(what_a_batch_leads_to_leaves_behind_its_end),
+        ON_LOOP(what_was_put_off_is_done_ahead_of_the_next_turn),
         ON_LOOP(a_batch_has_so_many_events_and_no_more),
         ON_LOOP(a_turn_ends_after_so_many_tasks_and_the_rest_follows),
         ON_LOOP(tasks_without_end_let_input_and_timers_through),
