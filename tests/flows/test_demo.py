@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import websockets
-from harness.env import free_port, scaled, wait_for
+from harness.env import free_port, is_gone, scaled, wait_for
 from harness.weir import Weir, http_get, run_cli
 from harness.wire import Closed, Reset, chunked, connect, request
 from harness.ws import UPGRADE, frame
@@ -73,14 +73,6 @@ def direct(demo):
 
 def get(demo, path):
     return http_get(demo.url(path))
-
-
-def is_gone(pid):
-    """A zombie is gone: whoever adopted it has yet to notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 # --- What it prints --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.env import AT_ONCE, PATIENCE, scaled, wait_for
+from harness.env import AT_ONCE, PATIENCE, is_gone, scaled, wait_for
 from harness.traffic import Traffic
 from harness.upstream import answering
 from harness.weir import Weir
@@ -289,8 +289,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(weir, serve):
     w.signal(signal.SIGKILL)
     w.process.wait()
     start = time.monotonic()
-    wait_for("the gateway is gone", lambda: not Path(f"/proc/{pid}").exists() or
-             Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z")
+    wait_for("the gateway is gone", lambda: is_gone(pid))
     assert time.monotonic() - start < scaled(AT_ONCE)
     again = Weir(w.config, w.directory / "again")
     try:

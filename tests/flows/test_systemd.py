@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from harness.env import BINARY, ROOT, free_port, scaled, wait_for
+from harness.env import BINARY, ROOT, free_port, is_gone, scaled, wait_for
 from harness.weir import base_config, run_cli, toml
 from harness.wire import connect, request
 
@@ -131,8 +131,7 @@ def test_the_gateway_becomes_the_user_that_is_asked_for(weir, serve, tmp_path):
     pid = w.gateway
     w.must_be_clean = False
     w.signal(signal.SIGKILL)
-    wait_for("the gateway goes with its supervisor", lambda: not Path(f"/proc/{pid}").exists() or
-             Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z", 1)
+    wait_for("the gateway goes with its supervisor", lambda: is_gone(pid), 1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

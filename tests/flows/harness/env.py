@@ -37,6 +37,14 @@ def wait_for(what, condition, timeout=PATIENCE):
         time.sleep(0.005)
 
 
+def is_gone(pid):
+    """A zombie is gone: whoever adopted it has yet to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    except OSError:  # before it was opened, or since
+        return True
+
+
 _given = set()
 
 
