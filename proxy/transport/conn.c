@@ -41,6 +41,10 @@ static struct slice ipv4_text(const unsigned char *octets, char *to);
 static void hear(struct conn *conn);
 static int send_or_queue(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total);
+static ssize_t send_piece(struct conn *conn, const void *base, size_t len);
+static ssize_t send_pieces(struct conn *conn, const uv_buf_t *bufs, unsigned count);
+static int send_flags(const struct conn *conn);
+static ssize_t outcome_of(ssize_t n);
 static int write_queued(struct conn *conn);
 static void shut_down(struct conn *conn);
 static void linger_data(struct conn *conn, size_t len);
@@ -136,17 +140,19 @@ void conn_push(struct conn *conn) {
 }
 
 void conn_send_held(struct conn *conn, struct slice bytes) {
-    uv_buf_t buf = uv_buf_init((char *)bytes.base, (unsigned)bytes.len);
-    int err = send_or_queue(conn, &buf, 1, bytes.len);
+    ssize_t n = send_piece(conn, bytes.base, bytes.len);
 
-    if (err >= 0)
+    if (n == (ssize_t)bytes.len)
         return;
-    conn->broken = err;
-    /* Who reads will come to the end by that. For who does not, libuv is to find out. */
-    if (!conn->is_watched) {
-        chunks_push(&conn->out, conn->loop, bytes);
-        write_queued(conn);
+    if (n < 0) {
+        conn->broken = (int)n;
+        /* Who reads will come to the end by that. For who does not, libuv is to find out. */
+        if (conn->is_watched)
+            return;
+        n = 0;
     }
+    chunks_push(&conn->out, conn->loop, slice_skip(bytes, (size_t)n));
+    write_queued(conn);
 }
 
 static int send_or_queue(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
@@ -412,30 +418,49 @@ static void on_connect(uv_connect_t *request, int status) {
     loop_turn(loop);
 }
 
-/* What the kernel takes of it, or -errno. By send(2) and from one place: write(2) and writev(2),
- * which uv_try_write() calls, do more for the same, about 0.3 us for each exchange. This and
- * conn_receive() go by libc's functions of those names, which make ready for pthread_cancel()
- * around each call in a process that has threads. */
+/* What the kernel takes of it, or -errno. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
-    struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
-    int flags = MSG_NOSIGNAL | (conn->is_ending ? MSG_MORE : 0);
     char gathered[GATHERED_BYTES];
-    struct iovec one = {gathered, 0};
+    size_t len = 0;
+
+    if (count == 1)
+        return send_piece(conn, bufs->base, bufs->len);
+    if (total > sizeof gathered)
+        return send_pieces(conn, bufs, count);
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(gathered + len, bufs[i].base, bufs[i].len);
+        len += bufs[i].len;
+    }
+    return send_piece(conn, gathered, len);
+}
+
+/* By send(2) and from one place: write(2) and writev(2), which uv_try_write() calls, do more for
+ * the same, about 0.3 us for each exchange. This and conn_receive() go by libc's functions of those
+ * names, which make ready for pthread_cancel() around each call in a process that has threads. */
+static ssize_t send_piece(struct conn *conn, const void *base, size_t len) {
     ssize_t n;
 
-    if (count == 1) {
-        one = *message.msg_iov;
-    } else if (total <= sizeof gathered) {
-        for (unsigned i = 0; i < count; i++) {
-            memcpy(gathered + one.iov_len, bufs[i].base, bufs[i].len);
-            one.iov_len += bufs[i].len;
-        }
-    }
     do
-        n = one.iov_len > 0
-                ? syscall(SYS_sendto, conn->fd, one.iov_base, one.iov_len, flags, NULL, 0)
-                : sendmsg(conn->fd, &message, flags);
+        n = syscall(SYS_sendto, conn->fd, base, len, send_flags(conn), NULL, 0);
     while (n < 0 && errno == EINTR);
+    return outcome_of(n);
+}
+
+static ssize_t send_pieces(struct conn *conn, const uv_buf_t *bufs, unsigned count) {
+    struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
+    ssize_t n;
+
+    do
+        n = sendmsg(conn->fd, &message, send_flags(conn));
+    while (n < 0 && errno == EINTR);
+    return outcome_of(n);
+}
+
+static int send_flags(const struct conn *conn) {
+    return MSG_NOSIGNAL | (conn->is_ending ? MSG_MORE : 0);
+}
+
+static ssize_t outcome_of(ssize_t n) {
     if (n >= 0)
         return n;
     return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno;
