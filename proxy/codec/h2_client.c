@@ -139,7 +139,6 @@ void h2_client_watch(struct h2_client *client) {
 
 static void on_data(struct conn *conn, struct slice bytes) {
     struct h2_client *client = conn->codec;
-
     int err;
 
     if (client->heard == 0 && slice_starts(bytes, SLICE("HTTP/1")))

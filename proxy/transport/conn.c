@@ -224,7 +224,7 @@ void conn_close(struct conn *conn) {
     if (conn->is_closed)
         return;
     conn_push(conn);
-    conn->is_ending = true;
+    conn->is_ending = true; /* a close_notify goes with it */
     if (conn->tls && conn->out.bytes == 0)
         conn_tls_notify(conn);
     conn->is_closed = true;
@@ -254,9 +254,9 @@ int conn_export(struct conn *conn, struct conn_parcel *parcel) {
     conn_push(conn);
     conn_pause(conn);
     enrol(conn);
-    err = !conn_is_drained(conn) || conn->has_arrivals  ? -EBUSY
-          : h2o_socket_export(conn->sock, &export) != 0 ? -EMFILE
-                                                        : 0;
+    err = conn->has_arrivals || !conn_is_drained(conn) ? -EBUSY : 0;
+    if (!err && h2o_socket_export(conn->sock, &export) != 0)
+        err = -EMFILE;
     if (err) {
         conn_close(conn);
         return err;
@@ -421,17 +421,12 @@ static void on_connect(uv_connect_t *request, int status) {
 /* What the kernel takes of it, or -errno. */
 static ssize_t send_now(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     char gathered[GATHERED_BYTES];
-    size_t len = 0;
 
     if (count == 1)
         return send_piece(conn, bufs->base, bufs->len);
     if (total > sizeof gathered)
         return send_pieces(conn, bufs, count);
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(gathered + len, bufs[i].base, bufs[i].len);
-        len += bufs[i].len;
-    }
-    return send_piece(conn, gathered, len);
+    return send_piece(conn, gathered, conn_gather(gathered, bufs, count));
 }
 
 /* By send(2) and from one place: write(2) and writev(2), which uv_try_write() calls, do more for

@@ -4,6 +4,8 @@
 
 #include "transport/conn.h"
 
+#include <string.h>
+
 /* Records are read into the loop's buffer this far behind its start, and decrypted to its start:
  * plain bytes are fewer than the records they come from, so with room for what OpenSSL may hold of
  * one more record they never reach what is still to be read. */
@@ -15,6 +17,17 @@ int conn_raw_send(struct conn *conn, const uv_buf_t *bufs, unsigned count);
 /* conn.c, for the outbox: sends @bytes, of which the codec knows that they are sent. If that fails
  * the codec hears of it where it hears of the connection's end, behind what can still be read. */
 void conn_send_held(struct conn *conn, struct slice bytes);
+
+/* Copies all of @bufs to @to, one behind the other; returns how much that was. */
+static inline size_t conn_gather(char *to, const uv_buf_t *bufs, unsigned count) {
+    size_t len = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(to + len, bufs[i].base, bufs[i].len);
+        len += bufs[i].len;
+    }
+    return len;
+}
 
 /* conn.c. What the socket has, up to @room bytes into @to; 0: nothing now; UV_EOF, or -errno. */
 ssize_t conn_receive(struct conn *conn, char *to, size_t room);

@@ -14,7 +14,6 @@ struct arrival {
 
 struct inbox {
     struct task handle;
-    struct loop *loop; /* borrowed */
     unsigned count;
     size_t used; /* of bytes */
     struct arrival arrivals[INBOX_ARRIVALS_MAX];
@@ -22,8 +21,7 @@ struct inbox {
 };
 
 static struct inbox *open_inbox(struct loop *loop);
-static void handle(struct inbox *box);
-static void on_turn(struct task *task);
+static void handle(struct task *task);
 
 void inbox_read(struct conn *conn) {
     struct loop *loop = conn->loop;
@@ -38,26 +36,25 @@ void inbox_read(struct conn *conn) {
     if (arrival->nread > 0) /* the next begins a cache line */
         box->used += ((size_t)arrival->nread + LINE_BYTES - 1) & ~(LINE_BYTES - 1);
     conn->has_arrivals = true;
-    if (box->count++ == 0)
-        loop_ahead_of_turn(loop, &box->handle);
-    if (arrival->nread < 0 || box->count == INBOX_ARRIVALS_MAX || box->used > INBOX_BYTES_MAX) {
-        task_cancel(&box->handle);
-        handle(box);
-    }
+    box->count++;
+    loop_ahead_of_turn(loop, &box->handle);
+    if (arrival->nread < 0 || box->count == INBOX_ARRIVALS_MAX || box->used > INBOX_BYTES_MAX)
+        loop_catch_up(loop);
 }
 
 static struct inbox *open_inbox(struct loop *loop) {
     struct inbox *box = xmalloc(sizeof *box);
 
-    box->loop = loop;
     box->count = 0;
     box->used = 0;
-    task_init(&box->handle, on_turn);
+    task_init(&box->handle, handle);
     loop->inbox = box;
     return box;
 }
 
-static void handle(struct inbox *box) {
+static void handle(struct task *task) {
+    struct inbox *box = CONTAINER_OF(task, struct inbox, handle);
+
     for (unsigned i = 0; i < box->count; i++) {
         const struct arrival *arrival = &box->arrivals[i];
 
@@ -66,8 +63,4 @@ static void handle(struct inbox *box) {
     }
     box->count = 0;
     box->used = 0;
-}
-
-static void on_turn(struct task *task) {
-    handle(CONTAINER_OF(task, struct inbox, handle));
 }

@@ -4,8 +4,6 @@
 #include "base/alloc.h"
 #include "transport/conn_parts.h"
 
-#include <string.h>
-
 struct held {
     struct conn *conn; /* borrowed: it flushes the outbox before it is closed */
     size_t len;
@@ -14,15 +12,13 @@ struct held {
 
 struct outbox {
     struct task flush;
-    struct loop *loop; /* borrowed */
-    int64_t since_ns;  /* when the first was held */
+    int64_t since_ns; /* when the first was held */
     unsigned count;
     struct held held[OUTBOX_SENDS_MAX];
 };
 
 static struct outbox *open_outbox(struct loop *loop);
-static void append(struct held *held, const uv_buf_t *bufs, unsigned count);
-static void on_batch_over(struct task *task);
+static void flush(struct task *task);
 
 bool outbox_hold(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t total) {
     struct loop *loop = conn->loop;
@@ -33,7 +29,7 @@ bool outbox_hold(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t
     if (conn->is_held) {
         held = &box->held[box->count - 1];
         if (is_small && held->conn == conn && total <= OUTBOX_SEND_BYTES_MAX - held->len) {
-            append(held, bufs, count);
+            held->len += conn_gather(held->bytes + held->len, bufs, count);
             return true;
         }
         outbox_flush(loop);
@@ -50,22 +46,13 @@ bool outbox_hold(struct conn *conn, const uv_buf_t *bufs, unsigned count, size_t
     }
     held = &box->held[box->count++];
     held->conn = conn;
-    held->len = 0;
-    append(held, bufs, count);
+    held->len = conn_gather(held->bytes, bufs, count);
     conn->is_held = true;
     return true;
 }
 
 void outbox_flush(struct loop *loop) {
-    struct outbox *box = loop->outbox;
-
-    for (unsigned i = 0; i < box->count; i++) {
-        struct held *held = &box->held[i];
-
-        held->conn->is_held = false;
-        conn_send_held(held->conn, slice_of(held->bytes, held->len));
-    }
-    box->count = 0;
+    flush(&loop->outbox->flush);
 }
 
 void outbox_look(struct loop *loop) {
@@ -78,20 +65,20 @@ void outbox_look(struct loop *loop) {
 static struct outbox *open_outbox(struct loop *loop) {
     struct outbox *box = xmalloc(sizeof *box);
 
-    box->loop = loop;
     box->count = 0;
-    task_init(&box->flush, on_batch_over);
+    task_init(&box->flush, flush);
     loop->outbox = box;
     return box;
 }
 
-static void append(struct held *held, const uv_buf_t *bufs, unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(held->bytes + held->len, bufs[i].base, bufs[i].len);
-        held->len += bufs[i].len;
-    }
-}
+static void flush(struct task *task) {
+    struct outbox *box = CONTAINER_OF(task, struct outbox, flush);
 
-static void on_batch_over(struct task *task) {
-    outbox_flush(CONTAINER_OF(task, struct outbox, flush)->loop);
+    for (unsigned i = 0; i < box->count; i++) {
+        struct held *held = &box->held[i];
+
+        held->conn->is_held = false;
+        conn_send_held(held->conn, slice_of(held->bytes, held->len));
+    }
+    box->count = 0;
 }
