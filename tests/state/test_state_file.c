@@ -232,6 +232,7 @@ static void two_do_not_write_at_once(void **state) {
     assert_true(is_there(NEW_PATH));
     assert_false(is_there(PATH));
     close(other);
+    assert_int_equal(state_file_write(PATH, sections, &is_over), 0);
     json_decref(sections);
 }
 
