@@ -36,7 +36,6 @@ static void how_a_connection_is_lost_is_told_apart(void **state) {
     };
 
     for (size_t i = 0; i < 2 * sizeof ends / sizeof *ends; i++) {
-        struct linger linger = {.l_onoff = 1, .l_linger = 0};
         size_t n = i / 2;
 
         world_close();
@@ -45,16 +44,50 @@ static void how_a_connection_is_lost_is_told_apart(void **state) {
         AWAIT(&loop, NULL, upstream_heard("GET /p HTTP/1.1\r\nHost: here\r\n\r\n"));
         UPSTREAM_SAYS(ends[n].text);
         settle_down(&loop, NULL);
-        if (i % 2)
-            setsockopt(upstream, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-        close(upstream);
-        upstream = -1;
+        if (i % 2) {
+            reset_socket(&upstream);
+        } else {
+            close(upstream);
+            upstream = -1;
+        }
         AWAIT_EVENT(EXCHANGE_UPSTREAM_FAIL);
         assert_int_equal(x.upstream_fail, ends[n].fail);
         assert_true(x.response.state != BODY_ENDED);
         detach();
         assert_int_equal(end, H1_CLIENT_BROKEN);
     }
+}
+
+static void on_request_cut(uv_poll_t *poll, int status, int events) {
+    uv_poll_stop(poll);
+    assert_false(list_is_empty(&loop.ahead)); /* the answer */
+    push_end();
+    loop_turn(&loop);
+}
+
+/* The answer is read, and then, before it is told, the exchange fails of something else. */
+static void an_answer_to_an_exchange_that_has_failed_is_nobodys(void **state) {
+    static uv_poll_t other;
+    int pair[2];
+
+    start(METHOD_POST, OF_LENGTH(10));
+    push("half");
+    stream_pair(pair);
+    uv_poll_init(&loop.uv, &other, pair[1]);
+    uv_poll_start(&other, UV_READABLE, on_request_cut);
+    settle_down(&loop, NULL); /* both are watched by now */
+    UPSTREAM_SAYS("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    SAY(pair[0], "later");
+    AWAIT_EVENT(EXCHANGE_UPSTREAM_FAIL);
+    settle_down(&loop, NULL);
+    assert_int_equal(x.upstream_fail, FAIL_INTERNAL);
+    assert_false(x.events & EXCHANGE_RESPONSE_HEAD);
+    detach();
+    assert_int_equal(end, H1_CLIENT_BROKEN);
+    uv_close((uv_handle_t *)&other, NULL);
+    settle_down(&loop, NULL);
+    close(pair[0]);
+    close(pair[1]);
 }
 
 static void a_connection_that_was_used_once_may_be_stale_the_second_time(void **state) {
@@ -166,6 +199,7 @@ static void a_tunnel_whose_upstream_half_has_ended_still_carries_the_other(void 
 int main(void) {
     const struct CMUnitTest tests[] = {
         OVER_TCP(how_a_connection_is_lost_is_told_apart),
+        WITH(an_answer_to_an_exchange_that_has_failed_is_nobodys),
         WITH(a_connection_that_was_used_once_may_be_stale_the_second_time),
         WITH(bytes_behind_an_answer_make_the_connection_unusable),
         WITH(bytes_while_idle_and_the_end_are_told),

@@ -272,13 +272,10 @@ static void a_client_that_leaves_amid_its_content_is_an_event(void **state) {
 }
 
 static void a_client_that_resets_amid_its_answer_is_an_event(void **state) {
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
     a_request_comes(GET);
     answer(request(0), 200, OF_UNKNOWN_LENGTH, "data");
     AWAIT_HEARD("data");
-    setsockopt(world.client, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    client_leaves();
+    reset_socket(&world.client);
     AWAIT_THAT(request(0)->events & EXCHANGE_CLIENT_GONE);
 }
 
@@ -445,12 +442,10 @@ static void who_is_refused_unheard_reads_why(void **state) {
  */
 static void an_answer_that_a_full_socket_does_not_take_is_sent_before_the_end(void **state) {
     const struct h1_server *server;
-    char some[4096] = {0};
 
     a_request_comes(GET);
     server = request(0)->x.client_ctx;
-    while (send(server->conn->fd, some, sizeof some, MSG_DONTWAIT) > 0)
-        ;
+    fill_socket(server->conn->fd);
     world.loop.in_turn = true;
     answer(request(0), 200, OF_LENGTH(2), "ok");
     h1_server_drain(&world.shared);

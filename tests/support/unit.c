@@ -76,6 +76,22 @@ ssize_t hear(int fd, char *to, size_t max) {
     return n;
 }
 
+void fill_socket(int fd) {
+    static const char some[4096];
+
+    while (send(fd, some, sizeof some, MSG_NOSIGNAL) > 0)
+        ;
+    assert(errno == EAGAIN);
+}
+
+void reset_socket(int *fd) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    setsockopt(*fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(*fd);
+    *fd = -1;
+}
+
 uint64_t rnd(uint64_t *seed) {
     *seed ^= *seed >> 12;
     *seed ^= *seed << 25;

@@ -54,5 +54,11 @@ void say(int fd, struct slice s);
  * at the end of the stream, -errno (-EAGAIN: nothing now). */
 ssize_t hear(int fd, char *to, size_t max);
 
+/* Sends on the non-blocking @fd until the socket takes no more. */
+void fill_socket(int fd);
+
+/* Closes *@fd so that the other side gets a reset, not an end, and makes it -1. TCP only. */
+void reset_socket(int *fd);
+
 /* xorshift64*; the seed is not 0. */
 uint64_t rnd(uint64_t *seed);

@@ -73,6 +73,12 @@ int open_loops(void **state) {
     return 0;
 }
 
+void make_room(unsigned conns) {
+    gate_deinit(&gate);
+    gate_init(&gate, conns, conns);
+    fds = (struct fds){.limit = {conns, conns, conns, conns}};
+}
+
 int set_up(void **state) {
     int pair[2];
 

@@ -27,6 +27,9 @@ struct conn *make_conn(struct codec *own, struct loop *loop, int fd, bool is_uni
 /* And starts it. */
 struct conn *open_conn(struct codec *own, struct loop *loop, int fd, bool is_unix);
 
+/* For so many conns, before the first is made: without it, for ten. */
+void make_room(unsigned conns);
+
 /* Of tests: loops alone, a conn on a unix pair, or over TCP. */
 int open_loops(void **state);
 int set_up(void **state);

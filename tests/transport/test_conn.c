@@ -305,24 +305,16 @@ static void an_end_that_follows_goes_with_the_last_bytes(void **state) {
 }
 
 static void a_reset_by_the_other_side_is_an_error(void **state) {
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(wire);
-    wire = -1;
+    reset_socket(&wire);
     AWAIT(&loops[0], NULL, codec.errors == 1);
     assert_int_equal(codec.err, -ECONNRESET);
     assert_int_equal(codec.closed, 0); /* closing is the codec's */
 }
 
 static void a_queue_to_a_reset_connection_is_an_error(void **state) {
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
     conn_pause(codec.conn);
     flood(codec.conn, FLOOD_BYTES);
-    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(wire);
-    wire = -1;
+    reset_socket(&wire);
     AWAIT(&loops[0], NULL, codec.errors == 1);
     assert_true(codec.err == -ECONNRESET || codec.err == -EPIPE);
     assert_int_equal(codec.drains, 0);
@@ -399,12 +391,8 @@ static void linger_after_the_other_sides_end_still_sends_what_is_queued(void **s
 }
 
 static void a_lingering_conn_hears_no_more_of_a_reset(void **state) {
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
     conn_linger(codec.conn, 3600 * NS_PER_S, SIZE_MAX);
-    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(wire);
-    wire = -1;
+    reset_socket(&wire);
     AWAIT(&loops[0], NULL, codec.closed == 1);
     assert_int_equal(codec.errors, 0);
 }

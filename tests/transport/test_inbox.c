@@ -42,9 +42,7 @@ static struct conn_events events;
 static void open_conns(unsigned number) {
     events = codec_events;
     events.on_data = on_data;
-    gate_deinit(&gate);
-    gate_init(&gate, MANY, MANY);
-    fds = (struct fds){.limit = {MANY, MANY, MANY, MANY}};
+    make_room(MANY);
     count = number;
     waiting_max = 0;
     for (unsigned i = 0; i < count; i++) {

@@ -35,19 +35,6 @@ static const char *letters(size_t count) {
     return all;
 }
 
-static void fill_the_socket(void) {
-    while (send(codec.conn->fd, text, sizeof text, MSG_DONTWAIT) > 0)
-        ;
-}
-
-static void reset_wire(void) {
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-    setsockopt(wire, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(wire);
-    wire = -1;
-}
-
 static void what_is_sent_in_a_turn_leaves_at_the_end_of_the_batch(void **state) {
     send_in_turn(codec.conn, "one");
     expect_nothing();
@@ -119,9 +106,7 @@ static void so_many_are_held_and_no_more(void **state) {
     static struct codec codecs[MANY];
     static int wires[MANY];
 
-    gate_deinit(&gate);
-    gate_init(&gate, MANY, MANY);
-    fds = (struct fds){.limit = {MANY, MANY, MANY, MANY}};
+    make_room(MANY);
     for (unsigned i = 0; i < MANY; i++) {
         int pair[2];
 
@@ -221,7 +206,7 @@ static void a_conn_goes_to_another_loop_without_it(void **state) {
 static void a_conn_whose_socket_does_not_take_it_stays(void **state) {
     struct conn_parcel parcel;
 
-    fill_the_socket();
+    fill_socket(codec.conn->fd);
     send_in_turn(codec.conn, "here");
     assert_int_equal(conn_export(codec.conn, &parcel), -EBUSY);
     AWAIT(&loops[0], NULL, codec.closed == 1);
@@ -231,8 +216,7 @@ static void a_conn_whose_socket_does_not_take_it_stays(void **state) {
 static void a_full_socket_gets_it_later(void **state) {
     size_t len = 0;
 
-    memset(text, '.', sizeof text);
-    fill_the_socket();
+    fill_socket(codec.conn->fd);
     send_in_turn(codec.conn, "x");
     spin(&loops[0], NULL);
     assert_false(conn_is_drained(codec.conn));
@@ -251,7 +235,7 @@ static void a_full_socket_gets_it_later(void **state) {
 static void a_broken_connection_is_read_to_its_end(void **state) {
     SAY(wire, "early");
     send_in_turn(codec.conn, "x");
-    reset_wire();
+    reset_socket(&wire);
     AWAIT(&loops[0], NULL, codec.errors == 1);
     assert_true(codec.err == -ECONNRESET || codec.err == -EPIPE);
     assert_int_equal(codec.heard.len, 5);
@@ -263,7 +247,7 @@ static void a_broken_connection_is_read_to_its_end(void **state) {
 static void who_does_not_read_hears_of_it_too(void **state) {
     conn_pause(codec.conn);
     send_in_turn(codec.conn, "x");
-    reset_wire();
+    reset_socket(&wire);
     AWAIT(&loops[0], NULL, codec.errors == 1);
     assert_int_equal(codec.err, -ECONNRESET);
     settle_down(&loops[0], NULL);
