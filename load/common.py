@@ -231,6 +231,18 @@ class Process:
         """The pids of the process and of all that descend from it."""
         return process_tree(self.pid)
 
+    def gateways(self):
+        """Of a weir: the pids of its gateway processes, oldest first."""
+        found = []
+        for pid in self.tree()[1:]:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as line:
+                    if b"\0gateway\0" in line.read():
+                        found.append(pid)
+            except OSError:
+                pass
+        return found
+
     def cpu_s(self):
         """User and system time of the living tree in seconds, exact to the moment."""
         return sum(process_cpu_s(pid) for pid in self.tree())
